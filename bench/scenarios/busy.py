@@ -1,0 +1,110 @@
+"""Small hits while the same process does heavy work: a cold fill, or blobs that are not in the page cache."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench.load import run_small_load, start_body_load
+from bench.machine import Unavailable, drop_from_page_cache
+from bench.processes import Failed
+from bench.report import Outcome, Target
+from bench.run import Run, Scenario, candidates, interleaved
+from bench.servers import Server, engine, fresh, upstream
+
+IDLE = "idle"
+FILL_SLOW = "beside a fill at 1 Gbit/s"
+FILL_FAST = "beside a fill at full speed"
+COLD_PAGES = "beside blobs outside the page cache"
+
+
+def scenarios() -> list[Scenario]:
+    return [Scenario("busy", "Small hits beside heavy work, one process on one core", _busy)]
+
+
+def _busy(run: Run, outcome: Outcome) -> None:
+    image, large = run.assets.whole, run.assets.of_size(run.assets.large_mib)
+    case = "warm manifest by tag, 32 connections"
+    with upstream(run.assets, run.folder("upstream")) as source, contextlib.ExitStack() as stack:
+        fast = candidates(run, outcome, {"pullthrough": lambda: engine(run.assets, source.url)})
+        slow = candidates(run, outcome, {"pullthrough": lambda: engine(run.assets, source.slow_url)})
+        if not fast or not slow:
+            raise Unavailable("the engine is not installed")
+        resident_folder = run.folder("resident")
+        resident = stack.enter_context(fresh(fast["pullthrough"], resident_folder))
+        resident.warm(image, blobs=False)
+        resident.warm(large)
+        file = resident_folder / "data" / "blobs" / "sha256" / large.layer.digest[7:9] / large.layer.digest[7:]
+        for number, condition in interleaved(run, [IDLE, FILL_SLOW, FILL_FAST, COLD_PAGES], warm_up=False):
+            if condition in (IDLE, COLD_PAGES):
+                with _reading_from_disk(
+                    run, resident, resident.blob_path(large), file, condition == COLD_PAGES
+                ) as pace:
+                    small = run_small_load(resident, resident.manifest_path(image, image.tag), seconds=run.seconds)
+                outcome.add(case, number, condition, {**small.values(), **pace})
+                continue
+            start = (slow if condition == FILL_SLOW else fast)["pullthrough"]
+            with fresh(start, run.folder("filling")) as server:
+                server.warm(image, blobs=False)
+                server.warm(large, blobs=False)
+                server.process.settle()
+                client = start_body_load(run.load, server, server.blob_path(large))
+                try:
+                    small = run_small_load(server, server.manifest_path(image, image.tag), seconds=run.seconds)
+                    early = client.poll() is not None
+                finally:
+                    client.kill()
+                    client.communicate()
+            if early:
+                run.say(f"  {condition}: the fill ended before the {run.seconds:.0f} s were over; the figure flatters")
+            outcome.add(case, number, condition, small.values())
+    for condition in (FILL_SLOW, FILL_FAST, COLD_PAGES):
+        outcome.targets += [
+            Target(case, "requests_per_second", candidate=condition, peer=IDLE, at_least=0.7),
+            Target(case, "p99_ms", candidate=condition, at_most=6),
+        ]
+
+
+@contextlib.contextmanager
+def _reading_from_disk(run: Run, server: Server, path: str, file: Path, wanted: bool) -> Iterator[dict[str, float]]:
+    """One client that reads the blob again and again, its pages dropped before each time. Fills in the pace at the end."""
+    pace: dict[str, float] = {}
+    if not wanted:
+        yield pace
+        return
+    stop = threading.Event()
+    passes: list[float] = []
+    clients: list[subprocess.Popen[str]] = []
+    failures: list[Exception] = []
+
+    def read() -> None:
+        try:
+            while not stop.is_set():
+                drop_from_page_cache(file)
+                client = start_body_load(run.load, server, path, seconds=run.seconds)
+                clients.append(client)
+                out, _ = client.communicate()
+                if client.returncode == 0:
+                    passes.append(_pace(out))
+        except OSError as error:
+            failures.append(error)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        yield pace
+    finally:
+        stop.set()
+        reader.join()
+    if failures or not passes:
+        raise Failed(f"nobody read the blob beside the small requests: {failures}")
+    pace["body_mb_per_second"] = sum(passes) / len(passes)
+
+
+def _pace(out: str) -> float:
+    result = json.loads(out)
+    return float(result["bytes"]) / 1e6 / float(result["seconds"])

@@ -1,0 +1,40 @@
+"""`pullthrough check`."""
+
+from __future__ import annotations
+
+import typer
+
+from pullthrough.cli.exit_codes import ExitCode
+from pullthrough.cli.operations import session
+from pullthrough.cli.options import ConfigOption, DataOption, JsonOption
+from pullthrough.cli.output import write, write_json, write_table
+from pullthrough.units import counted, format_bytes
+
+
+def check(
+    context: typer.Context, config: ConfigOption = None, data: DataOption = None, as_json: JsonOption = False
+) -> int:
+    """Verify what is stored, byte by byte.
+
+    Holds every body against its digest, and the catalog against the files. Without an engine it repairs what it safely
+    can, and says what it did; beside a running engine it only reports.
+    """
+    with session(context, config, data) as cache:
+        answer = cache.operations.check({})
+    problems = answer["problems"]
+    left = sum(not problem["repaired"] for problem in problems)
+    if as_json:
+        write_json(answer)
+        return ExitCode.CONTENT if left else ExitCode.OK
+    if problems:
+        write_table(
+            ("problem", "of", "detail", "repaired"),
+            [
+                (str(entry["kind"]), str(entry["subject"]), str(entry["detail"]), "yes" if entry["repaired"] else "no")
+                for entry in problems
+            ],
+        )
+    found = f"{counted(len(problems), 'problem')}, {len(problems) - left} repaired" if problems else "no problems"
+    read = f"{counted(answer['blobs'], 'blob')} and {counted(answer['manifests'], 'manifest')}"
+    write(f"{read}, {format_bytes(answer['bytes'])} read: {found}")
+    return ExitCode.CONTENT if left else ExitCode.OK

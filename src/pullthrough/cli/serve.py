@@ -1,0 +1,18 @@
+"""`pullthrough serve`."""
+
+from __future__ import annotations
+
+import typer
+
+from pullthrough.cli.options import ConfigOption, DataOption, ListenOption, load, parts_of
+
+
+def serve(
+    context: typer.Context, config: ConfigOption = None, listen: ListenOption = None, data: DataOption = None
+) -> int:
+    """Start the cache in the foreground.
+
+    Ready means: a log line with the address, and 200 from /healthz and /readyz. SIGTERM lets answers in flight finish;
+    SIGHUP reads the certificate again.
+    """
+    return parts_of(context).serve(load(context, config, data=data, listen=listen))

@@ -1,0 +1,134 @@
+"""What was asked of a demo upstream: one record a request, and questions about them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """What a request is about."""
+
+    PING = "ping"
+    MANIFEST = "manifest"
+    BLOB = "blob"
+    TAGS = "tags"
+    REFERRERS = "referrers"
+    TOKEN = "token"
+    #: The second half of a redirected blob.
+    CDN = "cdn"
+    OTHER = "other"
+
+
+class AuthorizationKind(StrEnum):
+    """What the Authorization header held. The credential itself is never recorded."""
+
+    NONE = "none"
+    BASIC = "basic"
+    BEARER = "bearer"
+    OTHER = "other"
+
+
+@dataclass(slots=True)
+class RequestRecord:
+    """One request. `status`, `bytes_sent` and `finished` change while it is answered.
+
+    `bytes_sent` counts body bytes when they are handed to the socket, so that a client that has a whole body finds all
+    of it counted. `status` is 0 until there is one, and stays 0 where the connection ended before the status line.
+    """
+
+    method: str
+    path: str
+    kind: Kind
+    repository: str = ""
+    reference: str = ""
+    #: The Range header as it came, "" where there was none.
+    range: str = ""
+    authorization: AuthorizationKind = AuthorizationKind.NONE
+    #: Whose credential or token it was; "" is anonymous.
+    user: str = ""
+    #: All headers but Authorization, with lower-case names.
+    headers: dict[str, str] = field(default_factory=dict)
+    query: dict[str, str] = field(default_factory=dict)
+    status: int = 0
+    bytes_sent: int = 0
+    finished: bool = False
+
+
+class RequestLog:
+    """All records, oldest first. Safe to read in any thread while requests are answered in another."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Condition(threading.RLock())
+        self._records: list[RequestRecord] = []
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __iter__(self) -> Iterator[RequestRecord]:
+        """Over those that are there now."""
+        with self._lock:
+            return iter(list(self._records))
+
+    def __getitem__(self, index: int) -> RequestRecord:
+        return self._records[index]
+
+    def append(self, record: RequestRecord) -> None:
+        with self._lock:
+            self._records.append(record)
+            self._lock.notify_all()
+
+    def finish(self, record: RequestRecord) -> None:
+        with self._lock:
+            record.finished = True
+            self._lock.notify_all()
+
+    def clear(self) -> None:
+        """Forget all. A request under way goes on filling a record that is no longer here."""
+        with self._lock:
+            self._records.clear()
+
+    def select(
+        self,
+        *,
+        kind: Kind | str | None = None,
+        method: str | None = None,
+        repository: str | None = None,
+        reference: str | None = None,
+        status: int | None = None,
+    ) -> list[RequestRecord]:
+        """The records that agree with everything given."""
+        return [
+            record
+            for record in self
+            if (kind is None or record.kind == kind)
+            and (method is None or record.method == method)
+            and (repository is None or record.repository == repository)
+            and (reference is None or record.reference == reference)
+            and (status is None or record.status == status)
+        ]
+
+    def count(
+        self,
+        *,
+        kind: Kind | str | None = None,
+        method: str | None = None,
+        repository: str | None = None,
+        reference: str | None = None,
+        status: int | None = None,
+    ) -> int:
+        """How many records `select` would give."""
+        return len(self.select(kind=kind, method=method, repository=repository, reference=reference, status=status))
+
+    @property
+    def bytes_sent(self) -> int:
+        """Body bytes of all requests together."""
+        return sum(record.bytes_sent for record in self)
+
+    def wait_for(self, condition: Callable[[RequestLog], bool], timeout_seconds: float = 10) -> None:
+        """Block until `condition` holds; asked again whenever a request begins or ends. Raises TimeoutError."""
+        with self._lock:
+            if not self._lock.wait_for(lambda: condition(self), timeout_seconds):
+                raise TimeoutError(f"not within {timeout_seconds} s; requests so far: {self._records!r}")

@@ -1,0 +1,552 @@
+"""Blobs: from the store, from a fill in progress, or by a new fill.
+
+What an answer costs upstream (tests count exactly):
+
+    hit                         nothing
+    hit, first time under       one HEAD: the bytes came under another repository's name, and this one's own
+      this repository's name    upstream must have them too
+    joined                      nothing
+    miss                        one GET (more only where the upstream breaks off)
+    range far ahead             one GET of that range, beside the fill
+    HEAD of what is not here    one HEAD
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from pullthrough.engine.fills import HOLD_BACK_BYTES, Fill, Fills, LookAgain
+from pullthrough.engine.memory import Memory
+from pullthrough.engine.outcomes import Kind, Outcome
+from pullthrough.engine.pull_times import PullTimes
+from pullthrough.engine.rules import Target
+from pullthrough.engine.tasks import Caller, Tasks
+from pullthrough.engine.transfer import Body
+from pullthrough.errors import (
+    BlobUnknown,
+    DigestMismatch,
+    DiskFull,
+    SizeMismatch,
+    UpstreamError,
+    UpstreamNotFound,
+    UpstreamUnavailable,
+)
+from pullthrough.oci.digests import Digest
+from pullthrough.oci.names import RepositoryName
+from pullthrough.oci.ranges import ByteRange
+from pullthrough.storage.blobs import BlobStore
+from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.records import BlobRecord
+from pullthrough.upstream.abort import AbortHandle
+from pullthrough.upstream.upstreams import Upstreams
+
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+#: The longest range that is fetched ahead of a fill, held in memory while it is sent.
+MAX_AHEAD_BYTES = 8 * 1024 * 1024
+#: How many such ranges a worker holds at once; more wait.
+_AHEAD_AT_ONCE = 8
+_CHUNK_BYTES = 256 * 1024
+
+
+class Content(Protocol):
+    """A body that is here, or on its way: a file that may still grow."""
+
+    #: None while nobody has named the size.
+    @property
+    def size_bytes(self) -> int | None: ...
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether the digest of the whole is known to match."""
+        ...
+
+    def fileno(self) -> int: ...
+
+    async def wait(self, offset: int) -> int:
+        """Where the bytes that may be sent end, once there are some behind `offset`; `offset` itself at the end."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Stored:
+    """A published blob, opened. Deleting it meanwhile takes nothing away from who has it open."""
+
+    def __init__(self, fd: int, size_bytes: int, closed: Callable[[], None]) -> None:
+        self._fd = fd
+        self.size_bytes: int | None = size_bytes
+        self._end = size_bytes
+        self._closed = closed
+        self.is_verified = True
+
+    def fileno(self) -> int:
+        return self._fd
+
+    async def wait(self, offset: int) -> int:
+        return self._end
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+            self._closed()
+
+
+class Following:
+    """A fill, read along."""
+
+    def __init__(self, fill: Fill) -> None:
+        self._fill = fill
+        self._open = True
+        fill.attach()
+
+    @property
+    def size_bytes(self) -> int | None:
+        return self._fill.size_bytes
+
+    @property
+    def is_verified(self) -> bool:
+        return self._fill.is_verified
+
+    @property
+    def arrived_bytes(self) -> int:
+        return self._fill.written_bytes
+
+    def fileno(self) -> int:
+        return self._fill.fileno()
+
+    async def wait(self, offset: int) -> int:
+        return await self._fill.wait(offset)
+
+    def close(self) -> None:
+        if self._open:
+            self._open = False
+            self._fill.detach()
+
+
+class NoRoom:
+    """A blob that no disk space is left for: it can only be passed through."""
+
+    def __init__(self, size_bytes: int | None, error: DiskFull) -> None:
+        self.size_bytes = size_bytes
+        self.is_verified = False
+        self._error = error
+
+    def fileno(self) -> int:
+        return -1
+
+    async def wait(self, offset: int) -> int:
+        raise self._error
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+@dataclass(slots=True)
+class BlobAnswer:
+    """Whoever gets this closes `content`."""
+
+    target: Target
+    digest: Digest
+    content: Content
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class BlobFacts:
+    target: Target
+    digest: Digest
+    size_bytes: int | None
+    outcome: Outcome
+
+
+class Blobs:
+    """The blobs of all repositories."""
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        call: Caller,
+        store: BlobStore,
+        memory: Memory,
+        fills: Fills,
+        upstreams: Upstreams,
+        tasks: Tasks,
+        pull_times: PullTimes,
+        clock: Callable[[], float],
+        boot_id: str,
+        prefetch: bool,
+        range_ahead_bytes: int,
+        threads: ThreadPoolExecutor,
+    ) -> None:
+        self._catalog = catalog
+        self._call = call
+        self._store = store
+        self._memory = memory
+        self._fills = fills
+        self._upstreams = upstreams
+        self._tasks = tasks
+        self._pull_times = pull_times
+        self._clock = clock
+        self._boot_id = boot_id
+        self._prefetch = prefetch
+        self._range_ahead_bytes = range_ahead_bytes
+        self._threads = threads
+        self._ahead_slots = asyncio.Semaphore(_AHEAD_AT_ONCE)
+        self._open: Counter[Digest] = Counter()
+        #: Confirmed during a fill, to be written down when it is over.
+        self._granting: set[tuple[RepositoryName, Digest]] = set()
+
+    def in_use(self) -> set[Digest]:
+        """What is being sent or filled by this worker. Called from eviction's thread."""
+        return set(self._open) | self._fills.digests()
+
+    # --- GET ---------------------------------------------------------------------------------------------------------
+
+    def from_memory(self, target: Target, digest: Digest) -> BlobAnswer | None:
+        """A hit that needs no waiting; None says nothing about what `get` will find."""
+        record = self._memory.get(("blob", target.repository, digest))
+        return self._stored(target, record) if record is not None else None
+
+    async def get(self, target: Target, digest: Digest, *, whole: bool) -> BlobAnswer:
+        """The blob's content. `whole`: asked for without a range, so that the rest of the image is wanted as well.
+
+        Raises BlobUnknown, or an UpstreamError where it is not cached.
+        """
+        for _ in range(4):  # each turn follows a change made by somebody else between two looks
+            record, absent_until = await self._look(target.repository, digest)
+            if record.published and record.granted:
+                if record.verified_boot != self._boot_id:
+                    await self._verify_again(record)
+                    continue
+                if answer := self._stored(target, record):
+                    return answer
+                _log.error("the file of %s is missing or cut short; it is filled again", digest)
+                await self._call(self._catalog.forget_blob, digest)
+                await self._call(self._store.remove, digest)
+                continue
+            if record.published and record.named:
+                if (target.repository, digest) not in self._granting:
+                    await self._confirm(target, digest)
+                await self._call(self._catalog.grant_blob, target.repository, digest)
+                continue
+            self._raise_if_absent(target, digest, absent_until)
+            try:
+                return await self._fill(target, record, whole=whole)
+            except LookAgain:
+                continue
+        raise UpstreamUnavailable(f"{digest} changes faster than it can be read", upstream=target.upstream)
+
+    def _stored(self, target: Target, record: BlobRecord) -> BlobAnswer | None:
+        fd = self._store.open(record.digest)
+        if fd is None:
+            return None
+        size = os.fstat(fd).st_size
+        if size != record.size_bytes:
+            os.close(fd)  # cut short on our side; a body of the wrong length is no body
+            return None
+        digest = record.digest
+        size = os.fstat(fd).st_size
+        if size != record.size_bytes:
+            os.close(fd)
+            return None
+        self._open[digest] += 1
+
+        def closed() -> None:
+            self._open[digest] -= 1
+            if not self._open[digest]:
+                del self._open[digest]
+
+        self._pull_times.note_blob(digest)
+        return BlobAnswer(target, digest, Stored(fd, size, closed), Outcome(Kind.HIT, target.rule.prefix))
+
+    async def _look(self, repository: RepositoryName, digest: Digest) -> tuple[BlobRecord, float | None]:
+        """What is known of the blob, and until when a 404 for it is remembered. In one go, for a cold pull waits for it."""
+
+        def look() -> tuple[BlobRecord, float | None]:
+            record = self._catalog.find_blob(repository, digest)
+            known = record.published and record.granted
+            return record, None if known else self._catalog.find_negative(repository, digest)
+
+        stamp = self._memory.stamp()
+        record, absent_until = await self._call(look)
+        if record.published and record.granted and record.verified_boot == self._boot_id:
+            self._memory.put(("blob", repository, digest), record, stamp)
+        return record, absent_until
+
+    async def _confirm(self, target: Target, digest: Digest) -> int | None:
+        """Ask this repository's own upstream whether it has the blob; BlobUnknown where it has not. One HEAD."""
+        upstream = self._upstreams.get(target.upstream)
+        try:
+            size, _ = await self._tasks.once(
+                ("confirm", target.repository, digest),
+                lambda: upstream.head_blob(target.upstream_repository, digest, target.rule.credential),
+                name=f"confirm {target.repository}@{digest}",
+            )
+        except UpstreamNotFound as error:
+            raise await self._unknown(target, digest) from error
+        return size
+
+    async def _unknown(self, target: Target, digest: Digest) -> BlobUnknown:
+        if target.rule.negative_seconds > 0:
+            until = self._clock() + target.rule.negative_seconds
+            await self._call(self._catalog.save_negative, target.repository, digest, until)
+        return BlobUnknown(f"{target.upstream} does not have the blob {digest} in {target.upstream_repository}")
+
+    def _raise_if_absent(self, target: Target, digest: Digest, absent_until: float | None) -> None:
+        if absent_until is not None and self._clock() < absent_until:
+            raise BlobUnknown(
+                f"{target.upstream} does not have the blob {digest} in {target.upstream_repository} "
+                f"(it said so less than {target.rule.negative_seconds:.0f} s ago)",
+                remembered=True,
+            )
+
+    async def _fill(self, target: Target, record: BlobRecord, *, whole: bool) -> BlobAnswer:
+        """Join the fill of this blob or begin it, and wait for its first bytes."""
+        digest = record.digest
+        # Here under another name, and no manifest of this repository names it: only a transfer of its own proves that
+        # this repository may have it.
+        proof = record.published
+        try:
+            fill, begun = self._fills.join(target, digest, size_bytes=record.size_bytes, proof=proof)
+            content = Following(fill)
+            try:
+                if not proof and not await self._may_read(fill, target, record):
+                    content.close()
+                    fill, begun = self._fills.join(target, digest, size_bytes=record.size_bytes, proof=True)
+                    content = Following(fill)
+                await self._first_bytes(fill, target)
+            except BaseException:
+                content.close()
+                raise
+        except DiskFull as error:
+            return self._no_room(target, digest, record.size_bytes, error)
+        if whole and self._prefetch and record.kind == "layer" and not fill.siblings_begun:
+            fill.siblings_begun = True
+            self._tasks.spawn(self._prefetch_siblings(target, digest), name=f"prefetch beside {digest}")
+        self._pull_times.note_blob(digest)
+        joined = not begun or fill.follows
+        return BlobAnswer(target, digest, content, Outcome(Kind.JOINED if joined else Kind.MISS, target.rule.prefix))
+
+    async def _may_read(self, fill: Fill, target: Target, record: BlobRecord) -> bool:
+        """Whether this repository may read along. What comes in under another's name needs a manifest of its own that
+        names the blob, and its own upstream's word (one HEAD)."""
+        if await fill.owner() == target.repository or fill.is_confirmed(target.repository):
+            return True
+        if not record.named:
+            return False
+        await self._confirm(target, record.digest)
+        fill.confirm(target.repository)
+        self._tasks.spawn(self._grant_after(fill, target.repository), name=f"grant {target.repository}@{record.digest}")
+        return True
+
+    async def _first_bytes(self, fill: Fill, target: Target) -> None:
+        try:
+            await fill.wait(0)
+        except UpstreamError as error:
+            if fill.known_owner not in (None, target.repository):
+                # What another repository's upstream says is nothing to this one.
+                raise LookAgain(f"the fill of {fill.digest} failed for {fill.known_owner}") from error
+            if isinstance(error, UpstreamNotFound):
+                raise await self._unknown(target, fill.digest) from error
+            raise
+
+    def _no_room(self, target: Target, digest: Digest, size_bytes: int | None, error: DiskFull) -> BlobAnswer:
+        outcome = Outcome(Kind.MISS, target.rule.prefix, None, "passed through: the disk is full")
+        return BlobAnswer(target, digest, NoRoom(size_bytes, error), outcome)
+
+    async def _grant_after(self, fill: Fill, repository: RepositoryName) -> None:
+        self._granting.add((repository, fill.digest))
+        try:
+            await asyncio.wait((fill.done,))
+            await self._call(self._catalog.grant_blob, repository, fill.digest)
+        finally:
+            self._granting.discard((repository, fill.digest))
+
+    async def _prefetch_siblings(self, target: Target, digest: Digest) -> None:
+        """Begin, behind what clients ask for, the other blobs of the image whose layer was asked for."""
+        for sibling in await self._call(self._catalog.siblings, target.repository, digest):
+            record, _ = await self._look(target.repository, sibling.digest)
+            if not record.published:
+                self._fills.join(target, sibling.digest, size_bytes=sibling.size_bytes, behind=True)
+
+    async def _verify_again(self, record: BlobRecord) -> None:
+        """After a restart of the machine: a blob's bytes are read once before they are trusted again."""
+        digest = record.digest
+
+        async def verify() -> None:
+            good = await asyncio.get_running_loop().run_in_executor(self._threads, self._is_whole, digest)
+            if good:
+                await self._call(self._catalog.verify_blob, digest, self._boot_id)
+            else:
+                _log.error("%s was damaged since the last run; it is filled again", digest)
+                await self._call(self._catalog.forget_blob, digest)
+                await self._call(self._store.remove, digest)
+
+        await self._tasks.once(("verify", digest), verify, name=f"verify {digest}")
+
+    def _is_whole(self, digest: Digest) -> bool:
+        fd = self._store.open(digest)
+        if fd is None:
+            return False
+        hasher = digest.hasher()
+        view = memoryview(bytearray(_CHUNK_BYTES))
+        with os.fdopen(fd, "rb", buffering=0) as file:
+            while count := file.readinto(view):
+                hasher.update(view[:count])
+        return digest.matches(hasher)
+
+    # --- HEAD --------------------------------------------------------------------------------------------------------
+
+    async def head(self, target: Target, digest: Digest) -> BlobFacts:
+        """Size and presence. Never begins a fill."""
+        record, _ = await self._look(target.repository, digest)
+        if record.published and record.granted:
+            return BlobFacts(target, digest, record.size_bytes, Outcome(Kind.HIT, target.rule.prefix))
+        filling = self._fills.size_of(target, digest)
+        if filling is not None:
+            return BlobFacts(target, digest, filling, Outcome(Kind.JOINED, target.rule.prefix))
+        # Again: the fill may have ended between the two looks.
+        record, absent_until = await self._look(target.repository, digest)
+        if record.published and record.granted:
+            return BlobFacts(target, digest, record.size_bytes, Outcome(Kind.HIT, target.rule.prefix))
+        self._raise_if_absent(target, digest, absent_until)
+        size = await self._confirm(target, digest)
+        if record.published and record.named:
+            await self._call(self._catalog.grant_blob, target.repository, digest)
+        return BlobFacts(target, digest, size, Outcome(Kind.MISS, target.rule.prefix))
+
+    # --- ranges far ahead of a fill ----------------------------------------------------------------------------------
+
+    def is_far_ahead(self, answer: BlobAnswer, wanted: ByteRange) -> bool:
+        """Whether a range is better fetched by itself than waited for."""
+        content = answer.content
+        return (
+            isinstance(content, Following)
+            and wanted.size_bytes <= MAX_AHEAD_BYTES
+            and wanted.start > content.arrived_bytes + self._range_ahead_bytes
+        )
+
+    async def fetch_ahead(self, answer: BlobAnswer, wanted: ByteRange) -> bytes:
+        """The bytes of a range, from the upstream, unverified: their digest is known only when the fill ends. One GET.
+
+        The same range asked for by several clients at once is fetched once.
+        """
+        data, _ = await self._tasks.once(
+            ("ahead", answer.target.repository, answer.digest, wanted),
+            lambda: self._fetch_range(answer.target, answer.digest, wanted),
+            name=f"range of {answer.target.repository}@{answer.digest}",
+        )
+        return data
+
+    async def _fetch_range(self, target: Target, digest: Digest, wanted: ByteRange) -> bytes:
+        upstream = self._upstreams.get(target.upstream)
+        abort = AbortHandle()
+
+        def fetch() -> bytes:
+            body = upstream.open_blob(
+                target.upstream_repository,
+                digest,
+                target.rule.credential,
+                start=wanted.start,
+                stop=wanted.stop,
+                abort=abort,
+            )
+            try:
+                if body.start != wanted.start:
+                    raise UpstreamUnavailable(f"{target.upstream} does not serve ranges", upstream=target.upstream)
+                data = bytearray(wanted.size_bytes)
+                view, filled = memoryview(data), 0
+                while filled < len(data) and (count := body.readinto(view[filled:])):
+                    filled += count
+                if filled < len(data):
+                    raise SizeMismatch(f"{target.upstream} sent {filled:,} of the {len(data):,} bytes of a range")
+                return bytes(data)
+            finally:
+                body.close()
+
+        async with self._ahead_slots, upstream.admit():
+            return await self._in_thread(fetch, abort)
+
+    async def _in_thread(self, work: Callable[[], T], abort: AbortHandle) -> T:
+        future = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            abort.abort()
+            await asyncio.wait((future,))
+            raise
+
+    # --- a full disk -------------------------------------------------------------------------------------------------
+
+    async def pass_through(self, answer: BlobAnswer, *, sent: int, stop: int | None) -> AsyncGenerator[bytes, None]:
+        """The bytes from `sent` on of a blob that no disk space is left for, straight from the upstream.
+
+        With `stop` None, to the end, and verified: what was sent is in the content's file (whose descriptor is -1 where
+        nothing was), and the last bytes are held back until the digest matches; DigestMismatch comes before them if it
+        does not. With `stop`, a range, which cannot be verified. One GET for each client.
+        """
+        target, digest = answer.target, answer.digest
+        upstream = self._upstreams.get(target.upstream)
+        abort = AbortHandle()
+        hasher = digest.hasher()
+        buffer = memoryview(bytearray(_CHUNK_BYTES))
+        hold_back = HOLD_BACK_BYTES if stop is None else 0
+
+        def rehash() -> None:
+            offset = 0
+            while offset < sent:
+                count = os.preadv(answer.content.fileno(), [buffer[: sent - offset]], offset)
+                if not count:
+                    raise UpstreamUnavailable(
+                        f"the bytes of {digest} that were sent are gone", upstream=target.upstream
+                    )
+                hasher.update(buffer[:count])
+                offset += count
+
+        def open_body() -> Body:
+            return upstream.open_blob(
+                target.upstream_repository, digest, target.rule.credential, start=sent, stop=stop, abort=abort
+            )
+
+        async with upstream.admit():
+            if stop is None:
+                await self._in_thread(rehash, abort)
+            body = await self._in_thread(open_body, abort)
+            try:
+                skip = sent - body.start
+                left = None if stop is None else stop - sent
+                held = b""
+                while left != 0 and (count := await self._in_thread(lambda: body.readinto(buffer), abort)):
+                    chunk = bytes(buffer[:count])
+                    if skip:
+                        skip, chunk = max(0, skip - len(chunk)), chunk[skip:]
+                    if left is not None:
+                        chunk = chunk[:left]
+                        left -= len(chunk)
+                    hasher.update(chunk)
+                    held += chunk
+                    if len(held) > hold_back:
+                        cut = len(held) - hold_back
+                        yield held[:cut]
+                        held = held[cut:]
+            finally:
+                body.close()
+            if stop is None and not digest.matches(hasher):
+                raise DigestMismatch(
+                    f"{target.upstream} sent something else when asked for {digest}",
+                    expected=digest,
+                    actual=f"{digest.algorithm}:{hasher.hexdigest()}",
+                )
+            if held:
+                yield held

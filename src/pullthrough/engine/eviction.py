@@ -1,0 +1,393 @@
+"""Keeps the store within its limits: the least recently pulled images go first, in small steps beside traffic.
+
+What goes is an image, that is, a manifest in a repository, and with it the blobs that no image that stays names. A blob
+that no manifest names goes by its own last pull. Never taken: what is pinned, with its index and its children; what was
+stored or pulled within the last minute; what is being served or filled; an index before its stored children. A child
+counts as pulled when its index is pulled, if it was ever pulled itself: clients that have the child do not ask for it
+again.
+
+Rows go first, then files. A crash in between leaves files without rows, which the next start takes up again
+(engine/check.py); it never leaves a row without its file.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pullthrough.oci.digests import Digest
+from pullthrough.settings import SizeLimit
+from pullthrough.storage.blobs import BlobStore, partial_digest
+from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.locks import POLL_SECONDS, Locks
+from pullthrough.storage.records import ImageUse, NamedBlob, StoredBlob
+from pullthrough.units import format_bytes
+
+#: Pull times reach the catalog up to 10 s late, and a client takes a moment from the manifest to the layers.
+GRACE_SECONDS = 60.0
+#: A body whose fill ended is kept this long at least, for the next one to go on from.
+ABANDONED_SECONDS = 3600.0
+#: One transaction takes at most this; others wait for it.
+STEP_IMAGES = 8
+STEP_BYTES = 256 * 1024 * 1024
+#: Images whose blobs are looked up at once while planning.
+_PLANNED_AT_ONCE = 64
+#: A plan is made anew where traffic kept parts of it from being carried out.
+_ROUNDS = 3
+#: How long a full disk waits for another evictor, which may free what is needed.
+_PATIENCE_SECONDS = 10.0
+_LOCK = "evict"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`max_size` is of what is stored, `min_free` of the filesystem; whichever binds first decides."""
+
+    max_size: SizeLimit
+    min_free: SizeLimit
+
+
+@dataclass(frozen=True, slots=True)
+class Evicted:
+    """An image, or a blob that no image names (then `image` is empty)."""
+
+    image: str
+    digest: Digest
+    freed_bytes: int
+    #: Seconds since the epoch; None for never.
+    last_pulled_at: float | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class EvictionReport:
+    """`stored_bytes` is what is left, partial bodies included; `limit_bytes` is None where there is no limit."""
+
+    dry_run: bool
+    evicted: tuple[Evicted, ...]
+    freed_bytes: int
+    stored_bytes: int
+    limit_bytes: int | None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "dry_run": self.dry_run,
+            "evicted": [
+                {
+                    "image": item.image,
+                    "digest": str(item.digest),
+                    "bytes": item.freed_bytes,
+                    "last_pulled": _iso(item.last_pulled_at),
+                    "reason": item.reason,
+                }
+                for item in self.evicted
+            ],
+            "freed_bytes": self.freed_bytes,
+            "stored_bytes": self.stored_bytes,
+            "limit_bytes": self.limit_bytes,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Excess:
+    """How much has to go, and which limit says so."""
+
+    stored_bytes: int
+    limit_bytes: int | None
+    excess_bytes: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """Exactly one of `image`, `blob` and `partial` is there. `freed_bytes` is what its going frees, as planned."""
+
+    last_used_at: float
+    freed_bytes: int
+    image: ImageUse | None = None
+    blob: StoredBlob | None = None
+    partial: Path | None = None
+
+
+class Evictor:
+    """Evicts for one engine. `in_use` names blobs that are being served or filled; it is asked before every step.
+
+    `pause` is called between steps, in the thread that runs; it may wait, or raise to stop.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        blobs: BlobStore,
+        limits: Limits,
+        *,
+        in_use: Callable[[], Container[Digest]],
+        locks: Locks,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], object] = time.sleep,
+        pause: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._catalog = catalog
+        self._inventory = catalog.inventory
+        self._blobs = blobs
+        self._limits = limits
+        self._in_use = in_use
+        self._locks = locks
+        self._clock = clock
+        self._sleep = sleep
+        self._pause = pause
+
+    def run(self, *, dry_run: bool, needed_bytes: int = 0) -> EvictionReport:
+        """Evict until the limits hold and `needed_bytes` more fit; or only say what would go, and why.
+
+        Blocking: for a thread. Where another one is evicting already, this waits for it if room is needed, and does
+        nothing otherwise. What is protected stays, though the limits then do not hold.
+        """
+        if dry_run:
+            excess = self._measure(needed_bytes)
+            plan = self._plan(excess.excess_bytes)
+            evicted = self._describe(plan, [item.freed_bytes for item in plan], excess)
+        else:
+            with self._alone(_PATIENCE_SECONDS if needed_bytes else 0.0) as alone:
+                # Measured here: what another one has just freed is not to be freed again.
+                excess = self._measure(needed_bytes)
+                evicted = self._evict(excess) if alone else []
+        freed = sum(item.freed_bytes for item in evicted)
+        return EvictionReport(dry_run, tuple(evicted), freed, excess.stored_bytes - freed, excess.limit_bytes)
+
+    @contextmanager
+    def _alone(self, patience_seconds: float) -> Iterator[bool]:
+        """Whether this is the only evictor of the folder for the block."""
+        lock = self._locks.try_lock(_LOCK)
+        while lock is None and patience_seconds > 0:
+            self._sleep(POLL_SECONDS)
+            patience_seconds -= POLL_SECONDS
+            lock = self._locks.try_lock(_LOCK)
+        try:
+            yield lock is not None
+        finally:
+            if lock:
+                lock.release()
+
+    def _measure(self, needed_bytes: int) -> _Excess:
+        stored = self._catalog.stored_bytes() + self._blobs.partial_bytes()
+        disk = self._blobs.disk()
+        most = self._limits.max_size.bytes_of(disk.total_bytes)
+        spare = self._limits.min_free.bytes_of(disk.total_bytes)
+        excesses = [(needed_bytes - disk.free_bytes, "the disk is full: {} more needed")]
+        limits = []
+        if most is not None:
+            excesses.append((stored + needed_bytes - most, "over max_size by {}"))
+            limits.append(most)
+        if spare is not None:
+            excesses.append((spare + needed_bytes - disk.free_bytes, "under min_free by {}"))
+            limits.append(max(0, stored + disk.free_bytes - spare))
+        excess, reason = max(excesses)
+        return _Excess(stored, min(limits, default=None), excess, reason.format(format_bytes(max(0, excess))))
+
+    def _evict(self, excess: _Excess) -> list[Evicted]:
+        # What is still open somewhere gives its room back later: the disk is not measured again, or too much would go.
+        wanted = excess.excess_bytes
+        evicted: list[Evicted] = []
+        for _ in range(_ROUNDS):
+            before = len(evicted)
+            for step in _steps(self._plan(wanted)):
+                done = self._take(step, excess)
+                wanted -= sum(item.freed_bytes for item in done)
+                evicted += done
+                self._pause()
+                if wanted <= 0:
+                    return evicted
+            if len(evicted) == before:
+                break
+        return evicted
+
+    def _plan(self, wanted_bytes: int) -> list[_Candidate]:
+        """What to take, in order, until it frees `wanted_bytes`; it is checked again when it is taken."""
+        if wanted_bytes <= 0:
+            return []
+        images = {image.image_id: image for image in self._inventory.images()}
+        parents: dict[int, list[int]] = defaultdict(list)
+        children_left: Counter[int] = Counter()
+        for index, child in self._inventory.families():
+            parents[child].append(index)
+            children_left[index] += 1
+        unused_since = self._clock() - GRACE_SECONDS
+        used_at = _effective_uses(images, parents)
+        pinned = self._inventory.pinned_images()
+        in_use = self._in_use()
+        candidates = [
+            _Candidate(used_at[image.image_id], 0, image=image)
+            for image in images.values()
+            if image.image_id not in pinned and max(used_at[image.image_id], image.stored_at) <= unused_since
+        ]
+        candidates += [
+            _Candidate(blob.last_used_at, blob.size_bytes, blob=blob)
+            for blob in self._inventory.unnamed_blobs()
+            if blob.digest not in in_use and blob.last_used_at <= unused_since
+        ]
+        candidates += [
+            _Candidate(written_at, size, partial=path)
+            for path, size, written_at in self._blobs.abandoned(self._clock() - ABANDONED_SECONDS)
+            if partial_digest(path) not in in_use
+        ]
+        candidates.sort(key=lambda candidate: candidate.last_used_at)
+
+        plan: list[_Candidate] = []
+        freed_bytes = 0
+        namings_gone: Counter[Digest] = Counter()
+        passed: dict[int, _Candidate] = {}
+        for candidate, named in self._with_blobs(candidates):
+            queue = [(candidate, named)]
+            while queue and freed_bytes < wanted_bytes:
+                item, blobs = queue.pop()
+                if item.image and children_left[item.image.image_id]:
+                    passed[item.image.image_id] = item  # it goes right after the last of its children
+                    continue
+                if any(blob.digest in in_use for blob in blobs):
+                    continue
+                for blob in blobs:
+                    namings_gone[blob.digest] += 1
+                    if _goes_with_image(blob, namings_gone[blob.digest], unused_since):
+                        item = replace(item, freed_bytes=item.freed_bytes + (blob.size_bytes or 0))
+                plan.append(item)
+                freed_bytes += item.freed_bytes
+                for index in parents[item.image.image_id] if item.image else ():
+                    children_left[index] -= 1
+                    if not children_left[index] and index in passed:
+                        queue.append((passed.pop(index), ()))  # an index names no blobs
+            if freed_bytes >= wanted_bytes:
+                break
+        return plan
+
+    def _with_blobs(self, candidates: Sequence[_Candidate]) -> Iterator[tuple[_Candidate, Sequence[NamedBlob]]]:
+        """Each candidate with the blobs it names, looked up a few images at a time: most plans end early."""
+        for start in range(0, len(candidates), _PLANNED_AT_ONCE):
+            part = candidates[start : start + _PLANNED_AT_ONCE]
+            named: dict[int, list[NamedBlob]] = defaultdict(list)
+            for blob in self._inventory.named_blobs([item.image.image_id for item in part if item.image]):
+                named[blob.image_id].append(blob)
+            for item in part:
+                yield item, named[item.image.image_id] if item.image else ()
+
+    def _take(self, step: Sequence[_Candidate], excess: _Excess) -> list[Evicted]:
+        """A transaction for the step's images and one for its blobs, then the files. Says what really went."""
+        unused_since = self._clock() - GRACE_SECONDS
+        in_use = self._in_use()
+        described = self._describe(step, [0] * len(step), excess)
+        images = [item.image for item in step if item.image]
+        removed = self._inventory.remove_images(images, in_use=in_use, unused_since=unused_since)
+        unnamed = [item.blob.digest for item in step if item.blob]
+        blobs = self._inventory.remove_unnamed_blobs(unnamed, in_use=in_use, unused_since=unused_since)
+
+        freed_by_blob = self._remove_files(
+            [*(blob.digest for _, blob in removed.blobs), *(blob.digest for blob in blobs)]
+        )
+        freed_by_image = Counter({image.image_id: 0 for image in removed.images})
+        for image_id, blob in removed.blobs:
+            freed_by_image[image_id] += freed_by_blob[blob.digest]
+        taken: list[Evicted] = []
+        for item, evicted in zip(step, described, strict=True):
+            freed: int | None = None
+            if item.image:
+                freed = freed_by_image.get(item.image.image_id)
+            elif item.blob:
+                freed = freed_by_blob.get(item.blob.digest)  # not there: somebody wants it now
+            elif item.partial:
+                freed = self._blobs.remove_partial(item.partial)
+            if freed is not None:
+                taken.append(replace(evicted, freed_bytes=freed))
+        return taken
+
+    def _remove_files(self, digests: Sequence[Digest]) -> dict[Digest, int]:
+        """Bytes that went with each. One that was filled anew since its row went stays."""
+        unknown = set(self._catalog.inventory.unknown_blobs(digests))
+        return {digest: self._blobs.remove(digest) if digest in unknown else 0 for digest in digests}
+
+    def _describe(self, items: Sequence[_Candidate], freed: Sequence[int], excess: _Excess) -> list[Evicted]:
+        tags = self._inventory.tags_of([item.image.image_id for item in items if item.image])
+        now = self._clock()
+        described: list[Evicted] = []
+        for item, freed_bytes in zip(items, freed, strict=True):
+            if item.image:
+                image = item.image
+                names = ",".join(tags.get(image.image_id, ()))
+                name = f"{image.repository}:{names}" if names else str(image.repository)
+                pulled_at = item.last_used_at if image.pulled_at is not None else None
+                why = (
+                    _ago("last pulled", pulled_at, now)
+                    if pulled_at
+                    else _ago("never pulled, stored", image.stored_at, now)
+                )
+                described.append(Evicted(name, image.digest, freed_bytes, pulled_at, f"{excess.reason}; {why}"))
+            elif item.blob:
+                why = f"no stored manifest names it, {_ago('last used', item.last_used_at, now)}"
+                described.append(
+                    Evicted("", item.blob.digest, freed_bytes, item.last_used_at, f"{excess.reason}; {why}")
+                )
+            elif item.partial:
+                digest = partial_digest(item.partial)
+                assert digest is not None  # only such files are listed
+                why = _ago("an incomplete body, last written", item.last_used_at, now)
+                described.append(Evicted("", digest, freed_bytes, None, f"{excess.reason}; {why}"))
+        return described
+
+
+def _effective_uses(images: Mapping[int, ImageUse], parents: Mapping[int, Sequence[int]]) -> dict[int, float]:
+    """When each image was last pulled, by itself or through an index; when it was stored, if it never was.
+
+    Indexes nest, but a digest cannot be in itself: the recursion ends.
+    """
+    pulled: dict[int, float] = {}
+
+    def last_pull(image_id: int) -> float:
+        if image_id not in pulled:
+            own = images[image_id].pulled_at if image_id in images else None
+            above = [last_pull(index) for index in parents.get(image_id, ())] if own is not None else []
+            pulled[image_id] = max([own or 0.0, *above])
+        return pulled[image_id]
+
+    return {
+        image_id: last_pull(image_id) if image.pulled_at is not None else image.stored_at
+        for image_id, image in images.items()
+    }
+
+
+def _goes_with_image(blob: NamedBlob, namings_gone: int, unused_since: float) -> bool:
+    published = blob.size_bytes is not None and blob.last_used_at is not None
+    return published and namings_gone == blob.images and (blob.last_used_at or 0.0) <= unused_since
+
+
+def _steps(plan: Sequence[_Candidate]) -> Iterator[list[_Candidate]]:
+    step: list[_Candidate] = []
+    for item in plan:
+        too_large = sum(other.freed_bytes for other in step) + item.freed_bytes > STEP_BYTES
+        if step and (too_large or len(step) == STEP_IMAGES):
+            yield step
+            step = []
+        step.append(item)
+    if step:
+        yield step
+
+
+def _ago(what: str, then: float, now: float) -> str:
+    seconds = max(0, int(now - then))
+    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1)):
+        if seconds >= length or length == 1:
+            count = seconds // length
+            return f"{what} {count} {unit}{'' if count == 1 else 's'} ago"
+    raise AssertionError("the loop ends with seconds")
+
+
+def _iso(seconds: float | None) -> str | None:
+    return (
+        None
+        if seconds is None
+        else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    )

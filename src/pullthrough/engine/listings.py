@@ -1,0 +1,190 @@
+"""Tag lists and referrers: the upstream's, kept as long as tags are, and served from the cache when the upstream is gone.
+
+An answer costs no upstream request while it is fresh, else as many as the upstream has pages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pullthrough.declaration import GoneUpstream
+from pullthrough.engine.freshness import Verdict, judge, may_force
+from pullthrough.engine.outcomes import Kind, Outcome
+from pullthrough.engine.pauses import Pauses
+from pullthrough.engine.rules import Target
+from pullthrough.engine.tasks import Caller, Tasks
+from pullthrough.errors import RepositoryUnknown, UpstreamError, UpstreamNotFound
+from pullthrough.oci.digests import Digest
+from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.locks import Locks
+from pullthrough.storage.records import ListingRecord
+from pullthrough.upstream.upstreams import Upstreams
+
+_log = logging.getLogger(__name__)
+_TAGS = "tags"
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """`entries`: names of tags in their order, or descriptors of referrers."""
+
+    target: Target
+    entries: list[Any]
+    outcome: Outcome
+
+
+class Listings:
+    """The lists of all repositories."""
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        call: Caller,
+        locks: Locks,
+        upstreams: Upstreams,
+        tasks: Tasks,
+        clock: Callable[[], float],
+        stale_check_timeout_seconds: float,
+    ) -> None:
+        self._catalog = catalog
+        self._call = call
+        self._locks = locks
+        self._upstreams = upstreams
+        self._tasks = tasks
+        self._clock = clock
+        self._stale_check_timeout_seconds = stale_check_timeout_seconds
+        #: By (kind, repository).
+        self._pauses = Pauses(clock)
+
+    async def tags(self, target: Target, *, force: bool = False) -> Listing:
+        """All tags that the upstream has, sorted; `force` asks it though the cached list is fresh.
+
+        With the upstream gone and no list cached, those that were pulled. Raises RepositoryUnknown, or an UpstreamError
+        where there are none of these either.
+        """
+
+        async def fetch() -> list[Any]:
+            upstream = self._upstreams.get(target.upstream)
+            return sorted(set(await upstream.list_tags(target.upstream_repository, target.rule.credential)))
+
+        return await self._get(target, _TAGS, fetch, force=force)
+
+    async def referrers(self, target: Target, digest: Digest, *, force: bool = False) -> Listing:
+        """Descriptors of what refers to the digest: from the referrers API, or from the upstream's fallback tag."""
+
+        async def fetch() -> list[Any]:
+            upstream = self._upstreams.get(target.upstream)
+            return list(await upstream.fetch_referrers(target.upstream_repository, digest, target.rule.credential))
+
+        return await self._get(target, f"referrers:{digest}", fetch, force=force)
+
+    async def _get(
+        self, target: Target, kind: str, fetch: Callable[[], Awaitable[list[Any]]], *, force: bool
+    ) -> Listing:
+        record = await self._call(self._catalog.find_listing, target.repository, kind)
+        if record is None:
+            return await self._miss(target, kind, fetch)
+        age = self._clock() - record.validated_at
+        verdict = judge(target.rule, "", age)
+        if force and may_force(record.validated_at, self._clock()):
+            verdict = Verdict.CHECK
+        if verdict is Verdict.FRESH:
+            return self._listing(target, record, Kind.HIT)
+        if reason := self._pauses.reason((kind, target.repository)):
+            return self._listing(target, record, Kind.STALE, reason)
+        if verdict is Verdict.STALE:
+            if not self._tasks.is_flying((kind, target.repository)):
+                self._tasks.spawn(
+                    self._refresh(target, kind, record, fetch), name=f"list {kind} of {target.repository}"
+                )
+            return self._listing(target, record, Kind.STALE, "checked behind this answer")
+        return await self._check_first(target, kind, record, fetch)
+
+    async def _miss(self, target: Target, kind: str, fetch: Callable[[], Awaitable[list[Any]]]) -> Listing:
+        until = await self._call(self._catalog.find_negative, target.repository, _negative(kind))
+        if until is not None:
+            raise RepositoryUnknown(
+                f"{target.upstream} does not have {target.upstream_repository} "
+                f"(it said so less than {target.rule.negative_seconds:.0f} s ago)",
+                remembered=True,
+            )
+        try:
+            (fetched, asked), joined = await self._refresh(target, kind, None, fetch)
+        except UpstreamNotFound as error:
+            if target.rule.negative_seconds > 0:
+                until = self._clock() + target.rule.negative_seconds
+                await self._call(self._catalog.save_negative, target.repository, _negative(kind), until)
+            raise RepositoryUnknown(f"{target.upstream} does not have {target.upstream_repository}") from error
+        except UpstreamError as error:
+            # `skopeo inspect`, for one, lists tags of an image that it could otherwise show.
+            pulled = await self._call(self._catalog.tags, target.repository) if kind == _TAGS else []
+            if not pulled:
+                raise
+            reason = f"only the tags that were pulled: {error.message}"
+            return Listing(target, list(pulled), Outcome(Kind.STALE, target.rule.prefix, None, reason))
+        return self._listing(target, fetched, Kind.JOINED if joined or not asked else Kind.MISS)
+
+    async def _check_first(
+        self, target: Target, kind: str, record: ListingRecord, fetch: Callable[[], Awaitable[list[Any]]]
+    ) -> Listing:
+        """A client waits for a short while only, then the upstream is read on behind the cached list."""
+        try:
+            async with asyncio.timeout(self._stale_check_timeout_seconds):
+                (fetched, asked), joined = await self._refresh(target, kind, record, fetch)
+        except TimeoutError:
+            reason = f"{target.upstream} did not answer within {self._stale_check_timeout_seconds:g} s"
+            self._pauses.begin((kind, target.repository), reason)
+            return self._listing(target, record, Kind.STALE, reason)
+        except UpstreamNotFound as error:
+            if target.rule.gone_upstream is GoneUpstream.KEEP:
+                return self._listing(target, record, Kind.STALE, "gone upstream")
+            raise RepositoryUnknown(f"{target.upstream} no longer has {target.upstream_repository}") from error
+        except UpstreamError as error:
+            return self._listing(target, record, Kind.STALE, error.message)
+        return self._listing(target, fetched, Kind.JOINED if joined or not asked else Kind.REVALIDATED)
+
+    async def _refresh(
+        self, target: Target, kind: str, seen: ListingRecord | None, fetch: Callable[[], Awaitable[list[Any]]]
+    ) -> tuple[tuple[ListingRecord, bool], bool]:
+        return await self._tasks.once(
+            (kind, target.repository),
+            lambda: self._fetch(target, kind, seen, fetch),
+            name=f"list {kind} of {target.repository}",
+        )
+
+    async def _fetch(
+        self, target: Target, kind: str, seen: ListingRecord | None, fetch: Callable[[], Awaitable[list[Any]]]
+    ) -> tuple[ListingRecord, bool]:
+        async with self._locks.hold(f"{kind}:{target.repository}"):
+            record = await self._call(self._catalog.find_listing, target.repository, kind)
+            if record is not None and (seen is None or record.validated_at > seen.validated_at):
+                return record, False  # another worker has just asked
+            try:
+                entries = await fetch()
+            except UpstreamError as error:
+                if record is not None:
+                    self._pauses.begin_after((kind, target.repository), error)
+                    _log.warning(
+                        "%s of %s could not be listed, the cached list is served: %s", kind, target.repository, error
+                    )
+                raise
+            self._pauses.end((kind, target.repository))
+            body = json.dumps(entries, separators=(",", ":")).encode()
+            now = self._clock()
+            await self._call(self._catalog.save_listing, target.repository, kind, body, now=now)
+            return ListingRecord(body, now), True
+
+    def _listing(self, target: Target, record: ListingRecord, kind: Kind, reason: str = "") -> Listing:
+        age = self._clock() - record.validated_at
+        return Listing(target, json.loads(record.body), Outcome(kind, target.rule.prefix, age, reason))
+
+
+def _negative(kind: str) -> str:
+    """What a 404 for the list is remembered as, beside those for tags (no colon) and digests (another algorithm)."""
+    return f"list:{kind}"

@@ -1,0 +1,254 @@
+"""A partial file: a blob's bytes while they arrive, its lock, and the sidecar that tells other processes about it.
+
+Who holds the lock (flock on the partial file) is the leader and the only one to write. Everybody else follows: reads the
+growing file through a descriptor of their own and looks into the sidecar. A leader that dies loses the lock with its last
+descriptor, and the first follower to notice takes over. The file only ever grows; it is never truncated under a reader.
+
+A sidecar may be older than the lock: between taking the lock and telling, a new leader's file still has the words of the
+last one. `attempt` tells them apart: a follower believes a failure only of an attempt that it has seen under way.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Self
+
+from pullthrough import errors
+from pullthrough.errors import PullthroughError, UpstreamError, UpstreamThrottled, UpstreamUnavailable
+
+#: Characters of an error's message in a sidecar: all of it fits into one block of a disk.
+_MAX_MESSAGE = 1000
+
+
+class State(StrEnum):
+    FILLING = "filling"
+    #: Size and digest match: every byte may be sent. Publishing follows.
+    VERIFIED = "verified"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Sidecar:
+    """What the leader tells. `repository` is the one under whose name the bytes come in."""
+
+    repository: str
+    boot_id: str
+    state: State = State.FILLING
+    total_bytes: int | None = None
+    error: dict[str, Any] | None = None
+    #: One leader's turn at one file; never the same again.
+    attempt: str = ""
+
+
+class Partial:
+    """One partial file, opened. Close it with `close`; that also gives up the lock."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.sidecar_path = path.with_name(path.name + ".json")
+        self.fd = self._open()
+        self._sidecar_seen: tuple[int, int, int] | None = None
+        self._sidecar: Sidecar | None = None
+        self._sidecar_of = 0
+
+    def _open(self) -> int:
+        return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def try_lead(self) -> bool:
+        """Take the lock if it is free. The leader then looks whether the file `is_current`."""
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def unlock(self) -> None:
+        """Give up the lead. Closing alone would not do where a forked or duplicated descriptor is still open."""
+        fcntl.flock(self.fd, fcntl.LOCK_UN)
+
+    def reopen(self) -> None:
+        """Open what stands under the path now, or a new file."""
+        os.close(self.fd)
+        self.fd = self._open()
+
+    def is_current(self) -> bool:
+        """Whether the path still leads to the file that is open here."""
+        return _same_file(self.fd, self.path)
+
+    def is_published_as(self, path: Path) -> bool:
+        return _same_file(self.fd, path)
+
+    def size(self) -> int:
+        return os.fstat(self.fd).st_size
+
+    def read_sidecar(self) -> Sidecar | None:
+        """What the leader of the file that is open here told last; None where nothing that can be relied on is there."""
+        try:
+            stat = self.sidecar_path.stat()
+            # The clock of files ticks every few milliseconds, and a replaced file's number is soon given out again.
+            seen = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+            if seen != self._sidecar_seen:
+                document = json.loads(self.sidecar_path.read_bytes())
+                self._sidecar = Sidecar(
+                    repository=str(document["repository"]),
+                    boot_id=str(document["boot_id"]),
+                    attempt=str(document["attempt"]),
+                    state=State(document["state"]),
+                    total_bytes=document["total_bytes"],
+                    error=document["error"],
+                )
+                self._sidecar_of = document["inode"]
+                self._sidecar_seen = seen
+        except (OSError, ValueError, KeyError, TypeError):
+            self._sidecar_seen = None
+            return None
+        return self._sidecar if self._sidecar_of == os.fstat(self.fd).st_ino else None
+
+    def write_sidecar(self, sidecar: Sidecar) -> None:
+        """By rename, so that no reader sees half of it. Only for the leader."""
+        text = json.dumps(
+            {
+                "repository": sidecar.repository,
+                "boot_id": sidecar.boot_id,
+                "attempt": sidecar.attempt,
+                "state": sidecar.state.value,
+                "total_bytes": sidecar.total_bytes,
+                "error": sidecar.error,
+                "inode": os.fstat(self.fd).st_ino,
+            }
+        )
+        temporary = self.sidecar_path.with_name(self.sidecar_path.name + ".new")
+        try:
+            temporary.write_text(text)
+            temporary.replace(self.sidecar_path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            if sidecar.state is not State.FAILED:
+                raise
+            # On a full disk the followers must learn of the failure all the same: over the old text, which has its room
+            # on the disk. Who reads in between finds no document, and looks again.
+            with self.sidecar_path.open("r+b") as file:
+                file.write(text.encode().ljust(os.fstat(file.fileno()).st_size))
+
+    def restart(self) -> None:
+        """Begin a new, empty file under the same path, locked before anybody can see it. Readers keep the old one."""
+        fresh = self.path.with_name(self.path.name + ".new")
+        fresh.unlink(missing_ok=True)
+        fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        fresh.replace(self.path)
+        os.close(self.fd)
+        self.fd = fd
+
+    def discard(self) -> None:
+        """Remove the file. Only for the leader; readers keep what they have open.
+
+        The sidecar stays, so that followers learn what happened; the next leader replaces it.
+        """
+        if self.is_current():
+            self.path.unlink(missing_ok=True)
+
+    def remove_sidecar(self, attempt: str) -> None:
+        """Unless it tells of another attempt already."""
+        try:
+            document = json.loads(self.sidecar_path.read_bytes())
+            if document["attempt"] == attempt:
+                self.sidecar_path.unlink(missing_ok=True)
+        except (OSError, ValueError, KeyError, TypeError):
+            return
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            self.unlock()
+            os.close(self.fd)
+            self.fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Glance(Partial):
+    """A file that must be there already, only to be looked at; it may have left its `path` as a partial file.
+
+    Raises FileNotFoundError.
+    """
+
+    def __init__(self, place: Path, path: Path) -> None:
+        self._place = place
+        super().__init__(path)
+
+    def _open(self) -> int:
+        return os.open(self._place, os.O_RDONLY | os.O_CLOEXEC)
+
+
+def is_led(path: Path) -> bool:
+    """Whether somebody holds the lock on the file at this path: fills it or, if it is in the store, just publishes it."""
+    try:
+        with Glance(path, path) as glance:
+            try:
+                fcntl.flock(glance.fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+    except FileNotFoundError:
+        pass
+    return False
+
+
+def look_at(path: Path, published: Path) -> Sidecar | None:
+    """What the leader of a fill in any process tells; None where there is no fill under way.
+
+    `path` is the partial file's, `published` where that file goes at the end.
+    """
+    for place in (path, published):
+        if is_led(place):
+            try:
+                with Glance(place, path) as glance:
+                    return glance.read_sidecar()
+            except FileNotFoundError:
+                continue
+    return None
+
+
+def _same_file(fd: int, path: Path) -> bool:
+    try:
+        there = path.stat()
+    except FileNotFoundError:
+        return False
+    here = os.fstat(fd)
+    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+
+
+def pack_error(error: PullthroughError) -> dict[str, Any]:
+    packed: dict[str, Any] = {"type": type(error).__name__, "message": error.message[:_MAX_MESSAGE]}
+    if isinstance(error, UpstreamError):
+        packed["upstream"] = error.upstream
+    if isinstance(error, UpstreamThrottled):
+        packed["retry_after_seconds"] = error.retry_after_seconds
+    return packed
+
+
+def unpack_error(packed: dict[str, Any] | None) -> PullthroughError:
+    """The leader's error as its followers raise it: the same class where a caller acts on the class."""
+    packed = packed or {}
+    message = str(packed.get("message", "the fill failed"))
+    upstream = str(packed.get("upstream", ""))
+    kind = getattr(errors, str(packed.get("type", "")), None)
+    if kind is UpstreamThrottled:
+        return UpstreamThrottled(
+            message, upstream=upstream, retry_after_seconds=float(packed.get("retry_after_seconds", 1))
+        )
+    if isinstance(kind, type) and issubclass(kind, UpstreamError):
+        return kind(message, upstream=upstream)
+    if kind in (errors.DiskFull, errors.BlobUnknown, errors.SizeMismatch):
+        return kind(message)
+    if kind is errors.DigestMismatch:
+        return errors.DigestMismatch(message, expected="", actual="")
+    return UpstreamUnavailable(message, upstream=upstream)

@@ -1,0 +1,38 @@
+"""When manifests and blobs were last pulled; gathered here and written in batches, since eviction needs days, not seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pullthrough.errors import StorageError
+from pullthrough.oci.digests import Digest
+from pullthrough.storage.catalog import Catalog
+
+
+class PullTimes:
+    """`note_*` on the event loop, `flush` in a thread; a swap of the maps keeps the two apart."""
+
+    def __init__(self, catalog: Catalog, clock: Callable[[], float]) -> None:
+        self._catalog = catalog
+        self._clock = clock
+        self._manifests: dict[tuple[str, str], float] = {}
+        self._blobs: dict[str, float] = {}
+
+    def note_manifest(self, repository: str, digest: Digest) -> None:
+        self._manifests[repository, digest] = self._clock()
+
+    def note_blob(self, digest: Digest) -> None:
+        self._blobs[digest] = self._clock()
+
+    def flush(self) -> None:
+        """Raises StorageError where they cannot be written; they are kept for the next time then."""
+        manifests, self._manifests = self._manifests, {}
+        blobs, self._blobs = self._blobs, {}
+        if not manifests and not blobs:
+            return
+        try:
+            self._catalog.record_pulls(manifests, blobs)
+        except StorageError:
+            self._manifests = manifests | self._manifests
+            self._blobs = blobs | self._blobs
+            raise

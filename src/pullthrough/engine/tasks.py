@@ -1,0 +1,66 @@
+"""Work that outlives the request that began it: owned here, so that it is awaited, logged and ended with the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, ParamSpec, Protocol, TypeVar
+
+from pullthrough.errors import PullthroughError
+
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+class Caller(Protocol):
+    """Runs a blocking function in the catalog's threads."""
+
+    def __call__(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]: ...
+
+
+class Tasks:
+    """The engine's background tasks. An error in one is logged and hurts no other."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._flights: dict[object, asyncio.Task[Any]] = {}
+
+    def spawn(self, work: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
+            return
+        error = task.exception()  # marks it as seen: whoever waits for the task gets it too
+        if error is not None and not isinstance(error, PullthroughError):
+            _log.error("%s failed", task.get_name(), exc_info=error)
+
+    async def once(self, key: object, work: Callable[[], Coroutine[Any, Any, T]], *, name: str) -> tuple[T, bool]:
+        """Run `work` for `key` unless it is running; everybody who asks meanwhile gets the one result or error.
+
+        The second value is whether this call joined one that was running. A caller that goes away does not end the work.
+        """
+        flight: asyncio.Task[T] | None = self._flights.get(key)
+        joined = flight is not None
+        if flight is None:
+            flight = self.spawn(work(), name=name)
+            self._flights[key] = flight
+            flight.add_done_callback(lambda _: self._flights.pop(key, None))
+        return await asyncio.shield(flight), joined
+
+    def is_flying(self, key: object) -> bool:
+        return key in self._flights
+
+    async def close(self) -> None:
+        """Cancel what runs and wait for it."""
+        while self._tasks:
+            tasks = list(self._tasks)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)

@@ -1,0 +1,592 @@
+"""Composition root of the engine: settings in, a running server out.
+
+workers = 1     one process: this one
+workers = N     this process binds the sockets, holds the folder's lock and looks after N forked workers, which
+                share the sockets and the folder; they die with it, and one that dies alone is replaced
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import errno
+import functools
+import logging
+import os
+import resource
+import shutil
+import signal
+import socket
+import ssl
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from pullthrough.errors import ConfigurationError, PullthroughError
+from pullthrough.settings import ListenAddress, Loaded, Loop, ServeSettings, Settings, parse_listen
+from pullthrough.storage.folder import DataFolder
+from pullthrough.storage.generation import Generation
+from pullthrough.units import format_bytes
+
+if TYPE_CHECKING:
+    from pullthrough.engine.engine import Engine
+
+_log = logging.getLogger("pullthrough")
+
+#: How long answers in flight may go on after SIGTERM; systemd waits 90 s by default, Kubernetes 30 s.
+_GRACE_SECONDS = 25.0
+#: Ctrl-C, and systemd, signal every process of the group, and the parent tells its workers as well: one wish, twice.
+_SAME_SIGNAL_SECONDS = 1.0
+_BACKLOG = 1024
+_STANDARD_OUTPUT = 1
+_MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+_PR_SET_PDEATHSIG = 1
+#: A worker that dies sooner than this after its start was not killed by chance: wait before the next one.
+_RESTART_PAUSE_SECONDS = 1.0
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+# --- sockets ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Bound sockets of one address. `mirror` is the prefix of the rule they are bound to; None for the main listener."""
+
+    address: ListenAddress
+    sockets: tuple[socket.socket, ...]
+    mirror: str | None
+
+    def url(self, scheme: str) -> str:
+        """With the port that was really bound."""
+        return f"{scheme}://{ListenAddress(self.address.host, self.sockets[0].getsockname()[1])}"
+
+
+def _bind(address: ListenAddress, mirror: str | None) -> Listener:
+    """Exclusively: a second engine on the port must fail, not share it. Raises ConfigurationError."""
+    sockets: list[socket.socket] = []
+    try:
+        found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        port = address.port
+        for family, kind, protocol, _, where in dict.fromkeys(found):
+            listening = socket.socket(family, kind, protocol)
+            sockets.append(listening)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listening.bind((where[0], port, *where[2:]))
+            listening.listen(_BACKLOG)
+            listening.setblocking(False)
+            port = port or listening.getsockname()[1]
+    except OSError as error:
+        for listening in sockets:
+            listening.close()
+        reasons = {
+            errno.EADDRINUSE: (
+                f"{address} is in use",
+                "stop what listens there, or choose another address with --listen",
+            ),
+            errno.EACCES: (f"this user may not listen on {address}", "choose a port above 1023 with --listen"),
+            errno.EADDRNOTAVAIL: (f"{address} is no address of this machine", "choose another one with --listen"),
+        }
+        message, hint = reasons.get(error.errno or 0, (f"cannot listen on {address}: {error}", "check serve.listen"))
+        raise ConfigurationError(message, hint=hint) from error
+    return Listener(address, tuple(sockets), mirror)
+
+
+def _bind_control(path: Path) -> socket.socket:
+    """Only while holding the folder's lock: what stands there is then a dead engine's."""
+    path.unlink(missing_ok=True)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    # Through the folder's descriptor, since sun_path holds 107 bytes only: unix(7).
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    mask = os.umask(0o177)
+    try:
+        listening.bind(f"/proc/self/fd/{folder}/{path.name}")
+    finally:
+        os.umask(mask)
+        os.close(folder)
+    listening.listen(_BACKLOG)
+    listening.setblocking(False)
+    return listening
+
+
+def _tls(serve: ServeSettings) -> ssl.SSLContext | None:
+    if serve.tls_cert is None or serve.tls_key is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    _load_certificate(context, serve)
+    return context
+
+
+def _load_certificate(context: ssl.SSLContext, serve: ServeSettings) -> None:
+    assert serve.tls_cert is not None
+    try:
+        context.load_cert_chain(serve.tls_cert, serve.tls_key, password=_no_password)
+    except (OSError, ssl.SSLError, ValueError) as error:
+        raise ConfigurationError(
+            f"the certificate {serve.tls_cert} with the key {serve.tls_key} cannot be used: {error}",
+            hint="tls_cert and tls_key must be PEM files that belong together, the key without a pass phrase",
+        ) from error
+
+
+def _no_password() -> NoReturn:
+    raise ValueError("the key has a pass phrase")
+
+
+# --- one worker ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Running:
+    """A worker that serves."""
+
+    engine: Engine
+    url: str
+    reload: Callable[[], None]
+
+
+@asynccontextmanager
+async def _working(
+    settings: Settings,
+    folder: DataFolder,
+    listeners: list[Listener],
+    control_socket: socket.socket,
+    *,
+    slot: int,
+    slots: int,
+) -> AsyncIterator[Running]:
+    """Serve on the sockets until the block ends; then answers in flight finish."""
+    # Here, not above: the parent of several workers needs none of it, and the command line's start should not wait.
+    from aiohttp import web
+
+    from pullthrough.control import Control
+    from pullthrough.distribution.access_log import AccessLogger
+    from pullthrough.distribution.face import Face
+    from pullthrough.distribution.listener import Runner
+    from pullthrough.engine.engine import Engine
+    from pullthrough.metrics import Metrics
+
+    serve = settings.serve
+    tls = _tls(serve)
+    async with AsyncExitStack() as stack:
+        engine = Engine(settings, folder, slot=slot, slots=slots, metrics=Metrics())
+        stack.push_async_callback(engine.close)
+        log_thread = ThreadPoolExecutor(1, thread_name_prefix="access-log")
+        locks = engine.locks if serve.workers > 1 else None
+        access_log = AccessLogger(serve.access_log, _STANDARD_OUTPUT, log_thread, locks)
+        stack.callback(access_log.close)
+        stack.callback(log_thread.shutdown)
+        face, control = Face(engine, access_log), Control(engine)
+        stopping: list[Runner] = []
+
+        async def stop() -> None:
+            await asyncio.gather(*(runner.cleanup() for runner in stopping))
+
+        stack.push_async_callback(stop)
+        for listener in listeners:
+            runner = Runner(
+                functools.partial(face.handle, mirror=listener.mirror),
+                shutdown_timeout_seconds=_GRACE_SECONDS,
+                fast=functools.partial(face.fast, mirror=listener.mirror),
+            )
+            await runner.setup()
+            stopping.append(runner)
+            for listening in listener.sockets:
+                await web.SockSite(runner, listening, ssl_context=tls, backlog=_BACKLOG).start()
+        control_runner = Runner(control.handle, shutdown_timeout_seconds=1.0)
+        await control_runner.setup()
+        stopping.append(control_runner)
+        await web.SockSite(control_runner, control_socket).start()
+        engine.start()
+        scheme = "https" if tls else "http"
+
+        def reload() -> None:
+            if tls is not None:
+                try:
+                    _load_certificate(tls, serve)
+                    _log.info("the certificate was read again")
+                except ConfigurationError as error:
+                    _log.error("the old certificate stays in use: %s", error)
+
+        yield Running(
+            engine,
+            listeners[0].url(scheme),
+            reload,
+        )
+
+
+@contextmanager
+def _opened(settings: Settings) -> Iterator[tuple[DataFolder, list[Listener], socket.socket]]:
+    """The folder, locked and swept of what a crash left, and all sockets, bound."""
+    from pullthrough.engine.check import sweep
+    from pullthrough.engine.degraded import Degraded
+    from pullthrough.storage.blobs import BlobStore
+    from pullthrough.storage.catalog import Catalog
+
+    serve = settings.serve
+    with DataFolder.open(serve.data) as folder:
+        listeners: list[Listener] = []
+        try:
+            listeners.append(_bind(parse_listen(serve.listen), None))
+            listeners += [_bind(parse_listen(listen), prefix) for listen, prefix in serve.mirrors.items()]
+            degraded = Degraded(folder.degraded_path)
+            degraded.clear()
+            degraded.close()
+            catalog = Catalog.open(folder.catalog_path)
+            try:
+                swept = sweep(catalog, BlobStore(folder))
+            finally:
+                catalog.close()
+            if swept.removed_files or swept.adopted_blobs:
+                _log.info(
+                    "after the last run: removed %d leftover files (%s), took up %d blobs",
+                    swept.removed_files,
+                    format_bytes(swept.removed_bytes),
+                    swept.adopted_blobs,
+                )
+            control = _bind_control(folder.control_socket_path)
+            try:
+                yield folder, listeners, control
+            finally:
+                control.close()
+                folder.control_socket_path.unlink(missing_ok=True)
+        finally:
+            for listener in listeners:
+                for listening in listener.sockets:
+                    listening.close()
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Running]:
+    """An engine in this process and event loop, with one worker; for the demo, and for tests."""
+    with _opened(settings) as (folder, listeners, control):
+        async with _working(settings, folder, listeners, control, slot=1, slots=2) as worker:
+            yield worker
+
+
+def _loop_factory(which: Loop) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop alone has no sendfile: it is used with aiofastnet's transports, which have, or not at all."""
+    if which is Loop.ASYNCIO:
+        return None
+    try:
+        import aiofastnet
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = aiofastnet.loop_factory(uvloop.new_event_loop)
+    return factory
+
+
+async def _work(
+    settings: Settings,
+    folder: DataFolder,
+    listeners: list[Listener],
+    control: socket.socket,
+    *,
+    slot: int,
+    slots: int,
+    ready: Callable[[Running], None],
+) -> None:
+    """Serve until SIGTERM or SIGINT; a second one, later, ends at once."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    asked_at = 0.0
+
+    def asked_to_stop() -> None:
+        nonlocal asked_at
+        if not stop.is_set():
+            asked_at = loop.time()
+            _log.info("stopping: answers in flight have %d s to finish", _GRACE_SECONDS)
+            stop.set()
+        elif loop.time() - asked_at > _SAME_SIGNAL_SECONDS:
+            os._exit(130)
+
+    async with _working(settings, folder, listeners, control, slot=slot, slots=slots) as worker:
+        loop.add_signal_handler(signal.SIGTERM, asked_to_stop)
+        loop.add_signal_handler(signal.SIGINT, asked_to_stop)
+        loop.add_signal_handler(signal.SIGHUP, worker.reload)
+        ready(worker)
+        await stop.wait()
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+def serve(loaded: Loaded) -> int:
+    """Run the engine until a signal ends it. Prints and logs by itself; returns the exit code.
+
+    Raises ConfigurationError and StorageError for what keeps it from starting.
+    """
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for warning in loaded.warnings:
+        _log.warning("%s", warning)
+    settings = loaded.settings
+    _allow_open_files()
+    with _opened(settings) as (folder, listeners, control):
+        if settings.serve.workers == 1:
+            with asyncio.Runner(loop_factory=_loop_factory(settings.serve.loop)) as runner:
+                runner.run(
+                    _work(
+                        settings,
+                        folder,
+                        listeners,
+                        control,
+                        slot=1,
+                        slots=2,
+                        ready=lambda _: _announce(settings, listeners),
+                    )
+                )
+            return 0
+        return _Parent(settings, folder, listeners, control).run()
+
+
+def _allow_open_files() -> None:
+    """As many as the system lets us have: the usual soft limit of 1,024 is for programs that use select(2), and each
+    client takes a socket, most of them a file as well."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _announce(settings: Settings, listeners: list[Listener]) -> None:
+    """What a person needs first, then the log line that means ready."""
+    scheme = "https" if settings.serve.tls_cert else "http"
+    url = listeners[0].url(scheme)
+    host = url.partition("://")[2]
+    lines = [f"pullthrough serves {url}, data in {settings.serve.data}", ""]
+    width = max((len(rule.prefix) for rule in settings.rules), default=0)
+    lines += [f"  {host}/{rule.prefix:<{width}}  {rule.upstream}" for rule in settings.rules if rule.prefix != "ROOT"]
+    lines += [f"  {host:<{len(host) + width + 1}}  {rule.upstream}" for rule in settings.rules if rule.prefix == "ROOT"]
+    lines += [
+        f"  {listener.url(scheme).partition('://')[2]}  mirror of {listener.mirror}"
+        for listener in listeners
+        if listener.mirror
+    ]
+    example = _example(settings)
+    if example:
+        insecure = "" if settings.serve.tls_cert else "--src-tls-verify=false "
+        command = "pullthrough" if shutil.which("pullthrough") else sys.argv[0]
+        lines += ["", "Try it:", f"  skopeo copy {insecure}docker://{host}/{example} dir:/tmp/image"]
+        lines += [f"  {command} pull {host}/{example}"]
+    sys.stderr.write("\n".join(lines) + "\n\n")
+    sys.stderr.flush()
+    _log.info("listening on %s", url)
+
+
+_EXAMPLES = {
+    "registry-1.docker.io": "library/busybox:latest",
+    "registry.k8s.io": "pause:3.10",
+    "quay.io": "prometheus/busybox:latest",
+    "public.ecr.aws": "docker/library/busybox:latest",
+    "ghcr.io": "stefanprodan/podinfo:latest",
+}
+
+
+def _example(settings: Settings) -> str:
+    for rule in settings.rules:
+        if rule.upstream in _EXAMPLES and not rule.upstream_repository_prefix:
+            inner = _EXAMPLES[rule.upstream]
+            return inner if rule.prefix == "ROOT" else f"{rule.prefix}/{inner}"
+    return ""
+
+
+# --- several workers -------------------------------------------------------------------------------------------------
+
+
+class _Parent:
+    """Looks after the workers. Runs no event loop and no thread, so that it may fork."""
+
+    def __init__(
+        self, settings: Settings, folder: DataFolder, listeners: list[Listener], control: socket.socket
+    ) -> None:
+        self._settings = settings
+        self._folder = folder
+        self._listeners = listeners
+        self._control = control
+        self._slots = settings.serve.workers + 1
+        self._slot_of: dict[int, int] = {}
+        self._started: dict[int, float] = {}
+        self._stopping = False
+
+    def run(self) -> int:
+        metrics_folder = self._folder.path / "metrics"
+        shutil.rmtree(metrics_folder, ignore_errors=True)
+        metrics_folder.mkdir(mode=0o700)
+        os.environ[_MULTIPROCESS_VARIABLE] = str(metrics_folder)
+        generation = Generation(self._folder.generation_path, 0, self._slots)
+        handled = {*_SIGNALS, signal.SIGCHLD}
+        signal.pthread_sigmask(signal.SIG_BLOCK, handled)
+        try:
+            for slot in range(1, self._slots):
+                self._wait_until_ready(self._fork(slot))
+            _announce(self._settings, self._listeners)
+            while self._slot_of:
+                match signal.sigwait(handled):
+                    case signal.SIGCHLD:
+                        self._bury(generation, metrics_folder)
+                    case signal.SIGHUP:
+                        self._signal_all(signal.SIGHUP)
+                    case other:
+                        self._stopping = True
+                        self._signal_all(signal.Signals(other))
+            return 0 if self._stopping else 1
+        finally:
+            self._signal_all(signal.SIGKILL)
+            generation.close()
+
+    def _signal_all(self, which: signal.Signals) -> None:
+        for pid in self._slot_of:
+            try:
+                os.kill(pid, which)
+            except ProcessLookupError:
+                pass  # it has just ended; SIGCHLD says so
+
+    def _fork(self, slot: int) -> int:
+        """Returns the read end of a pipe that the worker writes to when it is ready."""
+        reading, writing = os.pipe()
+        parent = os.getpid()
+        sys.stderr.flush()
+        pid = os.fork()
+        if pid:
+            os.close(writing)
+            self._slot_of[pid] = slot
+            self._started[pid] = time.monotonic()
+            return reading
+        code = 1
+        try:
+            os.close(reading)
+            # If the parent goes, however it goes, the workers must: another engine may then take the folder.
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != parent:
+                os._exit(1)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {*_SIGNALS, signal.SIGCHLD})
+            self._be_worker(slot, writing)
+            code = 0
+        except PullthroughError as error:
+            _log.error("worker %d: %s", slot, error)
+        except BaseException:
+            _log.exception("worker %d failed", slot)
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+
+    def _be_worker(self, slot: int, ready: int) -> None:
+        folder = DataFolder.attach(self._folder.path)
+        with asyncio.Runner(loop_factory=_loop_factory(self._settings.serve.loop)) as runner:
+            runner.run(
+                _work(
+                    self._settings,
+                    folder,
+                    self._listeners,
+                    self._control,
+                    slot=slot,
+                    slots=self._slots,
+                    ready=lambda _: _say_ready(ready),
+                )
+            )
+
+    def _wait_until_ready(self, reading: int) -> None:
+        try:
+            if os.read(reading, 1) != b"1":
+                raise ConfigurationError("a worker could not start", hint="its log lines above say why")
+        finally:
+            os.close(reading)
+
+    def _bury(self, generation: Generation, metrics_folder: Path) -> None:
+        """Replace workers that died, unless all are to end."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            slot = self._slot_of.pop(pid)
+            # It may have died between a commit and telling of it.
+            generation.bump()
+            for gauge in metrics_folder.glob(f"gauge_live*_{pid}.db"):
+                gauge.unlink(missing_ok=True)
+            if self._stopping:
+                continue
+            _log.error("worker %d ended with status %d and is started again", slot, os.waitstatus_to_exitcode(status))
+            if time.monotonic() - self._started.pop(pid) < _RESTART_PAUSE_SECONDS:
+                time.sleep(_RESTART_PAUSE_SECONDS)
+            os.close(self._fork(slot))
+
+
+def _say_ready(pipe: int) -> None:
+    try:
+        os.write(pipe, b"1")
+    except BrokenPipeError:
+        pass  # a worker that replaces another: nobody waits for it
+    finally:
+        os.close(pipe)
+
+
+# --- without an engine -----------------------------------------------------------------------------------------------
+
+
+class _Offline:
+    """The operations of the control socket, done by this process under the folder's lock."""
+
+    def __init__(self, settings: Settings, folder: DataFolder) -> None:
+        self._settings = settings
+        self._folder = folder
+
+    def refresh(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        return self._run(lambda engine: engine.refresh(request["image"]))
+
+    def pin(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        return self._run(lambda engine: engine.pin(request["image"]))
+
+    def unpin(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        return self._run(lambda engine: engine.unpin(request["image"]))
+
+    def evict(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        return self._run(lambda engine: engine.evict(dry_run=request["dry_run"]))
+
+    def check(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Repairs, since nobody else uses the folder."""
+        from pullthrough.engine.check import check
+        from pullthrough.storage.blobs import BlobStore
+        from pullthrough.storage.catalog import Catalog
+
+        catalog = Catalog.open(self._folder.catalog_path)
+        try:
+            return check(catalog, BlobStore(self._folder), repair=True).to_dict()
+        finally:
+            catalog.close()
+
+    def _run(self, work: Callable[[Engine], Any]) -> dict[str, Any]:
+        from pullthrough.engine.engine import Engine
+        from pullthrough.metrics import Metrics
+
+        async def run() -> dict[str, Any]:
+            engine = Engine(self._settings, self._folder, slot=1, slots=2, metrics=Metrics())
+            try:
+                result: dict[str, Any] = await work(engine)
+                return result
+            finally:
+                await engine.close()
+
+        return asyncio.run(run())
+
+
+@contextmanager
+def offline(loaded: Loaded) -> Iterator[_Offline]:
+    """The folder's operations without an engine. Raises FolderLocked where one is running."""
+    if not loaded.settings.serve.data.exists():
+        raise ConfigurationError(
+            f"there is no data folder {loaded.settings.serve.data}, and no engine that uses it",
+            hint="name the engine's folder with --data, or its configuration with --config",
+        )
+    with DataFolder.open(loaded.settings.serve.data) as folder:
+        yield _Offline(loaded.settings, folder)

@@ -1,0 +1,272 @@
+"""Every setting, by topic: its type, its default, and in its docstring the unit, what none means, and why this default.
+
+The reference page docs/configuration.md is generated from these classes. A field's alias is its key in the file where
+the two differ: attributes carry units in their names, keys carry them in their values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pullthrough.declaration import GoneUpstream, Revalidate, Rule
+from pullthrough.oci.names import canonical_host
+from pullthrough.settings.addresses import (
+    Hosts,
+    Listen,
+    ListenAddress,
+    Mirrors,
+    ProxyUrl,
+    UpstreamHost,
+    Urls,
+    parse_listen,
+)
+from pullthrough.settings.kinds import (
+    NEVER_AND_ALWAYS,
+    Choice,
+    Command,
+    Duration,
+    DurationByTag,
+    FilePath,
+    Flag,
+    Kind,
+    Limit,
+    Number,
+    Patterns,
+    RepositoryPrefix,
+    Secret,
+    Size,
+    SizeLimit,
+    Text,
+    VariableName,
+)
+
+_DAY = 86400.0
+_YEAR = 365 * _DAY
+_FRESHNESS = Duration(0, _YEAR, NEVER_AND_ALWAYS)
+MIB = 1024 * 1024
+
+
+class AccessLog(StrEnum):
+    ALL = "all"
+    #: Only what was not answered from what is cached and fresh.
+    MISSES = "misses"
+    OFF = "off"
+
+
+class Loop(StrEnum):
+    #: uvloop with aiofastnet where both can be imported, else asyncio's own.
+    AUTO = "auto"
+    ASYNCIO = "asyncio"
+
+
+class Model(BaseModel):
+    """Frozen; types are not coerced; unknown names are refused."""
+
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", populate_by_name=True, use_attribute_docstrings=True
+    )
+
+
+def kinds_of(model: type[Model]) -> dict[str, tuple[str, Kind]]:
+    """For each key of a table: the attribute it fills, and its kind."""
+    kinds = {}
+    for name, info in model.model_fields.items():
+        kind = next(entry for entry in info.metadata if isinstance(entry, Kind))
+        kinds[info.alias or name] = (name, kind)
+    return kinds
+
+
+class TopSettings(Model):
+    """Keys outside any table: the accounts of the Terraform module, and which rules are there."""
+
+    docker_hub_username: Annotated[str, Text()] = ""
+    """The account for Docker Hub. It goes to every rule whose upstream is `registry-1.docker.io`, unless the rule has
+    its own `username` or says `anonymous = true`. Empty: pulls are anonymous, under Docker Hub's limit per address."""
+    docker_hub_access_token: Annotated[bool, Secret()] = False
+    """The account's access token. Only `PULLTHROUGH_DOCKER_HUB_ACCESS_TOKEN` may hold it; in a file, which gets copied
+    and committed, it is refused."""
+    docker_hub_access_token_file: Annotated[Path | None, FilePath(private=True)] = None
+    """A file with nothing but the token, read again when it changes and once after a 401."""
+    docker_hub_access_token_command: Annotated[tuple[str, ...], Command()] = ()
+    """A program whose output is the token. It runs when the token is first needed, every 10 minutes after that, and
+    once after a 401; 10 seconds are its limit."""
+    github_username: Annotated[str, Text()] = ""
+    """The account for `ghcr.io`, as above. Empty: pulls are anonymous."""
+    github_access_token: Annotated[bool, Secret()] = False
+    """The account's access token, with the right `read:packages`. Only `PULLTHROUGH_GITHUB_ACCESS_TOKEN` may hold
+    it."""
+    github_access_token_file: Annotated[Path | None, FilePath(private=True)] = None
+    """A file with nothing but the token, as above."""
+    github_access_token_command: Annotated[tuple[str, ...], Command()] = ()
+    """A program whose output is the token, as above."""
+    standard_rules: Annotated[bool, Flag()] = True
+    """Whether the five built-in rules are there: `docker-hub`, `github`, `quay`, `kubernetes`, `ecr-public`. A rule of
+    the file with the same prefix replaces the built-in one."""
+
+
+class ServeSettings(Model):
+    """How the engine runs."""
+
+    listen: Annotated[str, Listen()] = "127.0.0.1:5000"
+    """Where clients connect. Port 0 lets the system choose one. The default is this machine only; any other address
+    needs `anonymous_pull = true`."""
+    data: Annotated[Path, FilePath(optional=False)]
+    """The folder of everything the engine keeps. Default: `$STATE_DIRECTORY` (systemd sets it), else
+    `$XDG_DATA_HOME/pullthrough`, else `~/.local/share/pullthrough`. It should be on a local disk."""
+    anonymous_pull: Annotated[bool, Flag()] = False
+    """Whether everybody who can reach the address may pull, what needs the configured accounts included. Must be true
+    to listen on any address but loopback."""
+    max_size: Annotated[SizeLimit, Limit()] = SizeLimit(percent=80.0)
+    """The most that stored bodies may take. Least recently pulled images go first. `never`: no limit of its own."""
+    min_free: Annotated[SizeLimit, Limit()] = SizeLimit(percent=15.0)
+    """What stays free on the file system, whoever fills it. Whichever of the two binds first counts. `never`: no such
+    limit. 15% is where a kubelet on the same disk begins to remove images."""
+    workers: Annotated[int, Number(1, 256)] = 1
+    """Processes that serve, sharing one data folder and each transfer. More than one helps with TLS and with many small
+    requests, up to the number of cores."""
+    mirrors: Annotated[Mapping[str, str], Mirrors()] = Field(default_factory=dict)
+    """Further listeners, each bound to one rule, for clients that send neither a prefix nor `ns`: dockerd's
+    `registry-mirrors`. Subject to `anonymous_pull` as `listen` is."""
+    tls_cert: Annotated[Path | None, FilePath()] = None
+    """The certificate chain in PEM form, for all listeners. Read again on SIGHUP. None: plain HTTP."""
+    tls_key: Annotated[Path | None, FilePath()] = None
+    """The certificate's private key in PEM form, without a pass phrase."""
+    access_log: Annotated[AccessLog, Choice(AccessLog)] = AccessLog.ALL
+    """Which answers get a log line: all of them, only those that were not answered from fresh content, or none."""
+    prefetch: Annotated[bool, Flag()] = True
+    """Whether the first layer that a client asks for starts the transfer of the image's other blobs. Reading manifests
+    or configs alone never does."""
+    prefetch_per_upstream: Annotated[int, Number(1, 64)] = 3
+    """Prefetched blobs in transfer at once from one upstream; docker and containerd ask for three layers at once."""
+    max_fills: Annotated[int, Number(1, 1024)] = 32
+    """Blobs in transfer at once in all, each with a thread of its own; further ones wait their turn."""
+    range_ahead_bytes: Annotated[int, Size(MIB, 1024 * 1024 * MIB)] = Field(default=16 * MIB, alias="range_ahead")
+    """How far beyond what has arrived a Range may begin and still wait for the running transfer. Farther ones are asked
+    of the upstream by themselves: lazy pullers read the end of a blob first."""
+    loop: Annotated[Loop, Choice(Loop)] = Loop.AUTO
+    """`auto` is uvloop with aiofastnet where both are installed, else asyncio's own loop; `asyncio` always the
+    latter."""
+    pull_time_flush_seconds: Annotated[float, Duration(0.1, 3600)] = Field(default=10.0, alias="pull_time_flush")
+    """How often pull times are written to the catalog. A crash loses at most this much of them, which only eviction
+    notices."""
+    evict_interval_seconds: Annotated[float, Duration(1, _DAY)] = Field(default=30.0, alias="evict_interval")
+    """How often the disk is held against `max_size` and `min_free`."""
+    stale_check_timeout_seconds: Annotated[float, Duration(0.1, 60)] = Field(default=2.0, alias="stale_check_timeout")
+    """How long a client waits for the check of a tag that is past its freshness and past `stale_while_revalidate`,
+    before the cached answer goes out. Well under the deadline at which containerd gives a mirror up."""
+
+    @property
+    def host(self) -> str:
+        return parse_listen(self.listen).host
+
+    @property
+    def port(self) -> int:
+        return parse_listen(self.listen).port
+
+    @property
+    def addresses(self) -> tuple[ListenAddress, ...]:
+        """All listeners, the mirrors' included."""
+        return tuple(parse_listen(text) for text in (self.listen, *self.mirrors))
+
+    @property
+    def control_socket(self) -> Path:
+        return self.data / "control.sock"
+
+
+class RuleSettings(Model):
+    """A rule: names under the prefix, which is the table's key, come from the upstream. The prefix `ROOT` covers every
+    name that no other rule covers. Prefixes may overlap: the longest one wins, on whole segments of the name."""
+
+    upstream: Annotated[str, UpstreamHost()] = ""
+    """The registry's host, as in image names: `docker.io` and `registry-1.docker.io` are the same. May be left out
+    where the prefix is one of the five standard ones."""
+    upstream_repository_prefix: Annotated[str, RepositoryPrefix()] = ""
+    """Put before the name upstream: with `team`, `<prefix>/app` is fetched as `team/app`. As in ECR, `ROOT` is none."""
+    freshness_seconds: Annotated[float, _FRESHNESS] = Field(default=_DAY, alias="freshness")
+    """How long after the last check with the upstream a tag is answered without asking again. `never` asks never
+    again, `always` each time. 24 h is what ECR does. Digests need no check."""
+    freshness_by_tag: Annotated[tuple[tuple[str, float], ...], DurationByTag(_FRESHNESS)] = ()
+    """Exceptions to `freshness` by tag; the first that matches decides."""
+    stale_while_revalidate_seconds: Annotated[float, Duration(0, _YEAR, {"never": 0.0, "always": float("inf")})] = (
+        Field(default=3600.0, alias="stale_while_revalidate")
+    )
+    """How long past `freshness` the cached tag still goes out at once, to be checked behind the answer. `never`: it is
+    checked first; `always`: however old it is, it goes out first."""
+    revalidate: Annotated[Revalidate, Choice(Revalidate)] = Revalidate.BEHIND
+    """`before` checks every tag past `freshness` before it is answered, as ECR does."""
+    gone_upstream: Annotated[GoneUpstream, Choice(GoneUpstream)] = GoneUpstream.KEEP
+    """What becomes of a cached tag that the upstream no longer has: served on and marked, or removed."""
+    negative_seconds: Annotated[float, Duration(0, _DAY, {"never": 0.0})] = Field(default=60.0, alias="negative")
+    """How long "not found" is remembered, so that a node retrying a missing image costs no upstream requests. `never`:
+    not at all. Refused credentials are never remembered."""
+    allow: Annotated[tuple[str, ...], Patterns()] = ()
+    """What the rule serves: patterns of names without the rule's prefix, with `library/` where Docker Hub has it.
+    Empty: everything."""
+    deny: Annotated[tuple[str, ...], Patterns()] = ()
+    """What it does not serve; wins over `allow`."""
+    username: Annotated[str, Text()] = ""
+    """The account for this rule, with exactly one place of its token below. Empty: the account of
+    `docker_hub_username` or `github_username` where the upstream is theirs, else anonymous."""
+    access_token_env: Annotated[str, VariableName()] = ""
+    """The name of the environment variable that holds the token."""
+    access_token_file: Annotated[Path | None, FilePath(private=True)] = None
+    """A file with nothing but the token, read again when it changes and once after a 401."""
+    access_token_command: Annotated[tuple[str, ...], Command()] = ()
+    """A program whose output is the token. It runs when the token is first needed, every 10 minutes after that, and
+    once after a 401; 10 seconds are its limit."""
+    anonymous: Annotated[bool, Flag()] = False
+    """Whether pulls under this rule are anonymous although there is an account for its upstream."""
+
+
+class UpstreamSettings(Model):
+    """How to reach an upstream. The table's key is the host; it holds for every rule that names it."""
+
+    endpoint: Annotated[tuple[str, ...], Urls()] = ()
+    """Where to connect instead of `https://<host>`: a test registry, an egress mirror. Its path, if any, goes before
+    `/v2/`. Of a list, the next is tried where one cannot be reached."""
+    token_realms: Annotated[tuple[str, ...], Hosts()] = ()
+    """Further hosts that may be asked for tokens, and so be sent the credential. The realms of the known registries are
+    built in, and the upstream's own host is always allowed."""
+    ca_file: Annotated[Path | None, FilePath()] = None
+    """Certificates to trust for this upstream, in PEM form, instead of the system's. None: the system's."""
+    client_cert: Annotated[Path | None, FilePath()] = None
+    """The certificate chain that this engine shows to the upstream, in PEM form. None: none."""
+    client_key: Annotated[Path | None, FilePath()] = None
+    """Its private key. Both may name one file."""
+    proxy: Annotated[str, ProxyUrl()] = Field(default="", repr=False)
+    """The proxy for this upstream. Empty: what `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` say."""
+    connect_timeout_seconds: Annotated[float, Duration(0.1, 600)] = Field(default=5.0, alias="connect_timeout")
+    """How long a connection, TLS included, may take."""
+    first_byte_timeout_seconds: Annotated[float, Duration(0.1, 3600)] = Field(default=15.0, alias="first_byte_timeout")
+    """How long an answer may take to begin."""
+    stall_timeout_seconds: Annotated[float, Duration(0.1, 3600)] = Field(default=30.0, alias="stall_timeout")
+    """How long a body may pause before its transfer is resumed. There is no limit on the whole transfer."""
+    queue_timeout_seconds: Annotated[float, Duration(0.1, 3600)] = Field(default=30.0, alias="queue_timeout")
+    """How long a pull of something not cached waits for the upstream's rate limit before it is answered 429 with
+    `Retry-After`."""
+    connections: Annotated[int, Number(1, 256)] = 8
+    """Bodies in transfer at once from this upstream. Clients that ask for more wait their turn."""
+    retries: Annotated[int, Number(0, 10)] = 2
+    """How often a request that is safe to repeat is repeated, and a transfer resumed without new bytes in between."""
+
+
+_DEFAULT_UPSTREAM = UpstreamSettings()
+
+
+class Settings(Model):
+    """All an engine needs to know."""
+
+    serve: ServeSettings
+    rules: tuple[Rule, ...]
+    """In the order of the file, then the built-in ones."""
+    upstreams: Mapping[str, UpstreamSettings] = Field(default_factory=dict)
+    """By canonical host."""
+
+    def upstream(self, host: str) -> UpstreamSettings:
+        """How to reach this host; the defaults where the file says nothing."""
+        return self.upstreams.get(canonical_host(host), _DEFAULT_UPSTREAM)

@@ -1,0 +1,496 @@
+"""The catalog: which repository has which manifests, tags and blobs, and what the upstreams last said.
+
+A method is one transaction. Names and digests come in parsed; times are seconds since the epoch. What eviction and
+`check` ask is in `inventory`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    Connection,
+    Table,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
+
+from pullthrough.oci.digests import Digest
+from pullthrough.oci.manifests import Descriptor, Manifest
+from pullthrough.oci.names import RepositoryName, Tag
+from pullthrough.storage.database import Database
+from pullthrough.storage.generation import Generation
+from pullthrough.storage.inventory import Inventory
+from pullthrough.storage.records import BlobKind, BlobRecord, ListingRecord, ManifestRecord, TagRecord, Totals
+from pullthrough.storage.schema import (
+    absent_names,
+    blobs,
+    listings,
+    manifest_blobs,
+    manifest_children,
+    manifests,
+    negatives,
+    pins,
+    repositories,
+    repository_blobs,
+    repository_manifests,
+    tags,
+)
+from pullthrough.storage.sqlite import upsert
+
+#: Clients choose what is asked for, so that what is remembered of it has an end; the oldest goes first.
+MAX_NEGATIVES = 100_000
+MAX_ABSENT_NAMES = 100_000
+MAX_LISTINGS = 10_000
+#: Pull times written in one transaction, so that a flush never keeps a fill from being published.
+_PULLS_PER_TRANSACTION = 1_000
+
+_images = repository_manifests
+
+# The statements of the hot path are built once.
+_FIND_TAG = (
+    select(
+        _images.c.digest, _images.c.media_type, manifests.c.body, tags.c.validated_at, tags.c.forced_at, tags.c.gone_at
+    )
+    .select_from(repositories)
+    .join(tags, tags.c.repository_id == repositories.c.id)
+    .join(_images, _images.c.id == tags.c.image_id)
+    .join(manifests, manifests.c.digest == _images.c.digest)
+    .where(repositories.c.name == bindparam("repository"), tags.c.name == bindparam("tag"))
+)
+_FIND_MANIFEST = (
+    select(_images.c.media_type, manifests.c.body)
+    .select_from(repositories)
+    .join(_images, _images.c.repository_id == repositories.c.id)
+    .join(manifests, manifests.c.digest == _images.c.digest)
+    .where(repositories.c.name == bindparam("repository"), _images.c.digest == bindparam("digest"))
+)
+_FIND_REPOSITORY = select(repositories.c.id).where(repositories.c.name == bindparam("repository"))
+_FIND_STORED_BLOB = select(
+    blobs.c.size_bytes,
+    blobs.c.verified_boot,
+    exists()
+    .where(
+        repository_blobs.c.repository_id == bindparam("repository_id"),
+        repository_blobs.c.digest == blobs.c.digest,
+    )
+    .label("granted"),
+).where(blobs.c.digest == bindparam("digest"))
+_FIND_NAMING = (
+    select(manifest_blobs.c.kind, manifest_blobs.c.size_bytes)
+    .where(
+        manifest_blobs.c.blob_digest == bindparam("digest"),
+        manifest_blobs.c.repository_id == bindparam("repository_id"),
+    )
+    .limit(1)
+)
+_FIND_LATEST_LAYER_USE = (
+    select(manifest_blobs.c.image_id)
+    .join(_images, _images.c.id == manifest_blobs.c.image_id)
+    .where(
+        manifest_blobs.c.blob_digest == bindparam("digest"),
+        manifest_blobs.c.repository_id == bindparam("repository_id"),
+        manifest_blobs.c.kind == "layer",
+    )
+    .order_by(_images.c.stored_at.desc(), _images.c.id.desc())
+    .limit(1)
+)
+_FIND_LISTING = select(listings.c.body, listings.c.validated_at).where(
+    listings.c.repository == bindparam("repository"), listings.c.kind == bindparam("kind")
+)
+_FIND_NEGATIVE = select(negatives.c.until).where(
+    negatives.c.repository == bindparam("repository"),
+    negatives.c.reference == bindparam("reference"),
+    negatives.c.until > bindparam("now"),
+)
+_FIND_ABSENT_NAME = select(absent_names.c.seen_at).where(
+    absent_names.c.upstream == bindparam("upstream"), absent_names.c.name == bindparam("name")
+)
+_TOUCH_IMAGE = (
+    update(_images)
+    .where(
+        _images.c.repository_id
+        == select(repositories.c.id).where(repositories.c.name == bindparam("b_repository")).scalar_subquery(),
+        _images.c.digest == bindparam("b_digest"),
+        or_(_images.c.pulled_at.is_(None), _images.c.pulled_at < bindparam("b_at")),
+    )
+    .values(pulled_at=bindparam("b_at"))
+)
+_TOUCH_BLOB = (
+    update(blobs)
+    .where(
+        blobs.c.digest == bindparam("b_digest"),
+        or_(blobs.c.pulled_at.is_(None), blobs.c.pulled_at < bindparam("b_at")),
+    )
+    .values(pulled_at=bindparam("b_at"))
+)
+
+
+class Catalog:
+    """The catalog of one data folder. Safe to use from many threads and processes; not across a fork.
+
+    What changes an answer bumps the generation after its commit; pull times, pins and verifications do not.
+    Every method may raise StorageError or one of its kinds.
+    """
+
+    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+        self._database = database
+        self._clock = clock
+        #: What eviction and `check` ask and do.
+        self.inventory = Inventory(database)
+
+    @classmethod
+    def open(cls, path: Path, generation: Generation | None = None, clock: Callable[[], float] = time.time) -> Catalog:
+        """Open the catalog; make it, or bring its schema up to date, where need be.
+
+        Raises FolderNewer, CatalogBroken, FolderNotWritable or DiskFull.
+        """
+        return cls(Database.open(path, generation), clock)
+
+    def close(self) -> None:
+        self._database.close()
+
+    # Manifests and tags
+
+    def find_tag(self, repository: RepositoryName, tag: Tag) -> TagRecord | None:
+        with self._database.reading() as connection:
+            row = connection.execute(_FIND_TAG, {"repository": repository, "tag": tag}).first()
+        if row is None:
+            return None
+        manifest = ManifestRecord(Digest(row.digest), row.media_type, row.body)
+        return TagRecord(tag, manifest, row.validated_at, row.forced_at, row.gone_at)
+
+    def find_manifest(self, repository: RepositoryName, digest: Digest) -> ManifestRecord | None:
+        """None where the manifest was not stored under this repository, though another one may have it."""
+        with self._database.reading() as connection:
+            row = connection.execute(_FIND_MANIFEST, {"repository": repository, "digest": digest}).first()
+        return None if row is None else ManifestRecord(digest, row.media_type, row.body)
+
+    def save_manifest(
+        self,
+        repository: RepositoryName,
+        digest: Digest,
+        body: bytes,
+        manifest: Manifest,
+        *,
+        tag: Tag | None,
+        now: float,
+    ) -> bool:
+        """Store a verified manifest under the repository and point the tag at it, validated now.
+
+        True if the tag is new or named another manifest before. What was remembered as absent under this tag or
+        digest is forgotten.
+        """
+        with self._database.writing() as connection:
+            repository_id = _make_repository(connection, repository, now)
+            upsert(connection, manifests, [{"digest": digest, "body": body}], key=["digest"], update=["body"])
+            image_id = _save_image(connection, repository_id, digest, manifest, now)
+            moved = tag is not None and _save_tag(connection, repository_id, tag, image_id, now)
+            references = [digest, tag] if tag else [digest]
+            connection.execute(
+                delete(negatives).where(negatives.c.repository == repository, negatives.c.reference.in_(references))
+            )
+        return moved
+
+    def validate_tag(self, repository: RepositoryName, tag: Tag, *, now: float, forced: bool) -> None:
+        """The upstream has just confirmed the tag."""
+        self._update_tag(repository, tag, {"validated_at": now, "gone_at": None}, now if forced else None)
+
+    def note_forced(self, repository: RepositoryName, tag: Tag, *, now: float) -> None:
+        """The upstream was just asked on demand, and gave no answer."""
+        self._update_tag(repository, tag, {}, now)
+
+    def mark_tag_gone(self, repository: RepositoryName, tag: Tag, *, now: float, forced: bool) -> None:
+        """The upstream has just said that it has no such tag; `gone_at` keeps the first such answer."""
+        self._update_tag(
+            repository,
+            tag,
+            {"validated_at": now, "gone_at": func.coalesce(tags.c.gone_at, now)},
+            now if forced else None,
+        )
+
+    def remove_tag(self, repository: RepositoryName, tag: Tag) -> None:
+        """The manifest stays, by its digest."""
+        with self._database.writing() as connection:
+            connection.execute(delete(tags).where(_is_tag(repository, tag)))
+
+    def _update_tag(
+        self, repository: RepositoryName, tag: Tag, values: dict[str, Any], forced_at: float | None
+    ) -> None:
+        if forced_at is not None:
+            values["forced_at"] = forced_at
+        with self._database.writing() as connection:
+            connection.execute(update(tags).where(_is_tag(repository, tag)).values(values))
+
+    # Blobs
+
+    def find_blob(self, repository: RepositoryName, digest: Digest) -> BlobRecord:
+        """What is known of the blob from this repository's side; never None."""
+        with self._database.reading() as connection:
+            repository_id = connection.execute(_FIND_REPOSITORY, {"repository": repository}).scalar()
+            names = {"digest": digest, "repository_id": repository_id}
+            stored = connection.execute(_FIND_STORED_BLOB, names).first()
+            naming = connection.execute(_FIND_NAMING, names).first()
+        kind: BlobKind = "" if naming is None else "config" if naming.kind == "config" else "layer"
+        size = stored.size_bytes if stored else naming.size_bytes if naming else None
+        return BlobRecord(
+            digest=digest,
+            size_bytes=size,
+            published=stored is not None,
+            verified_boot=stored.verified_boot if stored else "",
+            granted=bool(stored and stored.granted),
+            named=naming is not None,
+            kind=kind,
+        )
+
+    def siblings(self, repository: RepositoryName, digest: Digest) -> tuple[Descriptor, ...]:
+        """What a pull of this layer will ask for next: the other blobs of its image that are not ready to be read.
+
+        The image is the most recently stored one of the repository in which `digest` is a layer; its config comes
+        first, then its layers in their order. Empty where there is none.
+        """
+        with self._database.reading() as connection:
+            repository_id = connection.execute(_FIND_REPOSITORY, {"repository": repository}).scalar()
+            if repository_id is None:
+                return ()
+            image_id = connection.execute(
+                _FIND_LATEST_LAYER_USE, {"digest": digest, "repository_id": repository_id}
+            ).scalar()
+            if image_id is None:
+                return ()
+            ready = exists().where(
+                repository_blobs.c.repository_id == repository_id,
+                repository_blobs.c.digest == manifest_blobs.c.blob_digest,
+            )
+            rows = connection.execute(
+                select(manifest_blobs.c.blob_digest, manifest_blobs.c.size_bytes, manifest_blobs.c.media_type)
+                .where(manifest_blobs.c.image_id == image_id, manifest_blobs.c.blob_digest != digest, ~ready)
+                .order_by(manifest_blobs.c.position)
+            ).all()
+        return tuple(Descriptor(Digest(row.blob_digest), row.size_bytes, row.media_type) for row in rows)
+
+    def publish_blob(
+        self, repository: RepositoryName, digest: Digest, size_bytes: int, *, boot_id: str, now: float
+    ) -> None:
+        """The verified file is in its place, and was filled under this repository."""
+        row = {"digest": digest, "size_bytes": size_bytes, "stored_at": now, "verified_boot": boot_id}
+        with self._database.writing() as connection:
+            repository_id = _make_repository(connection, repository, now)
+            upsert(connection, blobs, [row], key=["digest"], update=["size_bytes", "stored_at", "verified_boot"])
+            _grant(connection, repository_id, digest)
+
+    def grant_blob(self, repository: RepositoryName, digest: Digest) -> bool:
+        """Let the repository read a published blob. False where the blob has gone meanwhile."""
+        with self._database.writing() as connection:
+            if connection.execute(select(blobs.c.digest).where(blobs.c.digest == digest)).first() is None:
+                return False
+            _grant(connection, _make_repository(connection, repository, self._clock()), digest)
+        return True
+
+    def verify_blob(self, digest: Digest, boot_id: str) -> None:
+        """The file was read and found right in this boot."""
+        with self._database.writing() as connection:
+            connection.execute(update(blobs).where(blobs.c.digest == digest).values(verified_boot=boot_id))
+
+    def forget_blob(self, digest: Digest) -> None:
+        """The bytes are not here, or not right: nobody may read them until they are filled again."""
+        with self._database.writing() as connection:
+            connection.execute(delete(blobs).where(blobs.c.digest == digest))
+
+    # Listings, and what is not there
+
+    def find_listing(self, repository: RepositoryName, kind: str) -> ListingRecord | None:
+        """`kind` is `tags` or `referrers:<digest>`."""
+        with self._database.reading() as connection:
+            row = connection.execute(_FIND_LISTING, {"repository": repository, "kind": kind}).first()
+        return None if row is None else ListingRecord(row.body, row.validated_at)
+
+    def save_listing(self, repository: RepositoryName, kind: str, body: bytes, *, now: float) -> None:
+        key = {"repository": repository, "kind": kind}
+        self._remember(listings, key, {"validated_at": now, "body": body}, MAX_LISTINGS)
+
+    def find_negative(self, repository: RepositoryName, reference: str) -> float | None:
+        """Until when the upstream's 404 for this tag or digest holds; None where there is none that still does."""
+        with self._database.reading() as connection:
+            until: float | None = connection.execute(
+                _FIND_NEGATIVE, {"repository": repository, "reference": reference, "now": self._clock()}
+            ).scalar()
+        return until
+
+    def save_negative(self, repository: RepositoryName, reference: str, until: float) -> None:
+        key = {"repository": repository, "reference": reference}
+        self._remember(negatives, key, {"until": until}, MAX_NEGATIVES)
+
+    def find_absent_name(self, upstream: str, name: str) -> float | None:
+        """When the upstream last said that it has no repository of this name; None if it did not."""
+        with self._database.reading() as connection:
+            seen_at: float | None = connection.execute(_FIND_ABSENT_NAME, {"upstream": upstream, "name": name}).scalar()
+        return seen_at
+
+    def save_absent_name(self, upstream: str, name: str, now: float) -> None:
+        self._remember(absent_names, {"upstream": upstream, "name": name}, {"seen_at": now}, MAX_ABSENT_NAMES)
+
+    def _remember(self, table: Table, key: dict[str, str], values: dict[str, Any], most: int) -> None:
+        with self._database.writing() as connection:
+            connection.execute(delete(table).where(*(table.c[column] == value for column, value in key.items())))
+            if table is negatives:
+                connection.execute(delete(negatives).where(negatives.c.until <= self._clock()))
+            written = connection.execute(insert(table).values(**key, **values)).inserted_primary_key
+            assert written is not None  # a single row was inserted
+            connection.execute(delete(table).where(table.c.id <= written[0] - most))
+
+    # Use
+
+    def record_pulls(self, manifests: Mapping[tuple[str, str], float], blobs: Mapping[str, float]) -> None:
+        """When manifests, by repository and digest, and blobs were last pulled. An earlier time changes nothing."""
+        work = [(_TOUCH_IMAGE, {"b_repository": r, "b_digest": d, "b_at": at}) for (r, d), at in manifests.items()]
+        work += [(_TOUCH_BLOB, {"b_digest": digest, "b_at": at}) for digest, at in blobs.items()]
+        for start in range(0, len(work), _PULLS_PER_TRANSACTION):
+            part = work[start : start + _PULLS_PER_TRANSACTION]
+            with self._database.writing(changes_answers=False) as connection:
+                for statement in (_TOUCH_IMAGE, _TOUCH_BLOB):
+                    rows = [row for wanted, row in part if wanted is statement]
+                    if rows:
+                        connection.execute(statement, rows)
+
+    # Repositories, pins, totals
+
+    def tags(self, repository: RepositoryName) -> list[Tag]:
+        """The tags that were pulled, sorted."""
+        query = (
+            select(tags.c.name)
+            .join(repositories, repositories.c.id == tags.c.repository_id)
+            .where(repositories.c.name == repository)
+            .order_by(tags.c.name)
+        )
+        with self._database.reading() as connection:
+            return [Tag(name) for name in connection.execute(query).scalars()]
+
+    def has_repository(self, repository: RepositoryName) -> bool:
+        """Whether anything was ever stored under this name and is not all evicted."""
+        with self._database.reading() as connection:
+            return connection.execute(_FIND_REPOSITORY, {"repository": repository}).first() is not None
+
+    def repositories(self, last: str, limit: int) -> list[RepositoryName]:
+        """Up to `limit` names after `last` (empty for the first page), in byte order."""
+        statement = (
+            select(repositories.c.name).where(repositories.c.name > last).order_by(repositories.c.name).limit(limit)
+        )
+        with self._database.reading() as connection:
+            return [RepositoryName(name) for name in connection.execute(statement).scalars()]
+
+    def pin(self, repository: RepositoryName, reference: str, now: float) -> None:
+        """Keep this tag or digest from being evicted; it need not be stored yet."""
+        row = {"repository": repository, "reference": reference, "created_at": now}
+        with self._database.writing(changes_answers=False) as connection:
+            upsert(connection, pins, [row], key=["repository", "reference"], update=[])
+
+    def unpin(self, repository: RepositoryName, reference: str) -> bool:
+        """False where it was not pinned."""
+        with self._database.writing(changes_answers=False) as connection:
+            removed = connection.execute(
+                delete(pins).where(pins.c.repository == repository, pins.c.reference == reference)
+            )
+        return removed.rowcount > 0
+
+    def pins(self) -> list[tuple[RepositoryName, str]]:
+        statement = select(pins.c.repository, pins.c.reference).order_by(pins.c.repository, pins.c.reference)
+        with self._database.reading() as connection:
+            return [(RepositoryName(row.repository), row.reference) for row in connection.execute(statement)]
+
+    def stored_bytes(self) -> int:
+        """What all published blobs take; each once, however many repositories share it."""
+        with self._database.reading() as connection:
+            return int(connection.execute(select(func.coalesce(func.sum(blobs.c.size_bytes), 0))).scalar_one())
+
+    def totals(self) -> Totals:
+        counted = (repositories, manifests, tags, blobs)
+        with self._database.reading() as connection:
+            count = [int(connection.execute(select(func.count()).select_from(table)).scalar_one()) for table in counted]
+            stored = connection.execute(select(func.coalesce(func.sum(blobs.c.size_bytes), 0))).scalar_one()
+        return Totals(count[0], count[1], count[2], count[3], int(stored))
+
+
+def _make_repository(connection: Connection, name: str, now: float) -> int:
+    found: int | None = connection.execute(_FIND_REPOSITORY, {"repository": name}).scalar()
+    if found is not None:
+        return found
+    upsert(connection, repositories, [{"name": name, "created_at": now}], key=["name"], update=[])
+    return int(connection.execute(_FIND_REPOSITORY, {"repository": name}).scalar_one())
+
+
+def _save_image(connection: Connection, repository_id: int, digest: Digest, manifest: Manifest, now: float) -> int:
+    """The image's id. What a manifest names follows from its digest, and is written with the first link only."""
+    mine = select(_images.c.id).where(_images.c.repository_id == repository_id, _images.c.digest == digest)
+    found: int | None = connection.execute(mine).scalar()
+    values = {"media_type": manifest.media_type, "stored_at": now}
+    if found is not None:
+        connection.execute(update(_images).where(_images.c.id == found).values(values))
+        return found
+    connection.execute(insert(_images).values(repository_id=repository_id, digest=digest, **values))
+    image_id = int(connection.execute(mine).scalar_one())
+    named = [
+        {
+            "image_id": image_id,
+            "blob_digest": blob.digest,
+            "repository_id": repository_id,
+            "kind": "config" if manifest.config and blob.digest == manifest.config.digest else "layer",
+            "position": position,
+            "size_bytes": blob.size_bytes,
+            "media_type": blob.media_type,
+        }
+        for position, blob in enumerate(manifest.blobs)
+    ]
+    if named:
+        connection.execute(insert(manifest_blobs), named)
+    # An index may list one digest for several platforms.
+    children = {child.digest: (position, child.platform) for position, child in enumerate(manifest.children)}
+    if children:
+        connection.execute(
+            insert(manifest_children),
+            [
+                {
+                    "image_id": image_id,
+                    "child_digest": child,
+                    "repository_id": repository_id,
+                    "position": position,
+                    "platform": platform,
+                }
+                for child, (position, platform) in children.items()
+            ],
+        )
+    return image_id
+
+
+def _save_tag(connection: Connection, repository_id: int, tag: Tag, image_id: int, now: float) -> bool:
+    mine = (tags.c.repository_id == repository_id, tags.c.name == tag)
+    before = connection.execute(select(tags.c.image_id).where(*mine)).scalar()
+    row = {
+        "repository_id": repository_id,
+        "name": tag,
+        "image_id": image_id,
+        "validated_at": now,
+        "forced_at": 0.0,
+        "gone_at": None,
+    }
+    upsert(connection, tags, [row], key=["repository_id", "name"], update=["image_id", "validated_at", "gone_at"])
+    return before != image_id
+
+
+def _grant(connection: Connection, repository_id: int, digest: Digest) -> None:
+    row = {"repository_id": repository_id, "digest": digest}
+    upsert(connection, repository_blobs, [row], key=["repository_id", "digest"], update=[])
+
+
+def _is_tag(repository: str, tag: str) -> Any:
+    of = select(repositories.c.id).where(repositories.c.name == repository).scalar_subquery()
+    return (tags.c.repository_id == of) & (tags.c.name == tag)

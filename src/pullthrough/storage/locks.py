@@ -1,0 +1,89 @@
+"""Named locks between processes: byte ranges of one file, locked by open file description (fcntl(2), F_OFD_SETLK).
+
+The kernel drops a lock when its owner dies, however it dies; no lock file is ever left over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import hashlib
+import os
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+#: How often a lock that another holds is tried again.
+POLL_SECONDS = 0.005
+#: `struct flock` of 64-bit Linux: type, whence, start, length, pid; padded to 32 bytes by the trailing `0q`.
+_FLOCK = struct.Struct("@hhqqi0q")
+
+
+class Lock:
+    """A lock that is held. `release` gives it back, as does the end of the process."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """May be called twice."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.release()
+
+
+class Locks:
+    """All locks of one data folder.
+
+    Each lock has a file description of its own: two holders of one key exclude each other inside a process too. A
+    process forked without exec shares the locks its parent held at that moment; those executed do not.
+    """
+
+    def __init__(self, path: Path, *, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
+        self._path = path
+        self._sleep = sleep
+
+    def try_lock(self, key: str) -> Lock | None:
+        """Take the lock now, or None where somebody holds it. Never waits."""
+        lock = self._open()
+        if _try(lock, key):
+            return Lock(lock)
+        os.close(lock)
+        return None
+
+    @asynccontextmanager
+    async def hold(self, key: str) -> AsyncIterator[Lock]:
+        """Wait for the lock, trying every 5 ms, and hold it for the block. The first try is at once."""
+        descriptor = self._open()
+        lock = Lock(descriptor)
+        try:
+            while not _try(descriptor, key):
+                await self._sleep(POLL_SECONDS)
+            yield lock
+        finally:
+            lock.release()
+
+    def _open(self) -> int:
+        return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _try(descriptor: int, key: str) -> bool:
+    # 62 bits: start + length must stay a positive off_t. Two keys that meet there only wait for each other.
+    offset = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 2
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0))
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            return False
+        raise
+    return True

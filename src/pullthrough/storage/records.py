@@ -1,0 +1,99 @@
+"""What the catalog gives back: plain values, true at the moment they were read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pullthrough.oci.digests import Digest
+from pullthrough.oci.names import RepositoryName, Tag
+
+#: What a manifest uses a blob as; empty where no manifest of the repository names it.
+BlobKind = Literal["layer", "config", ""]
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestRecord:
+    """A manifest exactly as the upstream sent it. `media_type` is the one this repository's upstream gave."""
+
+    digest: Digest
+    media_type: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TagRecord:
+    """Times are seconds since the epoch."""
+
+    tag: Tag
+    manifest: ManifestRecord
+    #: When the upstream last confirmed the tag, or said that it is gone.
+    validated_at: float
+    #: When a check was last forced; 0 for never.
+    forced_at: float
+    #: Since when the upstream has not had the tag any more; None while it has.
+    gone_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class BlobRecord:
+    """What is known of a blob as seen from one repository."""
+
+    digest: Digest
+    #: The published size, else what a manifest of this repository claims, else None.
+    size_bytes: int | None
+    #: Whether the bytes are here, under whatever repository they came.
+    published: bool
+    #: The boot in which the file was last verified; empty for never, and where the blob is not published.
+    verified_boot: str
+    #: Whether this repository may read the bytes without asking its upstream.
+    granted: bool
+    #: Whether a manifest of this repository names the blob.
+    named: bool
+    kind: BlobKind
+
+
+@dataclass(frozen=True, slots=True)
+class ListingRecord:
+    body: bytes
+    validated_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    repositories: int
+    manifests: int
+    tags: int
+    blobs: int
+    stored_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImageUse:
+    """A manifest in a repository, as eviction sees it."""
+
+    image_id: int
+    repository: RepositoryName
+    digest: Digest
+    stored_at: float
+    #: None for never.
+    pulled_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class NamedBlob:
+    """A blob that an image names. `size_bytes` and `last_used_at` are None where it is not published."""
+
+    image_id: int
+    digest: Digest
+    size_bytes: int | None
+    last_used_at: float | None
+    #: How many images, of whatever repository, name it.
+    images: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBlob:
+    digest: Digest
+    size_bytes: int
+    last_used_at: float

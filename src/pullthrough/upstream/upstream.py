@@ -1,0 +1,524 @@
+"""One other registry: the questions that a cache asks it.
+
+What a question costs in requests is in `exchanges`, retries are in `endpoints`; here stand the questions themselves, the
+rate limit's pauses, and the queues. 429 is never retried blindly: the time that the upstream orders is waited, once, if
+it fits into queue_timeout.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import Executor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from urllib.parse import urlencode
+
+from pullthrough.declaration import CredentialSource
+from pullthrough.errors import (
+    UpstreamInvalid,
+    UpstreamNotFound,
+    UpstreamThrottled,
+    UpstreamUnavailable,
+)
+from pullthrough.oci import media_types
+from pullthrough.oci.digests import Digest, digest_of, is_digest, parse_digest
+from pullthrough.oci.manifests import MAX_MANIFEST_BYTES
+from pullthrough.settings import UpstreamSettings
+from pullthrough.upstream import answers, listings
+from pullthrough.upstream.abort import Aborted, AbortHandle
+from pullthrough.upstream.blobs import BlobBody, blob_body
+from pullthrough.upstream.breaker import BreakerState
+from pullthrough.upstream.budget import Budget
+from pullthrough.upstream.endpoints import Endpoints
+from pullthrough.upstream.exchanges import Call, Exchanges
+from pullthrough.upstream.gate import Gate
+from pullthrough.upstream.transport import Response
+
+#: For all pages of a listing together.
+LISTING_SECONDS = 120.0
+
+_MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]*/[a-z0-9][a-z0-9!#$&^_.+-]*", re.ASCII)
+_MAX_MEDIA_TYPE_LENGTH = 255
+_CLOCK_SLACK_SECONDS = 0.1
+#: What registries without the referrers API answer for it.
+_NO_REFERRERS = frozenset({400, 404, 405, 406, 501})
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedManifest:
+    """A manifest's bytes as the upstream sent them, and the digest that they were checked against."""
+
+    body: bytes
+    #: Of Content-Type, without parameters; empty where there was none of use.
+    media_type: str
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class HeadManifest:
+    """What an upstream says about a manifest without sending it; None and empty for what it leaves out."""
+
+    digest: Digest | None
+    media_type: str
+    size_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamHealth:
+    """How an upstream is, for people and probes. Holds no secret."""
+
+    upstream: str
+    #: Whether it is asked at all now; True where nothing is known yet.
+    healthy: bool
+    #: The best of its endpoints.
+    breaker: BreakerState
+    #: Unix time; None where there is no pause.
+    paused_until: float | None
+    #: Requests left by the rate-limit headers; None where it sends none.
+    remaining: int | None
+    limit: int | None
+    #: None where no credential was used yet.
+    credential_ok: bool | None
+    #: The last failure's message; empty after a success.
+    last_error: str
+
+
+@dataclass(slots=True)
+class _Patience:
+    """What is left of the time that a question may wait for the rate limit."""
+
+    seconds: float
+    #: Whether it was told 429 already: the second time ends it.
+    told: bool = field(default=False)
+
+    def spend(self, seconds: float) -> bool:
+        """Whether there was so much left. Clocks differ a little: a pause that is over a moment late fits still."""
+        if seconds > self.seconds + _CLOCK_SLACK_SECONDS:
+            return False
+        self.seconds = max(0.0, self.seconds - seconds)
+        return True
+
+
+class Upstream:
+    """The async methods belong to one event loop, `open_blob` to any thread. Made by `Upstreams.get`.
+
+    Every method raises UpstreamError: NotFound, Denied, Throttled, Unavailable, Refused or Invalid. `timeout`, in
+    seconds, is for checks that stand before an answer: it bounds everything, allows one try, and waits for no pause.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        settings: UpstreamSettings,
+        endpoints: Endpoints,
+        exchanges: Exchanges,
+        budget: Budget,
+        *,
+        executor: Executor,
+        track: Callable[[AbortHandle], None],
+        sleep: Callable[[float], Awaitable[None]],
+        pause: Callable[[AbortHandle, float], object],
+    ) -> None:
+        self.host = host
+        self._settings = settings
+        self._endpoints = endpoints
+        self._exchanges = exchanges
+        self._budget = budget
+        self._executor = executor
+        self._track = track
+        self._sleep = sleep
+        self._pause = pause
+        self._blobs = Gate(settings.connections)
+        # Small questions shall not wait behind bodies that take minutes.
+        self._questions = Gate(settings.connections)
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    # -- questions
+
+    async def fetch_manifest(
+        self,
+        repository: str,
+        reference: str,
+        credential: CredentialSource | None,
+        *,
+        timeout: float | None = None,
+    ) -> FetchedManifest:
+        """The manifest of a tag or digest, verified: its bytes hash to the digest asked for, or to the one that the
+        upstream names for the tag. At most MAX_MANIFEST_BYTES."""
+        call = Call(
+            "GET",
+            f"/v2/{repository}/manifests/{reference}",
+            repository,
+            f"{repository} {reference}",
+            credential,
+            {"Accept": media_types.ACCEPT},
+        )
+
+        def read(response: Response) -> FetchedManifest:
+            body = self._read_document(response, MAX_MANIFEST_BYTES, "a manifest")
+            named = _named_digest(response)
+            expected = parse_digest(reference) if is_digest(reference) else named
+            digest = digest_of(body, expected.algorithm) if expected is not None else digest_of(body)
+            if expected is not None and digest != expected:
+                raise UpstreamInvalid(
+                    f"{self.host} sent a manifest for {repository} {reference} that is not the one it should be: "
+                    f"expected {expected}, got {digest}",
+                    upstream=self.host,
+                )
+            return FetchedManifest(body, _media_type(response), digest)
+
+        return await self._question(call, read, timeout)
+
+    async def head_manifest(
+        self,
+        repository: str,
+        reference: str,
+        credential: CredentialSource | None,
+        *,
+        timeout: float | None = None,
+    ) -> HeadManifest:
+        """What a tag or digest names now, as far as the upstream says it."""
+        call = Call(
+            "HEAD",
+            f"/v2/{repository}/manifests/{reference}",
+            repository,
+            f"{repository} {reference}",
+            credential,
+            {"Accept": media_types.ACCEPT},
+        )
+
+        def read(response: Response) -> HeadManifest:
+            self._refuse_html(response, b"")
+            return HeadManifest(_named_digest(response), _media_type(response), response.content_length)
+
+        return await self._question(call, read, timeout)
+
+    async def head_blob(self, repository: str, digest: str, credential: CredentialSource | None) -> int | None:
+        """The blob's size in bytes, None where the upstream does not say. UpstreamNotFound where it has none."""
+        call = Call("HEAD", f"/v2/{repository}/blobs/{digest}", repository, f"{repository} {digest}", credential)
+
+        def read(response: Response) -> int | None:
+            self._refuse_html(response, b"")
+            return response.content_length
+
+        return await self._question(call, read)
+
+    async def list_tags(self, repository: str, credential: CredentialSource | None) -> tuple[str, ...]:
+        """All tags, in the upstream's order. UpstreamInvalid past the bounds in `listings`, rather than a part."""
+        tags: dict[str, None] = {}
+        taken_bytes = 0
+
+        def take(body: bytes) -> None:
+            nonlocal taken_bytes
+            taken_bytes += len(body)
+            tags.update(dict.fromkeys(listings.parse_tags(body)))
+            if len(tags) > listings.MAX_TAGS or taken_bytes > listings.MAX_TAG_BYTES:
+                raise ValueError(f"it is longer than {listings.MAX_TAGS:,} tags or {listings.MAX_TAG_BYTES:,} bytes")
+
+        call = Call("GET", f"/v2/{repository}/tags/list", repository, f"{repository}'s tags", credential)
+        query = urlencode({"n": listings.TAGS_A_PAGE})
+        async with self._listing():
+            await self._pages(call, query, take, max_pages=listings.MAX_TAG_PAGES, max_bytes=listings.MAX_TAG_BYTES)
+        return tuple(tags)
+
+    async def fetch_referrers(
+        self, repository: str, digest: Digest, credential: CredentialSource | None
+    ) -> tuple[dict[str, Any], ...]:
+        """Descriptors of what refers to this digest; none where the upstream knows of none.
+
+        Where the upstream lacks the referrers API, its `sha256-<hex>` tag is read instead.
+        """
+        found: list[dict[str, Any]] = []
+
+        def take(body: bytes) -> None:
+            found.extend(listings.parse_referrers(body))
+            if len(found) > listings.MAX_REFERRERS:
+                raise ValueError(f"it is longer than {listings.MAX_REFERRERS:,} entries")
+
+        call = Call(
+            "GET",
+            f"/v2/{repository}/referrers/{digest}",
+            repository,
+            f"the referrers of {repository} {digest}",
+            credential,
+            {"Accept": media_types.OCI_INDEX},
+            accepted=_NO_REFERRERS,
+        )
+        async with self._listing():
+            if not await self._pages(
+                call,
+                "",
+                take,
+                max_pages=listings.MAX_REFERRER_PAGES,
+                max_bytes=listings.MAX_REFERRER_PAGE_BYTES,
+            ):
+                try:
+                    index = await self.fetch_manifest(repository, listings.fallback_tag(digest), credential)
+                    take(index.body)
+                except UpstreamNotFound:
+                    pass
+                except ValueError as error:
+                    raise self._bad_listing(call, error) from error
+        return tuple(found)
+
+    # -- blobs
+
+    @asynccontextmanager
+    async def admit(self, *, behind: bool = False) -> AsyncIterator[None]:
+        """Leave to transfer one blob: `async with upstream.admit():` around the whole transfer.
+
+        Waits for one of the upstream's connections for as long as that takes, first come, first served, `behind` after
+        all others; and for the end of a rate limit's pause, at most queue_timeout. Raises UpstreamThrottled at once
+        where the pause is known to last longer, UpstreamUnavailable at once while the breaker is open.
+        """
+        self._meet_loop()
+        patience = _Patience(self._settings.queue_timeout_seconds)
+        self._endpoints.refuse_if_open()
+        self._refuse_if_paused(patience.seconds)
+        async with self._blobs.slot(behind=behind):
+            await self._wait_out_pause(patience)
+            self._endpoints.refuse_if_open()
+            yield
+
+    def open_blob(
+        self,
+        repository: str,
+        digest: str,
+        credential: CredentialSource | None,
+        *,
+        start: int = 0,
+        stop: int | None = None,
+        if_range: str = "",
+        abort: AbortHandle,
+    ) -> BlobBody:
+        """The blob's bytes from `start` up to, not including, `stop` (None: its end). Blocking; while admitted.
+
+        `if_range` is a strong ETag of an earlier body: an upstream whose blob has another one answers the whole. The
+        same may happen for any range: see the body's `status` and `start`. The caller closes the body.
+        """
+        headers = {"Accept": "*/*"}
+        if start or stop is not None:
+            headers["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
+            if if_range:
+                headers["If-Range"] = if_range
+        path = f"/v2/{repository}/blobs/{digest}"
+        call = Call("GET", path, repository, f"{repository} {digest}", credential, headers)
+
+        def read(response: Response) -> BlobBody:
+            return blob_body(response, start=start, stop=stop)
+
+        patience = _Patience(self._settings.queue_timeout_seconds)
+        while True:
+            if seconds := self._budget.paused_seconds:
+                if not patience.spend(seconds):
+                    raise self._paused(seconds)
+                self._pause(abort, seconds)
+                abort.check(self.host)
+            try:
+                return self._endpoints.ask(call, read, self._settings.retries, abort)
+            except UpstreamThrottled as error:
+                if patience.told or error.retry_after_seconds > patience.seconds:
+                    raise
+                patience.told = True
+
+    # -- state
+
+    @property
+    def health(self) -> UpstreamHealth:
+        state = self._endpoints.state
+        return UpstreamHealth(
+            upstream=self.host,
+            healthy=state is BreakerState.CLOSED,
+            breaker=state,
+            paused_until=self._budget.paused_until,
+            remaining=self._budget.remaining,
+            limit=self._budget.limit,
+            credential_ok=self._exchanges.credential_ok,
+            last_error=self._endpoints.last_error,
+        )
+
+    def pause_began(self) -> None:
+        """The budget was paused: who waits for a connection need not wait for the bad news. Any thread."""
+        seconds = self._budget.paused_seconds
+        if seconds <= self._settings.queue_timeout_seconds or self._loop is None:
+            return
+        try:
+            self._loop.call_soon_threadsafe(self._refuse_waiting)
+        except RuntimeError:
+            pass  # the loop has ended, and who waited with it
+
+    def _refuse_waiting(self) -> None:
+        for gate in (self._blobs, self._questions):
+            gate.refuse(lambda: self._paused(self._budget.paused_seconds))
+
+    # -- asking, from the event loop
+
+    async def _question(self, call: Call, read: Callable[[Response], _T], timeout: float | None = None) -> _T:
+        self._meet_loop()
+        patience = _Patience(0.0 if timeout is not None else self._settings.queue_timeout_seconds)
+        retries = 0 if timeout is not None else self._settings.retries
+        limit = asyncio.timeout(timeout)
+        try:
+            async with limit:
+                self._endpoints.refuse_if_open()
+                self._refuse_if_paused(patience.seconds)
+                async with self._questions.slot():
+                    while True:
+                        await self._wait_out_pause(patience)
+                        try:
+                            return await self._in_thread(
+                                lambda abort: self._endpoints.ask(call, read, retries, abort), limit
+                            )
+                        except UpstreamThrottled as error:
+                            if patience.told or error.retry_after_seconds > patience.seconds:
+                                raise
+                            patience.told = True
+        except TimeoutError as error:
+            raise UpstreamUnavailable(
+                f"{self.host} did not answer for {call.what} within {timeout:g} s", upstream=self.host
+            ) from error
+
+    async def _in_thread(self, work: Callable[[AbortHandle], _T], limit: asyncio.Timeout) -> _T:
+        abort = AbortHandle()
+        self._track(abort)
+        abort.check(self.host)
+        future = asyncio.get_running_loop().run_in_executor(self._executor, self._run, work, abort)
+        try:
+            # Not the future itself: a thread cannot be cancelled, it has to be told and then ends by itself.
+            await asyncio.wait({future})
+        except asyncio.CancelledError:
+            if limit.expired():
+                abort.expire()
+            else:
+                abort.abort()
+            # Its end is not awaited, but its error is not lost either: the loop would complain.
+            future.add_done_callback(lambda done: done.cancelled() or done.exception())
+            raise
+        if future.cancelled():  # the threads were closed before its turn came
+            raise Aborted(upstream=self.host, expired=False)
+        return future.result()
+
+    def _run(self, work: Callable[[AbortHandle], _T], abort: AbortHandle) -> _T:
+        abort.check(self.host)
+        return work(abort)
+
+    @asynccontextmanager
+    async def _listing(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(LISTING_SECONDS):
+                yield
+        except TimeoutError as error:
+            raise UpstreamUnavailable(
+                f"{self.host} took longer than {LISTING_SECONDS:g} s for a list", upstream=self.host
+            ) from error
+
+    async def _pages(
+        self, call: Call, query: str, take: Callable[[bytes], None], *, max_pages: int, max_bytes: int
+    ) -> bool:
+        """Give `take` the body of each page. False where the first answer is a status of `call.accepted`, or no JSON
+        while there is such a status: the upstream does not know this kind of list."""
+
+        def read(response: Response) -> tuple[bytes, str] | None:
+            if response.status in call.accepted:
+                response.discard()
+                return None
+            if call.accepted and "json" not in response.media_type:
+                response.close()
+                return None
+            following = listings.next_query(response.headers_of("Link"))
+            return self._read_document(response, max_bytes, call.what), following
+
+        seen = {query}
+        for _ in range(max_pages):
+            page = Call(
+                call.method,
+                f"{call.path}?{query}" if query else call.path,
+                call.repository,
+                call.what,
+                call.credential,
+                call.headers,
+                call.accepted,
+            )
+            answer = await self._question(page, read)
+            if answer is None:
+                return False
+            body, query = answer
+            try:
+                take(body)
+            except ValueError as error:
+                raise self._bad_listing(call, error) from error
+            if not query:
+                return True
+            if query in seen:
+                raise self._bad_listing(call, ValueError("its pages go round in a circle"))
+            seen.add(query)
+        raise self._bad_listing(call, ValueError(f"it has more than {max_pages:,} pages"))
+
+    # -- reading
+
+    def _read_document(self, response: Response, limit: int, what: str) -> bytes:
+        """A JSON body, unparsed. Raises UpstreamInvalid for web pages and for compressed bodies, which nobody asked
+        for, and whose digest would not be the one of what is inside."""
+        encoding = response.header("Content-Encoding").strip().lower()
+        if encoding not in ("", "identity"):
+            raise UpstreamInvalid(
+                f"{response.url.authority} sent {what} compressed ({encoding[:40]}), though it was asked not to",
+                upstream=self.host,
+                hint="A proxy between this machine and the registry may do that.",
+            )
+        body = response.read(limit, what)
+        self._refuse_html(response, body)
+        return body
+
+    def _refuse_html(self, response: Response, body: bytes) -> None:
+        if answers.is_html(response.media_type, body):
+            raise UpstreamInvalid(
+                f"{response.url.authority} answered with a web page where a registry's answer should be",
+                upstream=self.host,
+                status=response.status,
+                hint=answers.HTML_HINT,
+            )
+
+    def _bad_listing(self, call: Call, error: ValueError) -> UpstreamInvalid:
+        return UpstreamInvalid(
+            f"{self.host} sent a list for {call.what} that cannot be used: {error}", upstream=self.host
+        )
+
+    # -- when it is not asked
+
+    def _refuse_if_paused(self, patience_seconds: float) -> None:
+        seconds = self._budget.paused_seconds
+        if seconds > patience_seconds:
+            raise self._paused(seconds)
+
+    def _paused(self, seconds: float) -> UpstreamThrottled:
+        return UpstreamThrottled(
+            f"{self.host} limits the rate of requests and is not asked for {seconds:.0f} s more",
+            upstream=self.host,
+            retry_after_seconds=seconds,
+            hint="A credential of one's own often has a higher limit.",
+        )
+
+    async def _wait_out_pause(self, patience: _Patience) -> None:
+        while seconds := self._budget.paused_seconds:
+            if not patience.spend(seconds):
+                raise self._paused(seconds)
+            await self._sleep(seconds)
+
+    def _meet_loop(self) -> None:
+        self._loop = asyncio.get_running_loop()
+
+
+def _named_digest(response: Response) -> Digest | None:
+    """Docker-Content-Digest where it is a digest; registries may leave it out."""
+    text = response.header("Docker-Content-Digest").strip()
+    return parse_digest(text) if is_digest(text) else None
+
+
+def _media_type(response: Response) -> str:
+    text = response.media_type
+    return text if len(text) <= _MAX_MEDIA_TYPE_LENGTH and _MEDIA_TYPE.fullmatch(text) else ""

@@ -1,0 +1,200 @@
+"""All upstreams of a process: made when first asked for, with what they share. Nothing is connected to at start."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random as random_module
+import socket
+import threading
+import time
+import weakref
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+from pullthrough.errors import ConfigurationError
+from pullthrough.oci.names import canonical_host
+from pullthrough.settings import UpstreamSettings
+from pullthrough.upstream.abort import AbortHandle
+from pullthrough.upstream.addresses import AddressClass, classify
+from pullthrough.upstream.budget import Budget
+from pullthrough.upstream.connections import Connections
+from pullthrough.upstream.credentials import Credentials
+from pullthrough.upstream.endpoints import Endpoints
+from pullthrough.upstream.exchanges import Exchanges
+from pullthrough.upstream.observer import UpstreamObserver
+from pullthrough.upstream.proxies import Proxies
+from pullthrough.upstream.resolver import Lookup, Resolver
+from pullthrough.upstream.tls import SystemTrust, TlsContexts
+from pullthrough.upstream.transport import Transport
+from pullthrough.upstream.upstream import Upstream, UpstreamHealth
+from pullthrough.upstream.urls import parse_url
+
+log = logging.getLogger(__name__)
+
+#: For small questions to all upstreams together. One upstream takes `connections` of them at most.
+THREADS = 32
+#: How long `close` waits for threads that were told to end.
+CLOSE_SECONDS = 5.0
+
+
+class Upstreams:
+    """One a process, made after any fork. `environ` holds proxies and secrets; `settings` are by canonical host.
+
+    `clock` is wall-clock time, for dates in headers and for people; `monotonic` is what waits are measured by.
+    """
+
+    def __init__(
+        self,
+        settings: Mapping[str, UpstreamSettings],
+        *,
+        observe: UpstreamObserver,
+        environ: Mapping[str, str] | None = None,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        pause: Callable[[AbortHandle, float], object] = AbortHandle.pause,
+        random: Callable[[], float] = random_module.random,
+        resolver: Lookup = socket.getaddrinfo,
+        classify: Callable[[str], AddressClass] = classify,
+    ) -> None:
+        self._settings = settings
+        self._observe = observe
+        self._environ = os.environ if environ is None else environ
+        self._clock = clock
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._pause = pause
+        self._random = random
+        self._resolver = Resolver(resolver)
+        self._classify = classify
+        self._system_trust = SystemTrust()
+        self._credentials = Credentials(self._environ, monotonic=monotonic)
+        self._executor = ThreadPoolExecutor(THREADS, "upstream")
+        self._lock = threading.Lock()
+        self._upstreams: dict[str, Upstream] = {}
+        self._connections: list[Connections] = []
+        self._running: weakref.WeakSet[AbortHandle] = weakref.WeakSet()
+        self._closed = False
+
+    def get(self, host: str) -> Upstream:
+        """The upstream of this host (any of its names). Raises ConfigurationError for settings that cannot be used."""
+        host = canonical_host(host)
+        with self._lock:
+            upstream = self._upstreams.get(host)
+            if upstream is None:
+                upstream = self._upstreams[host] = self._make(host)
+            return upstream
+
+    def health(self) -> tuple[UpstreamHealth, ...]:
+        """Of every upstream that was asked for so far."""
+        with self._lock:
+            upstreams = tuple(self._upstreams.values())
+        return tuple(upstream.health for upstream in upstreams)
+
+    async def close(self) -> None:
+        """End all questions and close all connections. Bodies that fills are reading are theirs to abort."""
+        with self._lock:
+            self._closed = True
+            running = tuple(self._running)
+        for abort in running:
+            abort.abort()
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                # In a thread of its own: the loop's default executor may be gone or busy.
+                await self._joined()
+        except TimeoutError:
+            pass  # a name look-up or a credential's command; their ends are bounded
+        for connections in self._connections:
+            connections.close()
+
+    async def _joined(self) -> None:
+        loop, done = asyncio.get_running_loop(), asyncio.Event()
+
+        def join() -> None:
+            self._executor.shutdown(wait=True)
+            try:
+                loop.call_soon_threadsafe(done.set)
+            except RuntimeError:
+                pass  # the loop did not wait
+
+        threading.Thread(target=join, name="upstreams-close", daemon=True).start()
+        await done.wait()
+
+    def _track(self, abort: AbortHandle) -> None:
+        with self._lock:
+            self._running.add(abort)
+            closed = self._closed
+        if closed:
+            abort.abort()
+
+    def _make(self, host: str) -> Upstream:
+        settings = self._settings.get(host, UpstreamSettings())
+        try:
+            urls = [parse_url(text) for text in settings.endpoint or (f"https://{host}",)]
+        except ValueError as error:
+            raise ConfigurationError(f'[upstreams."{host}"]: the endpoint {error}') from error
+        connections = Connections(
+            host,
+            proxies=Proxies(settings.proxy, self._environ),
+            tls=TlsContexts(
+                ca_file=settings.ca_file,
+                client_cert=settings.client_cert,
+                client_key=settings.client_key,
+                system=self._system_trust,
+            ),
+            resolver=self._resolver,
+            connect_timeout_seconds=settings.connect_timeout_seconds,
+            classify=self._classify,
+            monotonic=self._monotonic,
+        )
+        self._connections.append(connections)
+        transport = Transport(
+            host,
+            connections,
+            first_byte_timeout_seconds=settings.first_byte_timeout_seconds,
+            stall_timeout_seconds=settings.stall_timeout_seconds,
+            observe=self._observe,
+        )
+        made: list[Upstream] = []
+
+        def budget_changed(remaining: int | None, paused_until: float) -> None:
+            self._observe.on_budget(host, remaining, paused_until)
+            if paused_until:
+                log.warning("%s limits the rate of requests; not asked for %.0f s", host, paused_until - self._clock())
+                made[0].pause_began()
+
+        budget = Budget(budget_changed, clock=self._clock, monotonic=self._monotonic)
+        exchanges = Exchanges(
+            transport,
+            credentials=self._credentials,
+            token_realms=settings.token_realms,
+            budget=budget,
+            observe=self._observe,
+            clock=self._clock,
+            monotonic=self._monotonic,
+        )
+        endpoints = Endpoints(
+            host,
+            urls,
+            exchanges,
+            observe=self._observe,
+            monotonic=self._monotonic,
+            pause=self._pause,
+            random=self._random,
+        )
+        upstream = Upstream(
+            host,
+            settings,
+            endpoints,
+            exchanges,
+            budget,
+            executor=self._executor,
+            track=self._track,
+            sleep=self._sleep,
+            pause=self._pause,
+        )
+        made.append(upstream)
+        return upstream

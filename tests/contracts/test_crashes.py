@@ -1,0 +1,177 @@
+"""kill -9 at random instants: what was acknowledged is there and whole, and nothing else pretends to be.
+
+And several processes at once: none loses what another wrote.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from pullthrough.engine.check import check, sweep
+from pullthrough.engine.eviction import Evictor, Limits
+from pullthrough.oci.digests import Digest, digest_of, parse_digest
+from pullthrough.oci.names import parse_repository_name, parse_tag
+from pullthrough.settings import SizeLimit
+from pullthrough.storage.blobs import BlobStore
+from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.folder import DataFolder
+from pullthrough.storage.locks import Locks
+from tests.contracts.images import image
+from tests.unit.storage.processes import child
+
+NGINX = parse_repository_name("docker-hub/library/nginx")
+ROUNDS = 30
+
+
+def fill(folder: DataFolder, store: BlobStore, catalog: Catalog, body: bytes, key: str = "") -> Digest:
+    """As a fill ends: a whole body, published, recorded."""
+    digest = digest_of(body)
+    partial = store.partial_path(digest, key)
+    partial.write_bytes(body)
+    store.publish(partial, digest)
+    catalog.publish_blob(NGINX, digest, len(body), boot_id=folder.boot_id, now=time.time())
+    return digest
+
+
+def work_until_killed(path: Path, start: int, *, evict: bool) -> Callable[[Callable[[str], None]], None]:
+    def work(tell: Callable[[str], None]) -> None:
+        folder = DataFolder.open(path, boot_id="boot")
+        catalog, store = Catalog.open(folder.catalog_path), BlobStore(folder)
+        # An hour ahead, so that the minute of grace protects nothing.
+        evictor = Evictor(
+            catalog,
+            store,
+            Limits(SizeLimit(size_bytes=5_000), SizeLimit()),
+            in_use=frozenset,
+            locks=Locks(folder.locks_path),
+            clock=lambda: time.time() + 3600,
+        )
+        tell("begin")
+        for number in count(start):
+            layer, config = b"layer %d " % number * 20, b'{"number": %d}' % number
+            what = image(config, [layer])
+            catalog.save_manifest(
+                NGINX, what.digest, what.body, what.manifest, tag=parse_tag(f"t{number}"), now=time.time()
+            )
+            tell(f"t{number} {what.digest}")
+            for body in (layer, config):
+                tell(f"- {fill(folder, store, catalog, body)}")
+            if evict:
+                evictor.run(dry_run=False)
+
+    return work
+
+
+@pytest.mark.parametrize("evict", [False, True], ids=["filling", "filling and evicting"])
+def test_a_kill_at_any_instant_loses_nothing_acknowledged_and_serves_nothing_broken(
+    tmp_path: Path, evict: bool
+) -> None:
+    chance = random.Random(20)
+    path = tmp_path / "data"
+    tags: dict[str, str] = {}
+    blobs: set[Digest] = set()
+    for round_ in range(ROUNDS):
+        with child(work_until_killed(path, round_ * 1000, evict=evict)) as worker:
+            assert worker.read_line() == "begin"
+            lines = [worker.read_line() for _ in range(chance.randrange(12))]
+            until = time.perf_counter() + chance.random() * 0.003
+            while time.perf_counter() < until:
+                os.sched_yield()
+            worker.kill()
+            while line := worker.read_line():
+                lines.append(line)
+        for line in lines:
+            tag, digest = line.split()
+            if tag == "-":
+                blobs.add(parse_digest(digest))
+            else:
+                tags[tag] = digest
+
+        with DataFolder.open(path, boot_id="boot") as folder:
+            catalog, store = Catalog.open(folder.catalog_path), BlobStore(folder)
+            assert (
+                check(catalog, store, repair=False, clock=lambda: 0.0).problems == ()
+            )  # 0: just renamed is no problem
+            sweep(catalog, store)
+            report = check(catalog, store, repair=True)
+            assert report.problems == ()
+            assert report.blobs == len(list(store.iterate()))
+            if not evict:
+                assert {digest for digest, _ in store.iterate()} >= blobs
+                for digest in blobs:
+                    assert catalog.find_blob(NGINX, digest).granted
+                for tag, digest_text in tags.items():
+                    found = catalog.find_tag(NGINX, parse_tag(tag))
+                    assert found is not None
+                    assert found.manifest.digest == digest_text
+            catalog.close()
+
+
+def test_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    owner = DataFolder.open(path, boot_id="boot")
+    Catalog.open(owner.catalog_path).close()
+
+    def worker(name: int) -> Callable[[Callable[[str], None]], None]:
+        def work(tell: Callable[[str], None]) -> None:
+            folder = DataFolder.attach(path, boot_id="boot")
+            catalog, store = Catalog.open(folder.catalog_path), BlobStore(folder)
+            for number in range(40):
+                # Every second blob is the same in both: the later rename replaces the file.
+                mine = number % 2 * (name + 1)
+                digest = fill(folder, store, catalog, b"%d %d" % (number, mine), key=f"process {name}")
+                what = image(b"%d" % name, [b"%d %d" % (number, mine)])
+                catalog.save_manifest(NGINX, what.digest, what.body, what.manifest, tag=parse_tag(f"t{number}"), now=1)
+                catalog.record_pulls({(NGINX, what.digest): time.time()}, {digest: time.time()})
+            tell("done")
+
+        return work
+
+    with child(worker(0)) as one, child(worker(1)) as other:
+        assert [one.read_line(), other.read_line()] == ["done", "done"]
+        assert [one.wait(), other.wait()] == [0, 0]
+    catalog, store = Catalog.open(owner.catalog_path), BlobStore(owner)
+    assert check(catalog, store, repair=True).problems == ()
+    totals = catalog.totals()
+    assert (totals.blobs, totals.manifests, totals.tags) == (60, 80, 40)
+    catalog.close()
+    owner.close()
+
+
+def test_of_two_evictors_at_once_nothing_is_counted_twice(tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    owner = DataFolder.open(path, boot_id="boot")
+    catalog, store = Catalog.open(owner.catalog_path), BlobStore(owner)
+    for number in range(60):
+        fill(owner, store, catalog, b"%04d" % number * 250)
+
+    def work(tell: Callable[[str], None]) -> None:
+        folder = DataFolder.attach(path, boot_id="boot")
+        mine = Catalog.open(folder.catalog_path)
+        report = Evictor(
+            mine,
+            BlobStore(folder),
+            Limits(SizeLimit(size_bytes=20_000), SizeLimit()),
+            in_use=frozenset,
+            locks=Locks(folder.locks_path),
+            clock=lambda: time.time() + 3600,
+        ).run(dry_run=False)
+        tell(str(report.freed_bytes))
+
+    catalog.close()
+    with child(work) as one, child(work) as other:
+        freed = [int(one.read_line()), int(other.read_line())]
+        assert [one.wait(), other.wait()] == [0, 0]
+    catalog = Catalog.open(owner.catalog_path)
+    assert sum(freed) == 40_000
+    assert catalog.stored_bytes() == 20_000
+    assert check(catalog, store, repair=True).problems == ()
+    catalog.close()
+    owner.close()

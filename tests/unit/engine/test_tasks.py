@@ -1,0 +1,67 @@
+"""Single flights and owned work."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from pullthrough.engine.tasks import Tasks
+from pullthrough.errors import UpstreamUnavailable
+
+
+async def test_everybody_who_asks_meanwhile_gets_the_one_result() -> None:
+    tasks, runs, go = Tasks(), 0, asyncio.Event()
+
+    async def work() -> int:
+        nonlocal runs
+        runs += 1
+        await go.wait()
+        return runs
+
+    callers = [asyncio.create_task(tasks.once("key", work, name="work")) for _ in range(5)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    go.set()
+    assert sorted(await asyncio.gather(*callers)) == [(1, False)] + [(1, True)] * 4
+    assert await tasks.once("key", work, name="work") == (2, False)
+
+
+async def test_an_error_reaches_everybody_and_is_not_kept() -> None:
+    tasks, fail = Tasks(), True
+
+    async def work() -> str:
+        await asyncio.sleep(0)
+        if fail:
+            raise UpstreamUnavailable("down", upstream="r.example")
+        return "up"
+
+    results = await asyncio.gather(*(tasks.once(1, work, name="work") for _ in range(3)), return_exceptions=True)
+    assert all(isinstance(result, UpstreamUnavailable) for result in results)
+    fail = False
+    assert await tasks.once(1, work, name="work") == ("up", False)
+
+
+async def test_a_caller_that_leaves_does_not_end_the_work() -> None:
+    tasks, go, done = Tasks(), asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        await go.wait()
+        done.set()
+
+    caller = asyncio.create_task(tasks.once(1, work, name="work"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    go.set()
+    async with asyncio.timeout(1):
+        await done.wait()
+
+
+async def test_closing_ends_what_runs() -> None:
+    tasks = Tasks()
+    task = tasks.spawn(asyncio.Event().wait(), name="for ever")
+    await tasks.close()
+    assert task.cancelled()

@@ -1,0 +1,340 @@
+"""Every key refuses what it cannot use: with the file, the key, the value (unless it may be a secret) and the remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pullthrough.settings.models import RuleSettings, ServeSettings, TopSettings, UpstreamSettings, kinds_of
+from tests.unit.settings.support import load, problem
+
+_DURATION = [("30", "needs a unit"), ('"30"', "needs a unit"), ('"fast"', "is not a duration"), ("true", "in quotes")]
+_FLAG = [('"true"', "without quotes"), ("1", "is neither true nor false")]
+_TEXT = [("3", "is not a text in quotes"), ('"a\\nb"', "control character")]
+_PATH = [("3", "is not a text in quotes"), ('"a\\u0000b"', "null character")]
+_COMMAND = [("3", "is not a list of texts"), ('"a \'b"', "quote that is not closed"), ('["", "b"]', "is not a program")]
+_FILE = [*_PATH, ('"missing.pem"', '/missing.pem" is not a file')]
+_NUMBER = [('"2"', "is not a whole number"), ("2.0", "is not a whole number"), ("true", "is not a whole number")]
+_PATTERNS = [
+    ("3", "is not a list"),
+    ("[3]", "is not a list"),
+    ('["[a]"]', "only '*' and '?' are wild"),
+    ('["A"]', "'A'"),
+]
+
+#: For every key of every table: values as TOML, and a part of the sentence.
+BAD: dict[str, dict[str, list[tuple[str, str]]]] = {
+    "": {
+        "docker_hub_username": _TEXT,
+        "docker_hub_access_token": [
+            ('"hunter2"', "set PULLTHROUGH_DOCKER_HUB_ACCESS_TOKEN, or docker_hub_access_token_file")
+        ],
+        "docker_hub_access_token_file": _PATH,
+        "docker_hub_access_token_command": _COMMAND,
+        "github_username": _TEXT,
+        "github_access_token": [('"hunter2"', "set PULLTHROUGH_GITHUB_ACCESS_TOKEN, or github_access_token_file")],
+        "github_access_token_file": _PATH,
+        "github_access_token_command": _COMMAND,
+        "standard_rules": _FLAG,
+    },
+    "serve": {
+        "listen": [
+            ("5000", "is not a text in quotes"),
+            ('"5000"', "is not an address and a port"),
+            ('"127.0.0.1"', "is not an address and a port"),
+            ('"127.0.0.1:65536"', "is not an address and a port"),
+            ('"127.0.0.1:-1"', "is not an address and a port"),
+            ('":5000"', "for all addresses write '0.0.0.0:5000'"),
+            ('"::1:5000"', "put an IPv6 address in brackets"),
+            ('"[::g]:5000"', "no valid IPv6 address"),
+            ('"127.0.0.256:5000"', "no valid IPv4 address"),
+            ('"-x:5000"', "no valid host name"),
+            ('"http://localhost:5000"', "brackets"),
+        ],
+        "data": [*_PATH, ('""', "is empty")],
+        "anonymous_pull": _FLAG,
+        "max_size": [
+            ("80", "needs a unit"),
+            ('"80"', "needs a unit"),
+            ('"0%"', "is not a share above 0%"),
+            ('"101%"', "is not a share above 0%"),
+            ('"much"', "is not a size"),
+            ('"always"', "'never' are accepted too"),
+            ("true", "is not a text in quotes"),
+        ],
+        "min_free": [("0.15", "needs a unit"), ('"-1%"', "is not a size"), ('"15 percent"', "is not a size")],
+        "workers": [*_NUMBER, ("0", "from 1 to 256"), ("257", "from 1 to 256"), ("-1", "from 1 to 256")],
+        "mirrors": [
+            ("3", "is not a table"),
+            ('{ "5001" = "quay" }', "'5001', which is not an address and a port"),
+            ('{ "127.0.0.1:5001" = 3 }', "other than the prefix of a rule for 127.0.0.1:5001"),
+            ('{ "127.0.0.1:5001" = "quai" }', "does not exist; did you mean 'quay'?"),
+            ('{ "127.0.0.1:5001" = "nothing" }', "the rules are: docker-hub, ecr-public"),
+            ('{ "127.0.0.1:5000" = "quay" }', "has the address of serve.listen"),
+            ('{ "[::1]:5001" = "quay", "[0:0::1]:5001" = "github" }', "has the address [::1]:5001 twice"),
+            ('{ "0.0.0.0:5001" = "quay" }', "set serve.anonymous_pull = true"),
+        ],
+        "tls_cert": [*_PATH, ('"pullthrough.toml"', "needs serve.tls_key beside it")],
+        "tls_key": [*_PATH, ('"pullthrough.toml"', "needs serve.tls_cert beside it")],
+        "access_log": [('"some"', "is not 'all' or 'misses' or 'off'"), ("false", "is not 'all'")],
+        "prefetch": _FLAG,
+        "prefetch_per_upstream": [*_NUMBER, ("0", "from 1 to 64")],
+        "max_fills": [*_NUMBER, ("0", "from 1 to 1024")],
+        "range_ahead": [
+            ("16", "needs a unit"),
+            ('"16"', "needs a unit"),
+            ('"1KiB"', "from 1MiB to 1TiB"),
+            ('"x"', "is not a size"),
+        ],
+        "loop": [('"uvloop"', "is not 'auto' or 'asyncio'")],
+        "pull_time_flush": [*_DURATION, ('"0s"', "from 100ms to 1h"), ('"2h"', "from 100ms to 1h")],
+        "evict_interval": [*_DURATION, ('"1ms"', "from 1s to 24h"), ('"never"', "is not a duration")],
+        "stale_check_timeout": [*_DURATION, ('"0s"', "from 100ms to 1m")],
+    },
+    "rules.quay": {
+        "upstream": [
+            ("3", "is not a text"),
+            ('""', "is not a host"),
+            ('"https://quay.io"', "write the host only, without the scheme"),
+            ('"quay.io/team"', "has a path; write the host only"),
+            ('"quay.io:0"', "is not a host"),
+            ('"quay.io:70000"', "is not a host"),
+            ('"quay io"', "is not a host"),
+            ('"user@quay.io"', "is not a host"),
+        ],
+        "upstream_repository_prefix": [
+            ("3", "is not a text"),
+            ('"Team"', "lower-case"),
+            ('"../x"', "lower-case"),
+            ('"/x"', "lower-case"),
+        ],
+        "freshness": [
+            *_DURATION,
+            ('"366d"', "from 0s to 365d or never or always"),
+            ('"sometimes"', "or 'never', or 'always'"),
+        ],
+        "freshness_by_tag": [
+            ('"10m"', "is not a table"),
+            ("{ latest = 10 }", "for 'latest' that needs a unit"),
+            ('{ "a/b" = "10m" }', "'a/b', which matches nothing"),
+            ('{ "[0-9]" = "10m" }', "only '*' and '?' are wild"),
+        ],
+        "stale_while_revalidate": [*_DURATION, ('"366d"', "from 0s to 365d")],
+        "revalidate": [('"after"', "is not 'behind' or 'before'"), ("true", "is not 'behind'")],
+        "gone_upstream": [('"drop"', "is not 'keep' or 'remove'")],
+        "negative": [*_DURATION, ('"2d"', "from 0s to 24h or never"), ('"always"', "is not a duration")],
+        "allow": _PATTERNS,
+        "deny": _PATTERNS,
+        "username": [*_TEXT, ('"acme"', "a username without a token; add access_token_env")],
+        "access_token_env": [
+            ("3", "is not a text"),
+            ('"a token"', "is not the name of an environment variable"),
+            ('"TOKEN"', "access_token_env without a username; add username"),
+        ],
+        "access_token_file": [*_PATH, ('"t"', "access_token_file without a username; add username")],
+        "access_token_command": [*_COMMAND, ('"vault"', "access_token_command without a username; add username")],
+        "anonymous": _FLAG,
+    },
+    'upstreams."quay.io"': {
+        "endpoint": [
+            ("3", "is not a list"),
+            ('"127.0.0.1:5009"', "is not a URL of the form http://host[:port] or https://host[:port]"),
+            ('"ftp://host"', "is not a URL of the form"),
+            ('"http://"', "has no valid host"),
+            ('"http://host:0"', "has no valid host"),
+            ('"http://host:99999"', "is not a URL of the form"),
+            ('"http://host:"', "has no valid host"),
+            ('"http://[::1"', "is not a URL of the form"),
+            ('"http://user:hunter2@host"', "holds a user or a password"),
+            ('"http://host?token=hunter2"', "has a query or a fragment"),
+            ('"http://host#hunter2"', "has a query or a fragment"),
+            ('"http://host/a/../b"', "has '.' or '..' in its path"),
+            ('"http://ho st"', "holds a space"),
+            ('["http://host", 3]', "is not a list of texts"),
+        ],
+        "token_realms": [
+            ("3", "is not a list"),
+            ('["https://auth.quay.io/token"]', "without the scheme"),
+            ('["a b"]', "is not a host"),
+        ],
+        "ca_file": _FILE,
+        "client_cert": [*_PATH, ('"pullthrough.toml"', 'needs upstreams."quay.io".client_key beside it')],
+        "client_key": [*_PATH, ('"pullthrough.toml"', 'needs upstreams."quay.io".client_cert beside it')],
+        "proxy": [
+            ("3", "is not a text"),
+            ('"proxy:3128"', "is not a URL of the form http://host[:port]"),
+            ('"socks5://proxy"', "is not a URL of the form"),
+            ('"http://user:hunter2@"', "has no valid host"),
+            ('"http://proxy/path"', "has a path"),
+        ],
+        "connect_timeout": [*_DURATION, ('"0s"', "from 100ms to 10m"), ('"never"', "is not a duration")],
+        "first_byte_timeout": [*_DURATION, ('"0s"', "from 100ms to 1h")],
+        "stall_timeout": [*_DURATION, ('"2h"', "from 100ms to 1h")],
+        "queue_timeout": [*_DURATION, ('"0s"', "from 100ms to 1h")],
+        "connections": [*_NUMBER, ("0", "from 1 to 256")],
+        "retries": [*_NUMBER, ("-1", "from 0 to 10"), ("11", "from 0 to 10")],
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("table", "model"),
+    [
+        ("", TopSettings),
+        ("serve", ServeSettings),
+        ("rules.quay", RuleSettings),
+        ('upstreams."quay.io"', UpstreamSettings),
+    ],
+)
+def test_the_table_above_has_bad_input_for_every_key(table: str, model: type[TopSettings]) -> None:
+    assert list(BAD[table]) == list(kinds_of(model))
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "value", "sentence"),
+    [
+        pytest.param(table, key, value, sentence, id=f"{table}.{key}={value}"[:60])
+        for table, keys in BAD.items()
+        for key, cases in keys.items()
+        for value, sentence in cases
+    ],
+)
+def test_bad_input_is_refused_with_file_key_and_remedy(
+    tmp_path: Path, table: str, key: str, value: str, sentence: str
+) -> None:
+    text = f"[{table}]\n{key} = {value}\n" if table else f"{key} = {value}\n"
+    message = problem(tmp_path, text)
+    assert message.startswith("pullthrough.toml: ")
+    assert key in message
+    assert sentence in message
+    assert "hunter2" not in message
+    assert "problems in the configuration" not in message
+
+
+def test_a_pair_of_files_that_are_not_there_is_refused_by_name(tmp_path: Path) -> None:
+    text = (
+        '[serve]\ntls_cert = "c.pem"\ntls_key = "k.pem"\n[upstreams."quay.io"]\nclient_cert = "c"\nclient_key = "."\n'
+    )
+    message = problem(tmp_path, text)
+    assert message.startswith("4 problems")
+    for path in ("c.pem", "k.pem", "c", ""):
+        assert f'"{tmp_path / path}" is not a file' in message
+
+
+def test_a_value_is_shown_and_cut_but_not_where_it_may_be_a_secret(tmp_path: Path) -> None:
+    assert 'serve.workers = "two" is not a whole number' in problem(tmp_path, '[serve]\nworkers = "two"\n')
+    assert len(problem(tmp_path, f'[serve]\nworkers = "{"x" * 500}"\n')) < 200
+    for text in (
+        'docker_hub_access_token_command = "echo \'hunter2"',
+        "[rules.quay]\nusername = 'acme'\naccess_token_env = 'hunter2'",
+        "[rules.quay]\nusername = 'acme'\naccess_token_env = 'hunter2!'",
+        "[rules.quay]\naccess_token = 'hunter2'",
+        "[rules.quay]\npassword = 'hunter2'",
+        "password = 'hunter2'",
+        "[serve]\ntoken = 'hunter2'",
+        "[serve]\nhunter = 'hunter2'",
+    ):
+        assert "hunter2" not in problem(tmp_path, text)
+
+
+def test_all_problems_are_in_one_error(tmp_path: Path) -> None:
+    text = '[serve]\nworkers = 0\nlisten = ":1"\n[rules.a]\nfreshness = 3\n[upstreams."a b"]\n'
+    message = problem(tmp_path, text, {"PULLTHROUGH_SERVE_LOOP": "x", "PULLTHROUGH_NO": "1"})
+    assert message.startswith("7 problems in the configuration:\n")
+    for part in (
+        "serve.workers",
+        "serve.listen",
+        "SERVE_LOOP",
+        "PULLTHROUGH_NO",
+        "rules.a.freshness",
+        "lacks its",
+        '"a b"',
+    ):
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("standart_rules = true", "unknown key standart_rules; did you mean standard_rules?"),
+        ("[servr]\n", "unknown key servr; did you mean serve?"),
+        ("[serve]\nmax-size = '1GB'", "unknown key serve.max-size; did you mean serve.max_size?"),
+        ("listen = '127.0.0.1:5000'", "unknown key listen; listen belongs in [serve]"),
+        ("[serve]\nfreshness = '1h'", "freshness belongs in [rules.<prefix>]"),
+        ("[rules.quay]\nendpoint = 'http://h'", 'endpoint belongs in [upstreams."<host>"]'),
+        ("[rules.quay]\nstandard_rules = true", "belongs at the top of the file, before any table"),
+        ("[serve]\nxyzzy = 1", "unknown key serve.xyzzy; known here: access_log,"),
+        ('[upstreams."quay.io"]\nconnect_timeouts = "1s"', 'did you mean upstreams."quay.io".connect_timeout?'),
+        ("serve = 3", "serve is not a table; write [serve]"),
+        ("rules = []", "rules is not a table; write [rules]"),
+        ("upstreams = 'x'", "upstreams is not a table"),
+        ("[rules]\nquay = 'x'", "rules.quay is not a table; write [rules.<prefix>]"),
+        ("[upstreams]\n'quay.io' = 'x'", 'write [upstreams."<host>"]'),
+        ("[rules.Quay]\nupstream = 'quay.io'", "[rules.Quay] is not for a prefix"),
+        ("[rules.'quay/']\nupstream = 'quay.io'", "without a slash at the end"),
+        ("[rules.'']\nupstream = 'quay.io'", "is not for a prefix"),
+        ("[rules.mine]\n", '[rules.mine] lacks its upstream; add upstream = "registry.example.com"'),
+        ("[upstreams.'https://quay.io']\n", "without a scheme or a path"),
+        ("[upstreams.'']\n", "is not for a host"),
+        ("[upstreams.'docker.io']\n[upstreams.'index.docker.io']\n", "is a second table for registry-1.docker.io"),
+    ],
+)
+def test_unknown_and_misplaced_keys_are_refused_with_the_nearest_name(tmp_path: Path, text: str, sentence: str) -> None:
+    assert sentence in problem(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("PULLTHROUGH_SERVE_LISTNE", "did you mean PULLTHROUGH_SERVE_LISTEN?"),
+        ("PULLTHROUGH_LISTEN", "did you mean PULLTHROUGH_SERVE_LISTEN?"),
+        ("PULLTHROUGH_DOCKERHUB_USERNAME", "did you mean PULLTHROUGH_DOCKER_HUB_USERNAME?"),
+        ("PULLTHROUGH_RULES_QUAY_UPSTREAM", "rules and upstreams are set in the file only"),
+        ("PULLTHROUGH_XYZZY", "the configuration reference lists the variables"),
+    ],
+)
+def test_unknown_variables_are_refused_with_the_nearest_name(tmp_path: Path, name: str, sentence: str) -> None:
+    message = problem(tmp_path, None, {name: "hunter2"})
+    assert sentence in message
+    assert name in message
+    assert "hunter2" not in message
+
+
+def test_variables_that_kubernetes_makes_of_a_service_are_none_of_ours(tmp_path: Path) -> None:
+    load(
+        tmp_path,
+        None,
+        {
+            "PULLTHROUGH_SERVICE_HOST": "10.0.0.1",
+            "PULLTHROUGH_SERVICE_PORT": "5000",
+            "PULLTHROUGH_SERVICE_PORT_HTTP": "5000",
+            "PULLTHROUGH_PORT": "tcp://10.0.0.1:5000",
+            "PULLTHROUGH_PORT_5000_TCP": "tcp://10.0.0.1:5000",
+            "PULLTHROUGH_PORT_5000_TCP_ADDR": "10.0.0.1",
+            "PULLTHROUGH_METRICS_SERVICE_HOST": "10.0.0.2",
+        },
+    )
+    assert "PULLTHROUGH_PORT is unknown" in problem(tmp_path, None, {"PULLTHROUGH_PORT": "5000"})
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "sentence"),
+    [
+        ("PULLTHROUGH_SERVE_WORKERS", "two", "is not a whole number from 1 to 256"),
+        ("PULLTHROUGH_SERVE_WORKERS", "1e2", "is not a whole number from 1 to 256"),
+        ("PULLTHROUGH_SERVE_PREFETCH", "maybe", "is neither true nor false"),
+        ("PULLTHROUGH_SERVE_MIRRORS", "127.0.0.1:5001", "is not a list such as '127.0.0.1:5001=docker-hub"),
+        ("PULLTHROUGH_SERVE_RANGE_AHEAD", "16", "needs a unit"),
+    ],
+)
+def test_bad_input_in_the_environment_names_the_variable(
+    tmp_path: Path, variable: str, value: str, sentence: str
+) -> None:
+    message = problem(tmp_path, None, {variable: value})
+    assert message.startswith(f'environment {variable} = "{value}"')
+    assert sentence in message
+
+
+def test_bad_input_in_a_flag_names_the_flag(tmp_path: Path) -> None:
+    assert problem(tmp_path, None, None, {"serve.listen": ":1"}).startswith('flag --listen = ":1" names no address')

@@ -1,0 +1,108 @@
+"""No question that a pull asks reads a whole table, however many rows there are."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, event
+
+from pullthrough.oci.digests import digest_of
+from pullthrough.oci.names import parse_repository_name, parse_tag
+from pullthrough.storage.catalog import Catalog
+from tests.contracts.images import image, index
+
+NGINX = parse_repository_name("docker-hub/library/nginx")
+LATEST = parse_tag("latest")
+BLOB = digest_of(b"layer")
+IMAGE = image(b"{}", [b"layer", b"other"])
+INDEX = index([IMAGE])
+
+QUESTIONS: dict[str, Callable[[Catalog], object]] = {
+    "find_tag": lambda catalog: catalog.find_tag(NGINX, LATEST),
+    "find_manifest": lambda catalog: catalog.find_manifest(NGINX, IMAGE.digest),
+    "find_blob": lambda catalog: catalog.find_blob(NGINX, BLOB),
+    "siblings": lambda catalog: catalog.siblings(NGINX, BLOB),
+    "find_listing": lambda catalog: catalog.find_listing(NGINX, "tags"),
+    "find_negative": lambda catalog: catalog.find_negative(NGINX, "absent"),
+    "find_absent_name": lambda catalog: catalog.find_absent_name("quay.io", "acme"),
+    "has_repository": lambda catalog: catalog.has_repository(NGINX),
+    "repositories": lambda catalog: catalog.repositories("a", 100),
+    "save_manifest": lambda catalog: catalog.save_manifest(
+        NGINX, INDEX.digest, INDEX.body, INDEX.manifest, tag=LATEST, now=2
+    ),
+    "validate_tag": lambda catalog: catalog.validate_tag(NGINX, LATEST, now=2, forced=True),
+    "mark_tag_gone": lambda catalog: catalog.mark_tag_gone(NGINX, LATEST, now=2, forced=True),
+    "remove_tag": lambda catalog: catalog.remove_tag(NGINX, LATEST),
+    "publish_blob": lambda catalog: catalog.publish_blob(NGINX, BLOB, 5, boot_id="", now=2),
+    "grant_blob": lambda catalog: catalog.grant_blob(NGINX, BLOB),
+    "verify_blob": lambda catalog: catalog.verify_blob(BLOB, "boot"),
+    "forget_blob": lambda catalog: catalog.forget_blob(BLOB),
+    "save_listing": lambda catalog: catalog.save_listing(NGINX, "tags", b"", now=2),
+    "save_negative": lambda catalog: catalog.save_negative(NGINX, "absent", 1),
+    "save_absent_name": lambda catalog: catalog.save_absent_name("quay.io", "acme", 2),
+    "record_pulls": lambda catalog: catalog.record_pulls({(NGINX, IMAGE.digest): 2}, {BLOB: 2}),
+    "remove_images": lambda catalog: catalog.inventory.remove_images(
+        catalog.inventory.images(), in_use=(), unused_since=10
+    ),
+    "named_blobs": lambda catalog: catalog.inventory.named_blobs([1, 2]),
+}
+#: Looks at every image, by intent: eviction orders them all.
+ALL_IMAGES = "FROM repository_manifests JOIN repositories ON repositories.id = repository_manifests.repository_id"
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Iterator[Catalog]:
+    catalog = Catalog.open(tmp_path / "catalog.sqlite")
+    catalog.save_manifest(NGINX, IMAGE.digest, IMAGE.body, IMAGE.manifest, tag=LATEST, now=1)
+    catalog.publish_blob(NGINX, BLOB, 5, boot_id="", now=1)
+    catalog.pin(NGINX, "another", 1)
+    yield catalog
+    catalog.close()
+
+
+@pytest.fixture
+def statements() -> Iterator[list[tuple[str, Any]]]:
+    seen: list[tuple[str, Any]] = []
+
+    def note(_c: object, _cursor: object, statement: str, parameters: Any, _x: object, many: bool) -> None:
+        seen.append((statement, parameters[0] if many else parameters))
+
+    event.listen(Engine, "before_cursor_execute", note)
+    yield seen
+    event.remove(Engine, "before_cursor_execute", note)
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_no_question_of_a_pull_reads_a_whole_table(
+    catalog: Catalog, tmp_path: Path, statements: list[tuple[str, Any]], name: str
+) -> None:
+    QUESTIONS[name](catalog)
+    asked = [
+        (statement, parameters)
+        for statement, parameters in statements
+        if not statement.startswith(("BEGIN", "PRAGMA")) and ALL_IMAGES not in statement.replace("\n", "")
+    ]
+    assert asked
+    connection = sqlite3.connect(tmp_path / "catalog.sqlite")
+    for statement, parameters in asked:
+        plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+        # Pins are few, and a name the person who runs this gave.
+        scans = [
+            step for step in plan if step.startswith("SCAN") and not step.startswith(("SCAN CONSTANT", "SCAN pins"))
+        ]
+        assert scans == [], f"{statement}\n{plan}"
+    connection.close()
+
+
+@pytest.mark.parametrize("layers", [2, 200])
+def test_the_number_of_statements_does_not_grow_with_the_image(
+    catalog: Catalog, statements: list[tuple[str, Any]], layers: int
+) -> None:
+    large = image(b"{}", [b"%d" % number for number in range(layers)])
+    catalog.save_manifest(NGINX, large.digest, large.body, large.manifest, tag=LATEST, now=2)
+    catalog.siblings(NGINX, digest_of(b"1"))
+    assert len(statements) <= 16
