@@ -351,6 +351,9 @@ class Fill:
                 await admitted.aclose()  # the turn of a prefetch, if it has one
                 self._has_turn = False
             if self._look(led=True):
+                # Readers have it all by now; the end is told once the catalog has it too, for grants wait for that.
+                while is_led(self._fills.store.path(self.digest)):  # noqa: ASYNC110 - held by another process
+                    await asyncio.sleep(_POLL_SECONDS)
                 return
             looks += 1
             await asyncio.sleep(_POLL_SECONDS)

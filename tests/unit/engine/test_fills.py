@@ -88,6 +88,11 @@ class FakeCatalog:
     """What both workers see."""
 
     granted: set[tuple[str, str]] = field(default_factory=set)
+    #: Clear: who publishes waits, with the file in its place already.
+    may_publish: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.may_publish.set()
 
     def find_blob(self, repository: str, digest: Digest) -> BlobRecord:
         published = any(each == digest for _, each in self.granted)
@@ -102,6 +107,7 @@ class FakeCatalog:
         )
 
     def publish_blob(self, repository: str, digest: Digest, size_bytes: int, **_: object) -> None:
+        self.may_publish.wait(10)
         self.granted.add((repository, digest))
 
 
@@ -381,6 +387,26 @@ async def test_a_blob_that_another_worker_just_publishes_is_not_transferred_agai
         await end_of(fill)
     assert worker.upstream.starts == []
     assert list(house.folder.fills_path.iterdir()) == []
+
+
+async def test_a_follower_is_done_only_when_the_catalog_knows_the_blob(house: House) -> None:
+    """What waits for the end, to grant the blob to one more repository, finds its row."""
+    opened = threading.Event()
+    leading, following = house.worker(FakeUpstream(open=opened)), house.worker()
+    house.catalog.may_publish.clear()
+    leader, _ = leading.fills.join(target(), DIGEST, size_bytes=len(BODY))
+    await leader.owner()
+    follower, _ = following.fills.join(target("hub/other"), DIGEST, size_bytes=len(BODY))
+    await follower.owner()
+    opened.set()
+    assert await body_of(follower) == BODY
+    await until(lambda: BlobStore(house.folder).size(DIGEST) is not None)
+    for _ in range(20):
+        await asyncio.sleep(0.001)
+    assert not follower.done.done()
+    house.catalog.may_publish.set()
+    await follower.done
+    assert house.catalog.granted == {("hub/app", DIGEST)}
 
 
 async def test_a_fill_that_is_published_before_its_owner_is_known_is_nobodys(house: House) -> None:
