@@ -83,7 +83,13 @@ class Engine:
         self.threads = ThreadPoolExecutor(_BODY_THREADS, thread_name_prefix="body")
         self._catalog_threads = ThreadPoolExecutor(_CATALOG_THREADS, thread_name_prefix="catalog")
         self.generation = Generation(folder.generation_path, slot, slots)
-        self.catalog = Catalog.open(folder.catalog_path, generation=self.generation, clock=clock)
+        self.configuration_generation = Generation(folder.configuration_path, slot, slots)
+        self.catalog = Catalog.open(
+            folder.catalog_path,
+            generation=self.generation,
+            clock=clock,
+            configuration=self.configuration_generation,
+        )
         self.store = BlobStore(folder)
         self.locks = Locks(folder.locks_path)
         self.upstreams = Upstreams(settings.upstreams, observe=_Observer(metrics), clock=clock)
@@ -168,6 +174,7 @@ class Engine:
         self.threads.shutdown()
         self.catalog.close()
         self.generation.close()
+        self.configuration_generation.close()
         self._degraded.close()
 
     def call(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:

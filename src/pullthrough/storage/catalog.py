@@ -143,26 +143,33 @@ class Catalog:
     """
 
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
-        self._database = database
+        #: The other nouns that are kept in the same file use it too.
+        self.database = database
         self._clock = clock
         #: What eviction and `check` ask and do.
         self.inventory = Inventory(database)
 
     @classmethod
-    def open(cls, path: Path, generation: Generation | None = None, clock: Callable[[], float] = time.time) -> Catalog:
+    def open(
+        cls,
+        path: Path,
+        generation: Generation | None = None,
+        clock: Callable[[], float] = time.time,
+        configuration: Generation | None = None,
+    ) -> Catalog:
         """Open the catalog; make it, or bring its schema up to date, where need be.
 
         Raises FolderNewer, CatalogBroken, FolderNotWritable or DiskFull.
         """
-        return cls(Database.open(path, generation), clock)
+        return cls(Database.open(path, generation, configuration), clock)
 
     def close(self) -> None:
-        self._database.close()
+        self.database.close()
 
     # Manifests and tags
 
     def find_tag(self, repository: RepositoryName, tag: Tag) -> TagRecord | None:
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             row = connection.execute(_FIND_TAG, {"repository": repository, "tag": tag}).first()
         if row is None:
             return None
@@ -171,7 +178,7 @@ class Catalog:
 
     def find_manifest(self, repository: RepositoryName, digest: Digest) -> ManifestRecord | None:
         """None where the manifest was not stored under this repository, though another one may have it."""
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             row = connection.execute(_FIND_MANIFEST, {"repository": repository, "digest": digest}).first()
         return None if row is None else ManifestRecord(digest, row.media_type, row.body)
 
@@ -190,7 +197,7 @@ class Catalog:
         True if the tag is new or named another manifest before. What was remembered as absent under this tag or
         digest is forgotten.
         """
-        with self._database.writing() as connection:
+        with self.database.writing() as connection:
             repository_id = _make_repository(connection, repository, now)
             upsert(connection, manifests, [{"digest": digest, "body": body}], key=["digest"], update=["body"])
             image_id = _save_image(connection, repository_id, digest, manifest, now)
@@ -220,7 +227,7 @@ class Catalog:
 
     def remove_tag(self, repository: RepositoryName, tag: Tag) -> None:
         """The manifest stays, by its digest."""
-        with self._database.writing() as connection:
+        with self.database.writing() as connection:
             connection.execute(delete(tags).where(_is_tag(repository, tag)))
 
     def _update_tag(
@@ -228,14 +235,14 @@ class Catalog:
     ) -> None:
         if forced_at is not None:
             values["forced_at"] = forced_at
-        with self._database.writing() as connection:
+        with self.database.writing() as connection:
             connection.execute(update(tags).where(_is_tag(repository, tag)).values(values))
 
     # Blobs
 
     def find_blob(self, repository: RepositoryName, digest: Digest) -> BlobRecord:
         """What is known of the blob from this repository's side; never None."""
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             repository_id = connection.execute(_FIND_REPOSITORY, {"repository": repository}).scalar()
             names = {"digest": digest, "repository_id": repository_id}
             stored = connection.execute(_FIND_STORED_BLOB, names).first()
@@ -258,7 +265,7 @@ class Catalog:
         The image is the most recently stored one of the repository in which `digest` is a layer; its config comes
         first, then its layers in their order. Empty where there is none.
         """
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             repository_id = connection.execute(_FIND_REPOSITORY, {"repository": repository}).scalar()
             if repository_id is None:
                 return ()
@@ -283,14 +290,14 @@ class Catalog:
     ) -> None:
         """The verified file is in its place, and was filled under this repository."""
         row = {"digest": digest, "size_bytes": size_bytes, "stored_at": now, "verified_boot": boot_id}
-        with self._database.writing() as connection:
+        with self.database.writing() as connection:
             repository_id = _make_repository(connection, repository, now)
             upsert(connection, blobs, [row], key=["digest"], update=["size_bytes", "stored_at", "verified_boot"])
             _grant(connection, repository_id, digest)
 
     def grant_blob(self, repository: RepositoryName, digest: Digest) -> bool:
         """Let the repository read a published blob. False where the blob has gone meanwhile."""
-        with self._database.writing() as connection:
+        with self.database.writing() as connection:
             if connection.execute(select(blobs.c.digest).where(blobs.c.digest == digest)).first() is None:
                 return False
             _grant(connection, _make_repository(connection, repository, self._clock()), digest)
@@ -298,19 +305,19 @@ class Catalog:
 
     def verify_blob(self, digest: Digest, boot_id: str) -> None:
         """The file was read and found right in this boot."""
-        with self._database.writing() as connection:
+        with self.database.writing() as connection:
             connection.execute(update(blobs).where(blobs.c.digest == digest).values(verified_boot=boot_id))
 
     def forget_blob(self, digest: Digest) -> None:
         """The bytes are not here, or not right: nobody may read them until they are filled again."""
-        with self._database.writing() as connection:
+        with self.database.writing() as connection:
             connection.execute(delete(blobs).where(blobs.c.digest == digest))
 
     # Listings, and what is not there
 
     def find_listing(self, repository: RepositoryName, kind: str) -> ListingRecord | None:
         """`kind` is `tags` or `referrers:<digest>`."""
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             row = connection.execute(_FIND_LISTING, {"repository": repository, "kind": kind}).first()
         return None if row is None else ListingRecord(row.body, row.validated_at)
 
@@ -320,7 +327,7 @@ class Catalog:
 
     def find_negative(self, repository: RepositoryName, reference: str) -> float | None:
         """Until when the upstream's 404 for this tag or digest holds; None where there is none that still does."""
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             until: float | None = connection.execute(
                 _FIND_NEGATIVE, {"repository": repository, "reference": reference, "now": self._clock()}
             ).scalar()
@@ -332,7 +339,7 @@ class Catalog:
 
     def find_absent_name(self, upstream: str, name: str) -> float | None:
         """When the upstream last said that it has no repository of this name; None if it did not."""
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             seen_at: float | None = connection.execute(_FIND_ABSENT_NAME, {"upstream": upstream, "name": name}).scalar()
         return seen_at
 
@@ -340,7 +347,7 @@ class Catalog:
         self._remember(absent_names, {"upstream": upstream, "name": name}, {"seen_at": now}, MAX_ABSENT_NAMES)
 
     def _remember(self, table: Table, key: dict[str, str], values: dict[str, Any], most: int) -> None:
-        with self._database.writing() as connection:
+        with self.database.writing() as connection:
             connection.execute(delete(table).where(*(table.c[column] == value for column, value in key.items())))
             if table is negatives:
                 connection.execute(delete(negatives).where(negatives.c.until <= self._clock()))
@@ -356,7 +363,7 @@ class Catalog:
         work += [(_TOUCH_BLOB, {"b_digest": digest, "b_at": at}) for digest, at in blobs.items()]
         for start in range(0, len(work), _PULLS_PER_TRANSACTION):
             part = work[start : start + _PULLS_PER_TRANSACTION]
-            with self._database.writing(changes_answers=False) as connection:
+            with self.database.writing(changes_answers=False) as connection:
                 for statement in (_TOUCH_IMAGE, _TOUCH_BLOB):
                     rows = [row for wanted, row in part if wanted is statement]
                     if rows:
@@ -372,12 +379,12 @@ class Catalog:
             .where(repositories.c.name == repository)
             .order_by(tags.c.name)
         )
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             return [Tag(name) for name in connection.execute(query).scalars()]
 
     def has_repository(self, repository: RepositoryName) -> bool:
         """Whether anything was ever stored under this name and is not all evicted."""
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             return connection.execute(_FIND_REPOSITORY, {"repository": repository}).first() is not None
 
     def repositories(self, last: str, limit: int) -> list[RepositoryName]:
@@ -385,18 +392,18 @@ class Catalog:
         statement = (
             select(repositories.c.name).where(repositories.c.name > last).order_by(repositories.c.name).limit(limit)
         )
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             return [RepositoryName(name) for name in connection.execute(statement).scalars()]
 
     def pin(self, repository: RepositoryName, reference: str, now: float) -> None:
         """Keep this tag or digest from being evicted; it need not be stored yet."""
         row = {"repository": repository, "reference": reference, "created_at": now}
-        with self._database.writing(changes_answers=False) as connection:
+        with self.database.writing(changes_answers=False) as connection:
             upsert(connection, pins, [row], key=["repository", "reference"], update=[])
 
     def unpin(self, repository: RepositoryName, reference: str) -> bool:
         """False where it was not pinned."""
-        with self._database.writing(changes_answers=False) as connection:
+        with self.database.writing(changes_answers=False) as connection:
             removed = connection.execute(
                 delete(pins).where(pins.c.repository == repository, pins.c.reference == reference)
             )
@@ -404,17 +411,17 @@ class Catalog:
 
     def pins(self) -> list[tuple[RepositoryName, str]]:
         statement = select(pins.c.repository, pins.c.reference).order_by(pins.c.repository, pins.c.reference)
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             return [(RepositoryName(row.repository), row.reference) for row in connection.execute(statement)]
 
     def stored_bytes(self) -> int:
         """What all published blobs take; each once, however many repositories share it."""
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             return int(connection.execute(select(func.coalesce(func.sum(blobs.c.size_bytes), 0))).scalar_one())
 
     def totals(self) -> Totals:
         counted = (repositories, manifests, tags, blobs)
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             count = [int(connection.execute(select(func.count()).select_from(table)).scalar_one()) for table in counted]
             stored = connection.execute(select(func.coalesce(func.sum(blobs.c.size_bytes), 0))).scalar_one()
         return Totals(count[0], count[1], count[2], count[3], int(stored))
@@ -436,7 +443,18 @@ def _save_image(connection: Connection, repository_id: int, digest: Digest, mani
     if found is not None:
         connection.execute(update(_images).where(_images.c.id == found).values(values))
         return found
-    connection.execute(insert(_images).values(repository_id=repository_id, digest=digest, **values))
+    connection.execute(
+        insert(_images).values(
+            repository_id=repository_id,
+            digest=digest,
+            pushed_at=now,
+            size_bytes=sum(blob.size_bytes for blob in manifest.blobs),
+            artifact_type=manifest.artifact_type,
+            config_media_type=manifest.config.media_type if manifest.config else "",
+            subject=manifest.subject.digest if manifest.subject else "",
+            **values,
+        )
+    )
     image_id = int(connection.execute(mine).scalar_one())
     named = [
         {

@@ -20,21 +20,29 @@ _VERSION = Table("alembic_version", MetaData(), Column("version_num", String(32)
 class Database:
     """A catalog file at this version's schema. Safe to use from many threads; not across a fork."""
 
-    def __init__(self, path: Path, engine: Engine, generation: Generation | None) -> None:
+    def __init__(
+        self, path: Path, engine: Engine, generation: Generation | None, configuration: Generation | None
+    ) -> None:
         self._path = path
         self._engine = engine
         self._writer = writer_of(engine)
         self._generation = generation
+        self._configuration = configuration
 
     @classmethod
-    def open(cls, path: Path, generation: Generation | None) -> Database:
+    def open(
+        cls, path: Path, generation: Generation | None = None, configuration: Generation | None = None
+    ) -> Database:
         """Make the schema where there is none, or bring it up to date.
+
+        `generation` tells all workers of commits that change answers, `configuration` of those that change rules,
+        keys or policies.
 
         Raises FolderNewer where a later version of this program wrote it, CatalogBroken where it cannot be read as a
         catalog, FolderNotWritable, DiskFull.
         """
         engine = open_engine(path)
-        database = cls(path, engine, generation)
+        database = cls(path, engine, generation, configuration)
         try:
             with database.reading() as connection:
                 revision = _revision(connection, path)
@@ -61,16 +69,19 @@ class Database:
             yield connection
 
     @contextmanager
-    def writing(self, *, changes_answers: bool = True) -> Iterator[Connection]:
+    def writing(self, *, changes_answers: bool = True, changes_configuration: bool = False) -> Iterator[Connection]:
         """One transaction, the only one that writes; committed at the end of the block, rolled back by an error.
 
-        Every worker learns of it, unless it says that no answer to a client depends on it.
+        Every worker learns of it, unless it says that no answer to a client depends on it; and reads its rules, keys and
+        policies anew where it says that they change.
         """
         try:
             with explained(self._path), self._writer.begin() as connection:
                 yield connection
         finally:
             # After the commit; after a failure too, because one may fail after the deed.
+            if changes_configuration and self._configuration is not None:
+                self._configuration.bump()
             if changes_answers and self._generation is not None:
                 self._generation.bump()
 

@@ -100,6 +100,10 @@ class DataFolder:
         return self.path / "generation"
 
     @property
+    def configuration_path(self) -> Path:
+        return self.path / "configuration"
+
+    @property
     def degraded_path(self) -> Path:
         return self.path / "degraded"
 

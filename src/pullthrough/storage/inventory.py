@@ -348,6 +348,7 @@ def _remove_empty(connection: Connection, repository_ids: Iterable[int]) -> None
         connection.execute(
             delete(repositories).where(
                 repositories.c.id.in_(part),
+                ~repositories.c.kept,
                 ~exists().where(_images.c.repository_id == repositories.c.id),
                 ~exists().where(repository_blobs.c.repository_id == repositories.c.id),
             )

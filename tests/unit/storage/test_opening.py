@@ -74,7 +74,7 @@ def test_the_catalog_is_for_its_owner_only(path: Path) -> None:
 
 def test_a_commit_is_on_the_disk_when_it_returns(path: Path) -> None:
     catalog = Catalog.open(path)
-    with catalog._database.reading() as connection:
+    with catalog.database.reading() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL
         assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
@@ -186,7 +186,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_a_catalog_that_cannot_be_written_is_named(path: Path) -> None:
     catalog = Catalog.open(path)
-    with catalog._database.reading() as connection:
+    with catalog.database.reading() as connection:
         connection.exec_driver_sql("PRAGMA query_only = ON")
     with pytest.raises(FolderNotWritable, match="cannot be written"):
         catalog.save_absent_name("quay.io", "acme/app", 1)
@@ -217,7 +217,7 @@ def test_a_full_disk_is_told_and_nothing_is_half_written(small_disk: Path) -> No
 
 def test_another_processs_long_transaction_is_a_clear_error(path: Path) -> None:
     catalog = Catalog.open(path)
-    with catalog._database.reading() as connection:
+    with catalog.database.reading() as connection:
         connection.exec_driver_sql("PRAGMA busy_timeout = 0")
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

@@ -1,0 +1,1 @@
+"""Who may do what: keys, signatures, tokens, policies. Below both faces; knows no web framework."""
