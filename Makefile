@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev up test demo check format bench soak docs lock clean
+.PHONY: help setup setup-dev up test test-terraform ecr-coverage demo check format bench soak docs lock clean
 
 help: ## Say what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,6 +31,12 @@ up: setup ## Start the cache on 127.0.0.1:5000, data in .data
 
 test: setup-dev ## Run every test that this machine allows
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-terraform: setup-dev ## Terraform's own AWS provider against the engine (TERRAFORM_PLUGINS=FOLDER for a provider mirror)
+	@$(BIN)/python -m pytest tests/terraform $(PYTEST_ARGS)
+
+ecr-coverage: setup-dev ## Write docs/ecr-coverage.md from what the engine answers
+	@WRITE_ECR_COVERAGE=1 $(BIN)/python -m pytest -q tests/integration/test_ecr_coverage.py
 
 demo: setup ## Offline: a small upstream, the cache before it, and what each kind of pull costs
 	@$(BIN)/pullthrough demo

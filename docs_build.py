@@ -28,6 +28,8 @@ from pullthrough.cli.main import command_tree
 from pullthrough.errors import PullthroughError
 from pullthrough.settings import load_settings
 from pullthrough.settings.models import (
+    EcrSettings,
+    KeySettings,
     Model,
     RuleSettings,
     ServeSettings,
@@ -46,6 +48,8 @@ _PAGES = (
     "index.md",
     "clients.md",
     "operations.md",
+    "ecr.md",
+    "ecr-coverage.md",
     "how-pulls-work.md",
     "configuration.md",
     "cli.md",
@@ -166,7 +170,8 @@ Every setting has a default: `pullthrough serve` runs without any.
 The first of these that names a setting decides:
 
 1. a flag of the command line, such as `--listen`;
-2. the environment: `PULLTHROUGH_<KEY>` for keys outside tables, `PULLTHROUGH_SERVE_<KEY>` for those of `[serve]`.
+2. the environment: `PULLTHROUGH_<KEY>` for keys outside tables, `PULLTHROUGH_SERVE_<KEY>` for those of `[serve]` and
+   `PULLTHROUGH_ECR_<KEY>` for those of `[ecr]`.
    A variable that is empty counts as not set. Lists are separated by commas, and `PULLTHROUGH_SERVE_MIRRORS` is
    written `127.0.0.1:5001=docker-hub,127.0.0.1:5002=github`;
 3. the file: the one of `--config`, else of `PULLTHROUGH_CONFIG`, else `pullthrough.toml` in the current folder, if it
@@ -199,6 +204,8 @@ def configuration_page() -> str:
         _table("`[serve]`", ServeSettings.__doc__, ServeSettings, ("serve",)),
         _table("`[rules.<prefix>]`", RuleSettings.__doc__, RuleSettings, ("rules", "")),
         _table('`[upstreams."<host>"]`', UpstreamSettings.__doc__, UpstreamSettings, ("upstreams", "")),
+        _table("`[ecr]`", EcrSettings.__doc__, EcrSettings, ("ecr",)),
+        _table("`[ecr.keys.<name>]`", KeySettings.__doc__, KeySettings, ("ecr", "keys", "")),
     ]
     return "\n".join(parts)
 

@@ -118,8 +118,13 @@ class SmallLoad:
 _UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
 
 
-def run_small_load(server: Server, path: str, *, seconds: float, connections: int = 32) -> SmallLoad:
-    """wrk with keep-alive connections. Raises Failed where an answer was not 2xx, or a connection broke."""
+def run_small_load(
+    server: Server, path: str, *, seconds: float, connections: int = 32, script: Path | None = None
+) -> SmallLoad:
+    """wrk with keep-alive connections; a `script` may make other requests than GET.
+
+    Raises Failed where an answer was not 2xx, or a connection broke.
+    """
     command = [
         need("wrk", "wrk"),
         "-t1",
@@ -128,6 +133,7 @@ def run_small_load(server: Server, path: str, *, seconds: float, connections: in
         "--latency",
         "-H",
         f"Accept: {ACCEPT}",
+        *(["-s", str(script)] if script else []),
     ]
     run = subprocess.run(
         pinned(CLIENT_CORE, [*command, f"{server.url}{path}"]), capture_output=True, text=True, check=False, timeout=120

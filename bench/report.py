@@ -24,6 +24,8 @@ METRICS = {
     "body_mb_per_second": ("bodies beside it, MB/s", 0),
     "rss_mb": ("resident, MB", 1),
     "mb_per_client": ("MB a client", 3),
+    "growth_mb": ("growth, MB", 1),
+    "late_to_early": ("last pages / first pages", 2),
     "seconds": ("s", 2),
 }
 

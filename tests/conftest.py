@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+_TERRAFORM = Path(__file__).parent / "terraform"
 _INHERITED = {"http_proxy", "https_proxy", "all_proxy", "no_proxy", "state_directory"}
 
 
@@ -15,6 +17,15 @@ def _clean_environment() -> Iterator[None]:
     """Settings, proxies and service folders of whoever runs the tests are not what the tests mean."""
     with pytest.MonkeyPatch.context() as patch:
         for name in tuple(os.environ):
-            if name.startswith("PULLTHROUGH_") or name.lower() in _INHERITED:
+            if name.startswith(("PULLTHROUGH_", "AWS_")) or name.lower() in _INHERITED:
                 patch.delenv(name)
+        # The AWS SDK reads its files wherever the home folder is.
+        patch.setenv("AWS_CONFIG_FILE", os.devnull)
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
         yield
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Terraform's tests run when they are asked for (`make test-terraform`): they need its provider, and minutes."""
+    asked = any((config.invocation_params.dir / argument).is_relative_to(_TERRAFORM) for argument in config.args)
+    return True if collection_path == _TERRAFORM and not asked else None

@@ -26,7 +26,7 @@ _PACKAGES = {
     "htpasswd": "apache2-utils",
 }
 #: Built from source where a toolchain is there; never a failure when it is not.
-_OPTIONAL = {"crane": "`.ci/run` builds it where Go is installed"}
+_OPTIONAL = dict.fromkeys(("crane", "oci-conformance"), "`.ci/run` builds it where Go is installed")
 #: Debian keeps daemons where an ordinary user's PATH does not reach.
 _PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin", "/usr/local/go/bin"))
 

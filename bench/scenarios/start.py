@@ -52,8 +52,8 @@ def _start(run: Run, outcome: Outcome) -> None:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     outcome.targets += [
-        Target(NEW, "seconds", at_most=1.0),
-        Target(AGAIN, "seconds", at_most=1.0),
+        Target(NEW, "seconds", at_most=0.7),
+        Target(AGAIN, "seconds", at_most=0.7),
         Target(HELP, "seconds", at_most=0.4),
     ]
 

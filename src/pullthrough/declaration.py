@@ -43,6 +43,8 @@ class Origin(StrEnum):
 
     BUILT_IN = "built_in"
     FILE = "file"
+    #: Made through the ECR API.
+    API = "api"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,17 @@ class CredentialSource:
 
 
 @dataclass(frozen=True, slots=True)
+class SecretCredential:
+    """A credential whose user name and token are in the engine's own Secrets Manager, under this ARN."""
+
+    arn: str
+
+
+#: Where an upstream's user name and token come from.
+Credential = CredentialSource | SecretCredential
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """Names under `prefix` come from `upstream`."""
 
@@ -95,7 +108,7 @@ class Rule:
     allow: tuple[str, ...] = ()
     #: Patterns likewise; wins over `allow`.
     deny: tuple[str, ...] = ()
-    credential: CredentialSource | None = None
+    credential: Credential | None = None
     origin: Origin = Origin.FILE
 
     def freshness_of(self, tag: str) -> float:

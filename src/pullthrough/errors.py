@@ -4,7 +4,13 @@
     ├── ConfigurationError           a setting, a flag, or the machine is not as it must be
     ├── RequestError                 what a client asked for cannot be
     │   ├── NameInvalid, TagInvalid, DigestInvalid, RangeNotSatisfiable
-    │   └── RepositoryUnknown, ManifestUnknown, BlobUnknown, Denied
+    │   ├── RepositoryUnknown, ManifestUnknown, BlobUnknown, Denied
+    │   ├── PushRefused, UploadUnknown, UploadInvalid, UploadOutOfOrder, UploadBusy
+    │   ├── ManifestRefused (ManifestTooLarge), ManifestBlobUnknown, TagImmutable, StillReferenced
+    │   ├── Unauthorized, AccessDenied, TooManyLogins
+    │   ├── ImageArchived, LifecyclePolicyInvalid
+    │   ├── SecretUnknown, SecretNotUsable
+    │   └── AlreadyExists, NotEmpty, LimitReached
     ├── UpstreamError                what another registry did; `.upstream` is its host
     │   ├── UpstreamNotFound         404: it does not have this
     │   ├── UpstreamDenied           401 or 403: it does not let us
@@ -18,7 +24,8 @@
     └── StorageError                 our own disk or catalog
         ├── DiskFull
         ├── FolderLocked, FolderNotWritable, FolderNewer
-        └── CatalogBroken
+        ├── CatalogBroken
+        └── SealingKeyMissing
 
 A message is for people: where, what, why. `hint` says what to try. `reference` is stable across releases. Neither
 message nor hint ever holds a credential or a signed URL.
@@ -68,7 +75,7 @@ class TagInvalid(RequestError):
 
 
 class DigestInvalid(RequestError):
-    """The text is not a sha256 or sha512 digest."""
+    """The text is not a sha256 or sha512 digest, or what was pushed has another one."""
 
     reference = "PT203"
 
@@ -117,6 +124,141 @@ class Denied(RequestError):
     """A rule's allow or deny list, or a policy, refuses this."""
 
     reference = "PT208"
+
+
+class Unauthorized(RequestError):
+    """The client must log in, or its login is wrong. `challenge` is the value of WWW-Authenticate."""
+
+    reference = "PT211"
+
+    def __init__(self, message: str, *, challenge: str, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.challenge = challenge
+
+
+class AccessDenied(RequestError):
+    """The caller is known and may not do this: no policy allows it, one denies it, or its token has expired."""
+
+    reference = "PT212"
+
+
+class TooManyLogins(RequestError):
+    """More passwords wait to be checked than this engine will spend its processors on."""
+
+    reference = "PT213"
+    temporary = True
+
+
+class AlreadyExists(RequestError):
+    """What is to be made is there already."""
+
+    reference = "PT221"
+
+
+class NotEmpty(RequestError):
+    """What is to be removed holds something still."""
+
+    reference = "PT222"
+
+
+class LimitReached(RequestError):
+    """There may be no more of these."""
+
+    reference = "PT223"
+
+
+class LifecyclePolicyInvalid(RequestError):
+    """The text is not a lifecycle policy; the message says why in ECR's words."""
+
+    reference = "PT224"
+
+
+class ImageArchived(ManifestUnknown):
+    """The image is in the archive: it can not be pulled before it is restored."""
+
+    reference = "PT225"
+
+
+class PushRefused(Denied):
+    """Nothing is pushed to this name, nor deleted from it: it is filled from an upstream."""
+
+    reference = "PT231"
+
+
+class UploadUnknown(RequestError):
+    """There is no such upload in this repository: it ended, was cancelled, or is older than a day."""
+
+    reference = "PT232"
+
+
+class UploadInvalid(RequestError):
+    """What was sent for an upload is not what was announced, or too much."""
+
+    reference = "PT233"
+
+
+class UploadOutOfOrder(RequestError):
+    """A chunk does not begin where the upload stands. `size_bytes` is what has arrived."""
+
+    reference = "PT234"
+
+    def __init__(self, message: str, *, size_bytes: int) -> None:
+        super().__init__(message)
+        self.size_bytes = size_bytes
+
+
+class UploadBusy(RequestError):
+    """Another request is writing to the upload."""
+
+    reference = "PT235"
+    temporary = True
+
+
+class ManifestRefused(RequestError):
+    """A pushed manifest is not one that can be stored."""
+
+    reference = "PT236"
+
+
+class ManifestTooLarge(ManifestRefused):
+    """A pushed manifest is larger than registries take."""
+
+    reference = "PT240"
+
+
+class ManifestBlobUnknown(RequestError):
+    """A pushed manifest names blobs, or as an index manifests, that its repository does not have."""
+
+    reference = "PT237"
+
+    def __init__(self, message: str, *, blobs: tuple[str, ...] = (), manifests: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.blobs = blobs
+        self.manifests = manifests
+
+
+class TagImmutable(RequestError):
+    """The tag is set, and its repository does not let it name another image."""
+
+    reference = "PT238"
+
+
+class StillReferenced(RequestError):
+    """What is to be deleted is part of an image or an index of the repository."""
+
+    reference = "PT239"
+
+
+class SecretUnknown(RequestError):
+    """There is no such secret, or it has no such version."""
+
+    reference = "PT241"
+
+
+class SecretNotUsable(RequestError):
+    """The secret is there, and this cannot be done with it as it is: it is marked for deletion, for instance."""
+
+    reference = "PT242"
 
 
 class UpstreamError(PullthroughError):
@@ -244,3 +386,9 @@ class CatalogBroken(StorageError):
     """The catalog cannot be read."""
 
     reference = "PT505"
+
+
+class SealingKeyMissing(StorageError):
+    """The key that secrets and API keys are encrypted with is not there, is another one, or cannot be used."""
+
+    reference = "PT506"

@@ -34,7 +34,7 @@ class Metrics:
         self._sent: dict[str, Counter] = {}
         self._requests = Counter(
             "pullthrough_requests",
-            "Requests of registry clients, by what they asked for and how they were answered",
+            "Requests of clients, by what they asked for and how they were answered",
             ("kind", "outcome", "rule"),
             registry=registry,
         )

@@ -27,13 +27,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from pullthrough.engine import outcomes
 from pullthrough.errors import ConfigurationError, PullthroughError
-from pullthrough.settings import ListenAddress, Loaded, Loop, ServeSettings, Settings, parse_listen
+from pullthrough.settings import EcrAuth, ListenAddress, Loaded, Loop, ServeSettings, Settings, parse_listen
 from pullthrough.storage.folder import DataFolder
 from pullthrough.storage.generation import Generation
 from pullthrough.units import format_bytes
 
 if TYPE_CHECKING:
+    from pullthrough.distribution.access_log import AccessLogger
+    from pullthrough.ecr.face import Exchange as ApiExchange
     from pullthrough.engine.engine import Engine
 
 _log = logging.getLogger("pullthrough")
@@ -44,6 +47,10 @@ _GRACE_SECONDS = 25.0
 _SAME_SIGNAL_SECONDS = 1.0
 _BACKLOG = 1024
 _STANDARD_OUTPUT = 1
+#: The kind of an API request in log lines and metrics.
+_API = "api"
+#: Of the HMAC that signs download URLs: as long as its digest.
+_URL_KEY_BYTES = 32
 _MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 _PR_SET_PDEATHSIG = 1
 #: A worker that dies sooner than this after its start was not killed by chance: wait before the next one.
@@ -62,9 +69,14 @@ class Listener:
     sockets: tuple[socket.socket, ...]
     mirror: str | None
 
+    @property
+    def port(self) -> int:
+        """The one that was really bound."""
+        port: int = self.sockets[0].getsockname()[1]
+        return port
+
     def url(self, scheme: str) -> str:
-        """With the port that was really bound."""
-        return f"{scheme}://{ListenAddress(self.address.host, self.sockets[0].getsockname()[1])}"
+        return f"{scheme}://{ListenAddress(self.address.host, self.port)}"
 
 
 def _bind(address: ListenAddress, mirror: str | None) -> Listener:
@@ -161,15 +173,19 @@ async def _working(
     *,
     slot: int,
     slots: int,
+    url_key: bytes,
 ) -> AsyncIterator[Running]:
-    """Serve on the sockets until the block ends; then answers in flight finish."""
+    """Serve on the sockets until the block ends; then answers in flight finish. `url_key` is the same in all workers."""
     # Here, not above: the parent of several workers needs none of it, and the command line's start should not wait.
     from aiohttp import web
 
+    from pullthrough.access.assembly import make_access, make_key_administration
     from pullthrough.control import Control
     from pullthrough.distribution.access_log import AccessLogger
-    from pullthrough.distribution.face import Face
+    from pullthrough.distribution.face import SERVER_NAME, Face
     from pullthrough.distribution.listener import Runner
+    from pullthrough.ecr.calls import registry_identity
+    from pullthrough.ecr.face import EcrFace
     from pullthrough.engine.engine import Engine
     from pullthrough.metrics import Metrics
 
@@ -178,21 +194,31 @@ async def _working(
     async with AsyncExitStack() as stack:
         engine = Engine(settings, folder, slot=slot, slots=slots, metrics=Metrics())
         stack.push_async_callback(engine.close)
+        access = make_access(engine, url_key=url_key)
         log_thread = ThreadPoolExecutor(1, thread_name_prefix="access-log")
         locks = engine.locks if serve.workers > 1 else None
         access_log = AccessLogger(serve.access_log, _STANDARD_OUTPUT, log_thread, locks)
         stack.callback(access_log.close)
         stack.callback(log_thread.shutdown)
-        face, control = Face(engine, access_log), Control(engine)
+        face, control = Face(engine, access_log, access), Control(engine, make_key_administration(engine))
         stopping: list[Runner] = []
 
         async def stop() -> None:
             await asyncio.gather(*(runner.cleanup() for runner in stopping))
 
         stack.push_async_callback(stop)
+        scheme = "https" if tls else "http"
+        main = ListenAddress(listeners[0].address.host, listeners[0].port)
+        registry = registry_identity(settings.ecr, main, has_tls=tls is not None)
+        apis = EcrFace(engine, access, registry, functools.partial(_record_api, engine, access_log), SERVER_NAME)
+
+        async def handle(request: web.BaseRequest) -> web.StreamResponse:
+            """The main listener's requests: the APIs have its address too."""
+            return await (apis if apis.is_api_request(request) else face).handle(request)
+
         for listener in listeners:
             runner = Runner(
-                functools.partial(face.handle, mirror=listener.mirror),
+                functools.partial(face.handle, mirror=listener.mirror) if listener.mirror is not None else handle,
                 shutdown_timeout_seconds=_GRACE_SECONDS,
                 fast=functools.partial(face.fast, mirror=listener.mirror),
             )
@@ -205,7 +231,6 @@ async def _working(
         stopping.append(control_runner)
         await web.SockSite(control_runner, control_socket).start()
         engine.start()
-        scheme = "https" if tls else "http"
 
         def reload() -> None:
             if tls is not None:
@@ -220,6 +245,30 @@ async def _working(
             listeners[0].url(scheme),
             reload,
         )
+
+
+def _record_api(engine: Engine, access_log: AccessLogger, exchange: ApiExchange) -> None:
+    """The log line and the metric of an API request, in the registry requests' form."""
+    from pullthrough.distribution.access_log import Entry
+
+    engine.metrics.request(_API, outcomes.Kind.NONE.value, "", exchange.sent_bytes)
+    request = exchange.request
+    access_log.add(
+        Entry(
+            exchange.started_at,
+            request.remote or "",
+            request.method,
+            exchange.path,
+            exchange.status,
+            exchange.sent_bytes,
+            exchange.seconds,
+            _API,
+            outcomes.Kind.NONE.value,
+            "",
+            exchange.reason,
+            request.headers.get("User-Agent", ""),
+        )
+    )
 
 
 @contextmanager
@@ -267,7 +316,8 @@ def _opened(settings: Settings) -> Iterator[tuple[DataFolder, list[Listener], so
 async def running(settings: Settings) -> AsyncIterator[Running]:
     """An engine in this process and event loop, with one worker; for the demo, and for tests."""
     with _opened(settings) as (folder, listeners, control):
-        async with _working(settings, folder, listeners, control, slot=1, slots=2) as worker:
+        url_key = os.urandom(_URL_KEY_BYTES)
+        async with _working(settings, folder, listeners, control, slot=1, slots=2, url_key=url_key) as worker:
             yield worker
 
 
@@ -292,6 +342,7 @@ async def _work(
     *,
     slot: int,
     slots: int,
+    url_key: bytes,
     ready: Callable[[Running], None],
 ) -> None:
     """Serve until SIGTERM or SIGINT; a second one, later, ends at once."""
@@ -308,7 +359,7 @@ async def _work(
         elif loop.time() - asked_at > _SAME_SIGNAL_SECONDS:
             os._exit(130)
 
-    async with _working(settings, folder, listeners, control, slot=slot, slots=slots) as worker:
+    async with _working(settings, folder, listeners, control, slot=slot, slots=slots, url_key=url_key) as worker:
         loop.add_signal_handler(signal.SIGTERM, asked_to_stop)
         loop.add_signal_handler(signal.SIGINT, asked_to_stop)
         loop.add_signal_handler(signal.SIGHUP, worker.reload)
@@ -341,6 +392,7 @@ def serve(loaded: Loaded) -> int:
                         control,
                         slot=1,
                         slots=2,
+                        url_key=os.urandom(_URL_KEY_BYTES),
                         ready=lambda _: _announce(settings, listeners),
                     )
                 )
@@ -371,11 +423,13 @@ def _announce(settings: Settings, listeners: list[Listener]) -> None:
         if listener.mirror
     ]
     example = _example(settings)
+    command = "pullthrough" if shutil.which("pullthrough") else sys.argv[0]
     if example:
         insecure = "" if settings.serve.tls_cert else "--src-tls-verify=false "
-        command = "pullthrough" if shutil.which("pullthrough") else sys.argv[0]
         lines += ["", "Try it:", f"  skopeo copy {insecure}docker://{host}/{example} dir:/tmp/image"]
         lines += [f"  {command} pull {host}/{example}"]
+    if settings.ecr.auth is EcrAuth.KEYS and not settings.ecr_keys:
+        lines += ["", "Pushes and the AWS APIs need an API key. The first one, once:", f"  {command} keys show"]
     sys.stderr.write("\n".join(lines) + "\n\n")
     sys.stderr.flush()
     _log.info("listening on %s", url)
@@ -412,6 +466,7 @@ class _Parent:
         self._listeners = listeners
         self._control = control
         self._slots = settings.serve.workers + 1
+        self._url_key = os.urandom(_URL_KEY_BYTES)
         self._slot_of: dict[int, int] = {}
         self._started: dict[int, float] = {}
         self._stopping = False
@@ -421,7 +476,9 @@ class _Parent:
         shutil.rmtree(metrics_folder, ignore_errors=True)
         metrics_folder.mkdir(mode=0o700)
         os.environ[_MULTIPROCESS_VARIABLE] = str(metrics_folder)
-        generation = Generation(self._folder.generation_path, 0, self._slots)
+        generations = [
+            Generation(path, 0, self._slots) for path in (self._folder.generation_path, self._folder.configuration_path)
+        ]
         handled = {*_SIGNALS, signal.SIGCHLD}
         signal.pthread_sigmask(signal.SIG_BLOCK, handled)
         try:
@@ -431,7 +488,7 @@ class _Parent:
             while self._slot_of:
                 match signal.sigwait(handled):
                     case signal.SIGCHLD:
-                        self._bury(generation, metrics_folder)
+                        self._bury(generations, metrics_folder)
                     case signal.SIGHUP:
                         self._signal_all(signal.SIGHUP)
                     case other:
@@ -440,7 +497,8 @@ class _Parent:
             return 0 if self._stopping else 1
         finally:
             self._signal_all(signal.SIGKILL)
-            generation.close()
+            for generation in generations:
+                generation.close()
 
     def _signal_all(self, which: signal.Signals) -> None:
         for pid in self._slot_of:
@@ -489,6 +547,7 @@ class _Parent:
                     self._control,
                     slot=slot,
                     slots=self._slots,
+                    url_key=self._url_key,
                     ready=lambda _: _say_ready(ready),
                 )
             )
@@ -500,7 +559,7 @@ class _Parent:
         finally:
             os.close(reading)
 
-    def _bury(self, generation: Generation, metrics_folder: Path) -> None:
+    def _bury(self, generations: list[Generation], metrics_folder: Path) -> None:
         """Replace workers that died, unless all are to end."""
         while True:
             try:
@@ -511,7 +570,8 @@ class _Parent:
                 return
             slot = self._slot_of.pop(pid)
             # It may have died between a commit and telling of it.
-            generation.bump()
+            for generation in generations:
+                generation.bump()
             for gauge in metrics_folder.glob(f"gauge_live*_{pid}.db"):
                 gauge.unlink(missing_ok=True)
             if self._stopping:
@@ -553,15 +613,27 @@ class _Offline:
     def evict(self, request: Mapping[str, Any]) -> dict[str, Any]:
         return self._run(lambda engine: engine.evict(dry_run=request["dry_run"]))
 
+    def lifecycle(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        return self._run(lambda engine: engine.lifecycle(request["repository"], dry_run=request["dry_run"]))
+
+    def events(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        return self._run(lambda engine: engine.newest_events(request["limit"]))
+
+    def keys(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        from pullthrough.access.assembly import make_key_administration
+
+        return self._run(lambda engine: engine.call(make_key_administration(engine).do, request))
+
     def check(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Repairs, since nobody else uses the folder."""
         from pullthrough.engine.check import check
         from pullthrough.storage.blobs import BlobStore
         from pullthrough.storage.catalog import Catalog
+        from pullthrough.storage.uploads import Uploads
 
         catalog = Catalog.open(self._folder.catalog_path)
         try:
-            return check(catalog, BlobStore(self._folder), repair=True).to_dict()
+            return check(catalog, BlobStore(self._folder), Uploads(self._folder.uploads_path), repair=True).to_dict()
         finally:
             catalog.close()
 

@@ -207,8 +207,29 @@ def test_a_published_blob_is_granted_to_the_repository_it_was_filled_under_only(
 
 def test_a_grant_lets_a_second_repository_read(catalog: Catalog) -> None:
     digest = publish(catalog, TOP)
+    save(catalog, repository=OTHER)
     assert catalog.grant_blob(OTHER, digest) is True
     assert catalog.find_blob(OTHER, digest).granted
+
+
+def test_a_grant_makes_no_repository(catalog: Catalog) -> None:
+    """It may have been deleted while its upstream was asked."""
+    digest = publish(catalog, TOP)
+    assert catalog.grant_blob(OTHER, digest) is False
+    assert not catalog.has_repository(OTHER)
+
+
+def test_a_blob_whose_repository_was_deleted_meanwhile_belongs_to_none(catalog: Catalog) -> None:
+    digest = digest_of(TOP)
+    assert not catalog.find_blob(OTHER, digest).repository_known
+    catalog.publish_blob(OTHER, digest, len(TOP), boot_id="boot", now=1, makes_repository=False)
+    record = catalog.find_blob(OTHER, digest)
+    assert (record.published, record.granted, record.repository_known) == (True, False, False)
+    assert not catalog.has_repository(OTHER)
+    save(catalog, repository=OTHER)
+    catalog.publish_blob(OTHER, digest, len(TOP), boot_id="boot", now=1, makes_repository=False)
+    record = catalog.find_blob(OTHER, digest)
+    assert (record.granted, record.repository_known) == (True, True)
 
 
 def test_a_blob_that_is_gone_cannot_be_granted(catalog: Catalog) -> None:
@@ -218,6 +239,7 @@ def test_a_blob_that_is_gone_cannot_be_granted(catalog: Catalog) -> None:
 
 def test_a_forgotten_blob_is_neither_published_nor_granted_until_it_is_filled_again(catalog: Catalog) -> None:
     save(catalog)
+    save(catalog, repository=OTHER)
     digest = publish(catalog, TOP)
     catalog.grant_blob(OTHER, digest)
     catalog.forget_blob(digest)
@@ -243,8 +265,8 @@ def test_an_empty_blob_and_a_sha512_one_are_kept(catalog: Catalog) -> None:
 
 def test_stored_bytes_count_a_shared_blob_once(catalog: Catalog) -> None:
     digest = publish(catalog, TOP)
-    catalog.grant_blob(OTHER, digest)
     publish(catalog, BASE, repository=OTHER)
+    catalog.grant_blob(OTHER, digest)
     assert catalog.stored_bytes() == len(TOP) + len(BASE)
     totals = catalog.totals()
     assert (totals.blobs, totals.stored_bytes, totals.repositories) == (2, len(TOP) + len(BASE), 2)
@@ -479,6 +501,7 @@ def test_grants_and_tags_follow_a_simple_model(
     for body in (BASE, TOP, CONFIGURATION):
         catalog.forget_blob(digest_of(body))
     for repository in (NGINX, OTHER):
+        save(catalog, SECOND, repository=repository)  # so that it is there
         catalog.remove_tag(repository, LATEST)
     grants: dict[bytes, set[str]] = {}
     tags: dict[str, Digest] = {}

@@ -23,6 +23,7 @@ from pullthrough.storage.blobs import BlobStore
 from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.folder import DataFolder
 from pullthrough.storage.locks import Locks
+from pullthrough.storage.uploads import Uploads
 from tests.contracts.images import image
 from tests.unit.storage.processes import child
 
@@ -97,10 +98,10 @@ def test_a_kill_at_any_instant_loses_nothing_acknowledged_and_serves_nothing_bro
         with DataFolder.open(path, boot_id="boot") as folder:
             catalog, store = Catalog.open(folder.catalog_path), BlobStore(folder)
             assert (
-                check(catalog, store, repair=False, clock=lambda: 0.0).problems == ()
+                check(catalog, store, Uploads(folder.uploads_path), repair=False, clock=lambda: 0.0).problems == ()
             )  # 0: just renamed is no problem
             sweep(catalog, store)
-            report = check(catalog, store, repair=True)
+            report = check(catalog, store, Uploads(folder.uploads_path), repair=True)
             assert report.problems == ()
             assert report.blobs == len(list(store.iterate()))
             if not evict:
@@ -138,7 +139,7 @@ def test_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
         assert [one.read_line(), other.read_line()] == ["done", "done"]
         assert [one.wait(), other.wait()] == [0, 0]
     catalog, store = Catalog.open(owner.catalog_path), BlobStore(owner)
-    assert check(catalog, store, repair=True).problems == ()
+    assert check(catalog, store, Uploads(owner.uploads_path), repair=True).problems == ()
     totals = catalog.totals()
     assert (totals.blobs, totals.manifests, totals.tags) == (60, 80, 40)
     catalog.close()
@@ -172,6 +173,6 @@ def test_of_two_evictors_at_once_nothing_is_counted_twice(tmp_path: Path) -> Non
     catalog = Catalog.open(owner.catalog_path)
     assert sum(freed) == 40_000
     assert catalog.stored_bytes() == 20_000
-    assert check(catalog, store, repair=True).problems == ()
+    assert check(catalog, store, Uploads(owner.uploads_path), repair=True).problems == ()
     catalog.close()
     owner.close()

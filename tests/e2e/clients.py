@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -45,6 +46,35 @@ class Skopeo:
             command.append("--all")
         run([*command, f"docker://{reference}", f"dir:{target}"], env=environment(self.folder), timeout=300)
         return _check_copy(target)
+
+    def login(self, registry: str, user: str, password: str) -> None:
+        """Log in as people do with `| skopeo login -u USER --password-stdin`; the next pulls are made as that user."""
+        self.folder.mkdir(exist_ok=True)
+        command = [needs("skopeo"), "login", "-u", user, "--password-stdin", "--tls-verify=false", registry]
+        done = subprocess.run(
+            command, env=environment(self.folder), input=password, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def push(self, source: Path, reference: str) -> None:
+        """Copy a `dir:` folder to `HOST/NAME:TAG`."""
+        command = [needs("skopeo"), "--insecure-policy", "copy", "--dest-tls-verify=false"]
+        run([*command, f"dir:{source}", f"docker://{reference}"], env=environment(self.folder), timeout=300)
+
+    def copy(self, source: str, target: str) -> None:
+        """Copy every platform from `HOST/NAME:TAG` to another one, through this machine."""
+        self.folder.mkdir(exist_ok=True)
+        command: list[str | Path] = [needs("skopeo"), "--insecure-policy", "--tmpdir", self.folder, "copy", "--all"]
+        trust = ["--src-tls-verify=false", "--dest-tls-verify=false"]
+        run(
+            [*command, *trust, f"docker://{source}", f"docker://{target}"],
+            env=environment(self.folder),
+            timeout=300,
+        )
+
+    def delete(self, reference: str) -> None:
+        """Delete the image that `HOST/NAME:TAG` is, which skopeo does by its digest."""
+        run([needs("skopeo"), "delete", "--tls-verify=false", f"docker://{reference}"], env=environment(self.folder))
 
     def inspect(self, reference: str) -> str:
         """Read only the manifest, and return its digest."""
@@ -108,6 +138,19 @@ class Podman:
 
     def pull(self, reference: str) -> str:
         return self._pull("--tls-verify=false", reference)
+
+    def login(self, registry: str, user: str, password: str) -> None:
+        """The next pulls and pushes are made as that user."""
+        self._run("login", "--tls-verify=false", "-u", user, "-p", password, registry)
+
+    def tag(self, reference: str, target: str) -> None:
+        self._run("tag", reference, target)
+
+    def push(self, reference: str) -> str:
+        """Push what is stored under this name; its digest, as podman says."""
+        digest_file = self.folder / "digest"
+        self._run("push", "--quiet", "--tls-verify=false", "--digestfile", digest_file, reference)
+        return digest_file.read_text().strip()
 
     def pull_from_mirror(self, reference: str) -> str:
         """Pull `docker.io/...`, by way of the mirror; that it may be plain HTTP is in registries.conf."""
@@ -286,6 +329,33 @@ class Crane:
 
     def _run(self, *arguments: str) -> str:
         return run([needs("crane"), *arguments], env=environment(self.folder), timeout=300)
+
+
+@dataclass
+class AwsCli:
+    """Amazon's command line, with nothing but `environ` to tell it where and as whom; its home folder is empty."""
+
+    folder: Path
+    environ: Mapping[str, str]
+
+    def text(self, *arguments: str) -> str:
+        self.folder.mkdir(exist_ok=True)
+        return run([ROOT / ".venv" / "bin" / "aws", *arguments], env=environment(self.folder, **self.environ))
+
+    def json(self, *arguments: str) -> Any:
+        """What it prints, parsed; None where it prints nothing."""
+        said = self.text(*arguments, "--output", "json")
+        return json.loads(said) if said else None
+
+    def error(self, *arguments: str) -> str:
+        """What it says on standard error of a call that must fail."""
+        self.folder.mkdir(exist_ok=True)
+        command = [str(ROOT / ".venv" / "bin" / "aws"), *arguments]
+        env = environment(self.folder, **self.environ)
+        done = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        assert done.returncode == 254 or done.returncode == 255, f"exit {done.returncode}: {done.stdout}{done.stderr}"
+        assert not done.stdout
+        return done.stderr
 
 
 @dataclass

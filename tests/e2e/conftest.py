@@ -86,7 +86,7 @@ def stock(workshop: Path) -> Stock:
         signature=signature,
         referrers=images.fallback_index(signature, artifact_type=SIGNATURE),
     )
-    with _filling(workshop, made.storage) as registry:
+    with fill_stock(workshop, made.storage) as registry:
         registry.push(BUSYBOX, "1.35", made.busybox)
         registry.push(SCHEMA2, "1", made.schema2)
         registry.push(SIGNED, "1", made.signed)
@@ -96,7 +96,8 @@ def stock(workshop: Path) -> Stock:
 
 
 @contextmanager
-def _filling(workshop: Path, storage: Path) -> Iterator[Registry]:
+def fill_stock(workshop: Path, storage: Path) -> Iterator[Registry]:
+    """A registry over `storage` that takes pushes."""
     registry = Registry(Path(tempfile.mkdtemp(dir=workshop)) / "filling", storage)
     registry.start()
     try:
@@ -109,7 +110,7 @@ def _filling(workshop: Path, storage: Path) -> Iterator[Registry]:
 def debian(workshop: Path, stock: Stock) -> Image:
     """Debian as debootstrap makes it, in the stock under `DEBIAN`. The first run on a machine takes half a minute."""
     made = images.image([_debian_layer(workshop)])
-    with _filling(workshop, stock.storage) as registry:
+    with fill_stock(workshop, stock.storage) as registry:
         registry.push(DEBIAN, "12", made)
     return made
 
@@ -152,7 +153,7 @@ def big(workshop: Path, stock: Stock) -> Image:
     )
     made = Image(Content(images.OCI_MANIFEST, manifest), (config,))
     adopt_blob(stock.storage, BIG, digest, layer)
-    with _filling(workshop, stock.storage) as registry:
+    with fill_stock(workshop, stock.storage) as registry:
         registry.push(BIG, "1", made)
     return made
 

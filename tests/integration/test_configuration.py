@@ -41,8 +41,8 @@ def held() -> Iterator[str]:
     ("config", "sentence"),
     [
         ("[serve]\nlistn = 'x'", "listen"),
-        ("[serve]\nlisten = '0.0.0.0:0'", "anonymous_pull"),
-        ("[serve]\nlisten = '[::]:0'", "anonymous_pull"),
+        ("[ecr]\nauth = 'none'\n[serve]\nlisten = '0.0.0.0:0'", "auth_none_everywhere"),
+        ("[ecr]\nauth = 'none'\n[serve]\nlisten = '[::]:0'", "auth_none_everywhere"),
         ("[serve]\nworkers = 0", "workers"),
         ("[rules.x]\nupstream = 'docker.io'\nfreshness = 10", "unit"),
         ("this is no TOML", "TOML|toml|line 1"),
@@ -70,7 +70,7 @@ def test_what_the_machine_lacks_is_said(tmp_path: Path, held: str) -> None:
     file.write_text("not a folder")
     for arguments, sentence in (
         (("--listen", held, "--data", str(tmp_path / "data")), "in use"),
-        (("--listen", "192.0.2.1:0", "--data", str(tmp_path / "data")), "no address of this machine|anonymous_pull"),
+        (("--listen", "192.0.2.1:0", "--data", str(tmp_path / "data")), "no address of this machine"),
         (("--listen", "127.0.0.1:0", "--data", str(newer)), "newer"),
         (("--listen", "127.0.0.1:0", "--data", str(broken)), "catalog"),
         (("--listen", "127.0.0.1:0", "--data", str(file / "below")), "below"),

@@ -94,7 +94,7 @@ def test_a_range_without_a_byte_is_not_satisfiable(
     valve.let_all()
 
 
-@pytest.mark.parametrize("text", ["1-0", "a-b", "", "0-1,5-9", "-", "0x1-5"])
+@pytest.mark.parametrize("text", ["a-b", "", "0-1,5-9", "-", "0x1-5"])
 def test_a_range_that_is_none_gives_the_whole(warm: tuple[Corner, Blob], text: str) -> None:
     corner, blob = warm
     answer = corner.get(blob, headers=ranged(text))

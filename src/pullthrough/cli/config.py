@@ -107,13 +107,14 @@ class _Row:
 
 def _rows(loaded: Loaded, environ: Mapping[str, str], fingerprints: Fingerprints) -> Iterator[_Row]:
     """Every setting of every table, in the order of the reference page."""
+    from pullthrough.declaration import CredentialSource
     from pullthrough.settings.kinds import FilePath, Secret
     from pullthrough.settings.models import kinds_of
     from pullthrough.settings.sources import dotted, environment_name
 
     credentials = {rule.prefix: rule.credential for rule in loaded.settings.rules}
     for path, table in sorted(
-        loaded.tables.items(), key=lambda item: ("", "serve", "rules", "upstreams").index(_of(item[0]))
+        loaded.tables.items(), key=lambda item: ("", "serve", "rules", "upstreams", "ecr").index(_of(item[0]))
     ):
         for key, (attribute, kind) in kinds_of(type(table)).items():
             full = dotted(*path, key)
@@ -135,9 +136,9 @@ def _rows(loaded: Loaded, environ: Mapping[str, str], fingerprints: Fingerprints
                 scheme, _, rest = str(raw).partition("://")
                 user, _, host = rest.rpartition("@")
                 value, fingerprint = f"{scheme}://…@{host}", fingerprints.of(user)
-            elif key == "username" and not raw and (credential := credentials.get(path[1])):
+            elif key == "username" and not raw and isinstance(credential := credentials.get(path[1]), CredentialSource):
                 value, source = credential.username, _account_source(loaded, credential)
-            is_detail = path[:1] in (("rules",), ("upstreams",)) and source == "default"
+            is_detail = path[:1] in (("rules",), ("upstreams",), ("ecr",)) and source == "default"
             yield _Row(full, value, source, fingerprint, is_detail)
 
 

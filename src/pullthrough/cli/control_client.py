@@ -1,7 +1,8 @@
 """The client of a running engine's control socket: HTTP/1.1 over a unix socket, JSON both ways.
 
     POST /refresh {"image"}   POST /pin {"image"}   POST /unpin {"image"}   POST /evict {"dry_run"}   POST /check {}
-    GET /status
+    POST /lifecycle {"repository", "dry_run"}
+    POST /events {"limit"}   POST /keys {"action", "name", "role"}   GET /status
 
 An answer is 200 with a JSON object, or 4xx/5xx with {"error": {"reference", "message", "hint"}}. Who may open the
 socket (mode 0600) may do all of this; there is no other authentication.
@@ -68,6 +69,15 @@ class ControlClient:
 
     def evict(self, request: Mapping[str, Any]) -> dict[str, Any]:
         return self._call("POST", "/evict", request)
+
+    def lifecycle(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        return self._call("POST", "/lifecycle", request)
+
+    def events(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        return self._call("POST", "/events", request)
+
+    def keys(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        return self._call("POST", "/keys", request)
 
     def check(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """No time limit: reading every stored body takes as long as it takes."""

@@ -16,7 +16,22 @@ from typer.core import TyperGroup
 from typer.main import get_group
 
 from pullthrough import __version__
-from pullthrough.cli import check, config, demo, evict, output, pin, pull, refresh, serve, unpin, version
+from pullthrough.cli import (
+    check,
+    config,
+    demo,
+    events,
+    evict,
+    keys,
+    lifecycle,
+    output,
+    pin,
+    pull,
+    refresh,
+    serve,
+    unpin,
+    version,
+)
 from pullthrough.cli.exit_codes import ExitCode, exit_code_of
 from pullthrough.cli.parts import Parts
 from pullthrough.errors import PullthroughError
@@ -56,7 +71,10 @@ app.command("refresh")(refresh.refresh)
 app.command("pin")(pin.pin)
 app.command("unpin")(unpin.unpin)
 app.command("evict")(evict.evict)
+app.command("lifecycle")(lifecycle.lifecycle)
+app.command("events")(events.events)
 app.command("check")(check.check)
+app.add_typer(keys.keys_app)
 app.add_typer(config.config_app)
 app.command("version")(version.version)
 

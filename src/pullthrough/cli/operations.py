@@ -6,6 +6,18 @@ Requests and answers are the JSON objects of the control socket:
     pin, unpin {"image"}     {"image", "pinned"}
     evict {"dry_run"}        {"dry_run", "evicted": [{"image", "digest", "bytes", "last_pulled", "reason"}],
                               "freed_bytes", "stored_bytes", "limit_bytes"}
+    lifecycle {"repository", "dry_run"}
+                             {"dry_run", "repositories": [{"repository", "skipped", "error", "expired", "archived":
+                              [{"digest", "tags", "rule"}]}]}
+    events {"limit"}         {"events": [an event as EventBridge has it]}, the newest first
+    keys {"action": "list"}  {"keys": [{"name", "access_key_id", "role", "created_at"}]}; created_at is null for those of
+                              the settings
+    keys {"action": "show" | "create" | "renew", "name", "role"}
+                             {"name", "access_key_id", "role", "created_at", "secret_access_key"}
+    keys {"action": "remove", "name"}
+                             {"name", "removed"}
+    keys {"action": "rotate"}
+                             {"values", "key"}
     check {}                 {"blobs", "manifests", "bytes", "repaired",
                               "problems": [{"kind", "subject", "detail", "repaired"}]}
 """
@@ -35,6 +47,12 @@ class Operations(Protocol):
     def unpin(self, request: Mapping[str, Any]) -> dict[str, Any]: ...
 
     def evict(self, request: Mapping[str, Any]) -> dict[str, Any]: ...
+
+    def lifecycle(self, request: Mapping[str, Any]) -> dict[str, Any]: ...
+
+    def events(self, request: Mapping[str, Any]) -> dict[str, Any]: ...
+
+    def keys(self, request: Mapping[str, Any]) -> dict[str, Any]: ...
 
     def check(self, request: Mapping[str, Any]) -> dict[str, Any]: ...
 

@@ -11,18 +11,22 @@ from typing import Any
 
 from aiohttp import web
 
+from pullthrough.access.administration import KeyAdministration
 from pullthrough.engine.engine import Engine
 from pullthrough.errors import ConfigurationError, ContentUnknown, PullthroughError, RequestError, UpstreamError
 
 _log = logging.getLogger(__name__)
 _MAX_REQUEST_BYTES = 64 * 1024
+#: In one answer.
+MAX_EVENTS = 10_000
 
 
 class Control:
     """Answers the requests of one worker's control socket."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, keys: KeyAdministration) -> None:
         self._engine = engine
+        self._keys = keys
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
@@ -50,6 +54,19 @@ class Control:
                 if not isinstance(dry_run, bool):
                     raise ConfigurationError("the member dry_run must be true or false")
                 return await engine.evict(dry_run=dry_run)
+            case "POST", "/lifecycle":
+                document = await _document(request)
+                repository, dry_run = document.get("repository"), document.get("dry_run")
+                if not isinstance(dry_run, bool) or not isinstance(repository, str | None):
+                    raise ConfigurationError("dry_run must be true or false, and repository a text or null")
+                return await engine.lifecycle(repository, dry_run=dry_run)
+            case "POST", "/events":
+                limit = (await _document(request)).get("limit")
+                if not isinstance(limit, int) or isinstance(limit, bool) or not 0 < limit <= MAX_EVENTS:
+                    raise ConfigurationError(f"the member limit must be a number from 1 to {MAX_EVENTS}")
+                return await engine.newest_events(limit)
+            case "POST", "/keys":
+                return await engine.call(self._keys.do, await _document(request))
             case "POST", "/check":
                 return await engine.check()
         raise RequestError(f"the control socket knows no {request.method} {request.path[:100]}")

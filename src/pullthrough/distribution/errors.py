@@ -23,9 +23,13 @@ class EndpointUnknown(errors.RequestError):
 
 
 class MethodNotAllowed(errors.RequestError):
-    """The path exists, but this cache only serves pulls from it."""
+    """The path exists, but not for this method; `allowed` are those it is for."""
 
     reference = "PT210"
+
+    def __init__(self, message: str, *, allowed: str) -> None:
+        super().__init__(message)
+        self.allowed = allowed
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,28 @@ TABLE: dict[type[PullthroughError], Answer] = {
     errors.ManifestUnknown: Answer(404, ErrorCode.MANIFEST_UNKNOWN),
     errors.BlobUnknown: Answer(404, ErrorCode.BLOB_UNKNOWN),
     errors.Denied: Answer(403, ErrorCode.DENIED),
+    errors.PushRefused: Answer(403, ErrorCode.DENIED),
+    errors.UploadUnknown: Answer(404, ErrorCode.BLOB_UPLOAD_UNKNOWN),
+    errors.UploadInvalid: Answer(400, ErrorCode.BLOB_UPLOAD_INVALID),
+    errors.UploadOutOfOrder: Answer(416, ErrorCode.BLOB_UPLOAD_INVALID),
+    errors.UploadBusy: Answer(409, ErrorCode.BLOB_UPLOAD_INVALID),
+    errors.ManifestRefused: Answer(400, ErrorCode.MANIFEST_INVALID),
+    errors.ManifestTooLarge: Answer(413, ErrorCode.MANIFEST_INVALID),
+    errors.ManifestBlobUnknown: Answer(404, ErrorCode.MANIFEST_BLOB_UNKNOWN),
+    # The specification has no code for it; ECR answers like this.
+    errors.TagImmutable: Answer(400, ErrorCode.TAG_INVALID),
+    # The specification wants 400 or 405 where a manifest cannot be deleted.
+    errors.StillReferenced: Answer(400, ErrorCode.DENIED),
+    errors.SecretUnknown: Answer(404, ErrorCode.UNAVAILABLE),
+    errors.SecretNotUsable: Answer(409, ErrorCode.UNAVAILABLE),
+    errors.Unauthorized: Answer(401, ErrorCode.UNAUTHORIZED),
+    errors.AccessDenied: Answer(403, ErrorCode.DENIED),
+    errors.TooManyLogins: Answer(429, ErrorCode.TOOMANYREQUESTS),
+    errors.AlreadyExists: Answer(409, ErrorCode.UNSUPPORTED),
+    errors.NotEmpty: Answer(409, ErrorCode.UNSUPPORTED),
+    errors.LimitReached: Answer(429, ErrorCode.TOOMANYREQUESTS),
+    errors.LifecyclePolicyInvalid: Answer(400, ErrorCode.UNSUPPORTED),
+    errors.ImageArchived: Answer(404, ErrorCode.MANIFEST_UNKNOWN),
     errors.UpstreamError: Answer(502, ErrorCode.UNAVAILABLE),
     errors.UpstreamNotFound: Answer(404, ErrorCode.NAME_UNKNOWN),
     # Not 401: the client would look for a credential of its own, and it is ours that the upstream refuses.
@@ -69,6 +95,7 @@ TABLE: dict[type[PullthroughError], Answer] = {
     errors.FolderNotWritable: Answer(503, ErrorCode.UNAVAILABLE),
     errors.FolderNewer: Answer(503, ErrorCode.UNAVAILABLE),
     errors.CatalogBroken: Answer(503, ErrorCode.UNAVAILABLE),
+    errors.SealingKeyMissing: Answer(503, ErrorCode.UNAVAILABLE),
 }
 
 
@@ -88,12 +115,16 @@ def error_response(error: PullthroughError) -> web.Response:
         body=error_body(answer.code, message, {"reference": error.reference}),
         content_type="application/json",
     )
-    if isinstance(error, UpstreamThrottled):
+    if isinstance(error, errors.Unauthorized):
+        response.headers["WWW-Authenticate"] = error.challenge
+    elif isinstance(error, errors.TooManyLogins):
+        response.headers["Retry-After"] = "1"
+    elif isinstance(error, UpstreamThrottled):
         response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_seconds)))
     elif answer.status == 503:
         response.headers["Retry-After"] = "5"
     elif isinstance(error, errors.RangeNotSatisfiable):
         response.headers["Content-Range"] = f"bytes */{error.size_bytes}"
-    elif answer.status == 405:
-        response.headers["Allow"] = "GET, HEAD"
+    elif isinstance(error, MethodNotAllowed):
+        response.headers["Allow"] = error.allowed
     return response

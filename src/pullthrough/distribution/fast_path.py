@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from functools import lru_cache
 
+from pullthrough.access.access import Access
 from pullthrough.distribution.access_log import Entry
 from pullthrough.distribution.routes import Kind, Query, Route, parse_path, parse_query
 from pullthrough.engine.engine import Engine
@@ -72,9 +73,15 @@ class FastPath:
     """Answers what can be answered at once. `record` is told of each answer, as of any other."""
 
     def __init__(
-        self, engine: Engine, server_name: str, record: Callable[[Entry], None], clock: Callable[[], float]
+        self,
+        engine: Engine,
+        access: Access,
+        server_name: str,
+        record: Callable[[Entry], None],
+        clock: Callable[[], float],
     ) -> None:
         self._engine = engine
+        self._access = access
         self._server_name = server_name
         self._record = record
         self._clock = clock
@@ -90,6 +97,8 @@ class FastPath:
             return None
         assert request.route.name is not None
         assert request.route.reference is not None
+        if not self._engine.configuration.is_current or not self._access.open_pulls:
+            return None
         try:
             targets = self._engine.rules.resolve(request.route.name, ns=request.query.ns, mirror=mirror)
         except PullthroughError:

@@ -18,6 +18,9 @@ _MAX_LINE_BYTES = 16 * 1024
 _MAX_HEADERS = 100
 #: An idle connection is kept for this long.
 _KEEPALIVE_SECONDS = 75.0
+#: The rest of a body that was refused is read on for so long: a client that is still sending would else see only that its
+#: connection is reset, and not why.
+_LINGERING_SECONDS = 10.0
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -99,7 +102,7 @@ class Runner(web.ServerRunner):
                 max_line_size=_MAX_LINE_BYTES,
                 max_field_size=_MAX_LINE_BYTES,
                 max_headers=_MAX_HEADERS,
-                lingering_time=0,
+                lingering_time=_LINGERING_SECONDS,
             ),
             shutdown_timeout=shutdown_timeout_seconds,
         )

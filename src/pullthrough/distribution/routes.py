@@ -36,6 +36,8 @@ class Route:
     kind: Kind
     name: RepositoryName | None = None
     reference: Reference | None = None
+    #: An upload's id, unchecked; empty where the path is that of all uploads of the repository.
+    upload: str = ""
 
     @property
     def digest(self) -> Digest:
@@ -75,7 +77,7 @@ def parse_path(raw_path: str) -> Route:
     if kind == "referrers":
         return Route(Kind.REFERRERS, parse_repository_name(name), parse_digest(reference))
     if kind == "uploads" and name.endswith("/blobs"):
-        return Route(Kind.UPLOAD, parse_repository_name(name[:-6]))
+        return Route(Kind.UPLOAD, parse_repository_name(name[:-6]), None, reference)
     raise EndpointUnknown("there is no such end-point in the OCI distribution specification")
 
 
@@ -88,6 +90,11 @@ class Query:
     n: int | None = None
     last: str = ""
     artifact_type: str = ""
+    #: What a pushed blob is to be.
+    digest: str | None = None
+    #: A blob that is wanted from another repository, `source`, or from any.
+    mount: str | None = None
+    source: str | None = None
 
 
 NO_QUERY = Query()
@@ -112,4 +119,7 @@ def parse_query(text: str) -> Query:
         n=min(int(n), MAX_PAGE) if n else None,
         last=values.get("last", [""])[0][:300],
         artifact_type=values.get("artifactType", [""])[0][:300],
+        digest=values["digest"][0] if "digest" in values else None,
+        mount=values["mount"][0] if "mount" in values else None,
+        source=values["from"][0] if "from" in values else None,
     )

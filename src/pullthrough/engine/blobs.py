@@ -25,6 +25,7 @@ from typing import Protocol, TypeVar
 from pullthrough.engine.fills import HOLD_BACK_BYTES, Fill, Fills, LookAgain
 from pullthrough.engine.memory import Memory
 from pullthrough.engine.outcomes import Kind, Outcome
+from pullthrough.engine.own import Own
 from pullthrough.engine.pull_times import PullTimes
 from pullthrough.engine.rules import Target
 from pullthrough.engine.tasks import Caller, Tasks
@@ -43,6 +44,7 @@ from pullthrough.oci.names import RepositoryName
 from pullthrough.oci.ranges import ByteRange
 from pullthrough.storage.blobs import BlobStore
 from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.pushed import Pushed
 from pullthrough.storage.records import BlobRecord
 from pullthrough.upstream.abort import AbortHandle
 from pullthrough.upstream.upstreams import Upstreams
@@ -188,6 +190,8 @@ class Blobs:
         prefetch: bool,
         range_ahead_bytes: int,
         threads: ThreadPoolExecutor,
+        own: Own,
+        pushed: Pushed,
     ) -> None:
         self._catalog = catalog
         self._call = call
@@ -202,6 +206,8 @@ class Blobs:
         self._prefetch = prefetch
         self._range_ahead_bytes = range_ahead_bytes
         self._threads = threads
+        self._own = own
+        self._pushed = pushed
         self._ahead_slots = asyncio.Semaphore(_AHEAD_AT_ONCE)
         self._open: Counter[Digest] = Counter()
         #: Confirmed during a fill, to be written down when it is over.
@@ -221,7 +227,7 @@ class Blobs:
     async def get(self, target: Target, digest: Digest, *, whole: bool) -> BlobAnswer:
         """The blob's content. `whole`: asked for without a range, so that the rest of the image is wanted as well.
 
-        Raises BlobUnknown, or an UpstreamError where it is not cached.
+        Raises BlobUnknown, RepositoryUnknown, or an UpstreamError where it is not cached.
         """
         for _ in range(4):  # each turn follows a change made by somebody else between two looks
             record, absent_until = await self._look(target.repository, digest)
@@ -235,6 +241,10 @@ class Blobs:
                 await self._call(self._catalog.forget_blob, digest)
                 await self._call(self._store.remove, digest)
                 continue
+            if target.is_own:
+                if await self._regrant(target, record):
+                    continue
+                raise await self._own.no_blob(target.repository, digest)
             if record.published and record.named:
                 if (target.repository, digest) not in self._granting:
                     await self._confirm(target, digest)
@@ -246,6 +256,13 @@ class Blobs:
             except LookAgain:
                 continue
         raise UpstreamUnavailable(f"{digest} changes faster than it can be read", upstream=target.upstream)
+
+    async def _regrant(self, target: Target, record: BlobRecord) -> bool:
+        """Whether an own repository may read a published blob after all; see `Pushed.grant_named`."""
+        if not (record.published and record.named):
+            return False
+        granted: bool = await self._call(self._pushed.grant_named, target.repository, record.digest)
+        return granted
 
     def _stored(self, target: Target, record: BlobRecord) -> BlobAnswer | None:
         fd = self._store.open(record.digest)
@@ -413,6 +430,10 @@ class Blobs:
         record, _ = await self._look(target.repository, digest)
         if record.published and record.granted:
             return BlobFacts(target, digest, record.size_bytes, Outcome(Kind.HIT, target.rule.prefix))
+        if target.is_own:
+            if await self._regrant(target, record):
+                return BlobFacts(target, digest, record.size_bytes, Outcome(Kind.HIT))
+            raise await self._own.no_blob(target.repository, digest)
         filling = self._fills.size_of(target, digest)
         if filling is not None:
             return BlobFacts(target, digest, filling, Outcome(Kind.JOINED, target.rule.prefix))

@@ -1,6 +1,7 @@
 """Holds what is stored against what it claims to be: every blob and manifest against its digest, rows against files.
 
-What `check` repairs, it repairs by forgetting: a body that is wrong or missing is filled again when it is asked for.
+What `check` repairs, it repairs by forgetting: a body that is wrong or missing is filled again when it is asked for, or,
+in the registry's own repositories, has to be pushed again.
 Only one thing is added: a file without a row whose digest is right is taken up, readable for no repository until that
 repository's own upstream has confirmed that it has the blob.
 """
@@ -20,10 +21,12 @@ from pullthrough.errors import CatalogBroken
 from pullthrough.oci.digests import Digest, digest_of
 from pullthrough.storage.blobs import BlobStore, partial_digest
 from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.uploads import STALE_SECONDS, Uploads
 
 _CHUNK_BYTES = 1024 * 1024
 _FILES_AT_ONCE = 500
 _RECORDED_WITHIN_SECONDS = 60.0
+_AGAIN = "it comes in again when it is asked for; what was pushed has to be pushed again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,7 @@ def sweep(catalog: Catalog, blobs: BlobStore) -> SweepReport:
 def check(
     catalog: Catalog,
     blobs: BlobStore,
+    uploads: Uploads,
     *,
     repair: bool,
     clock: Callable[[], float] = time.time,
@@ -99,11 +103,11 @@ def check(
     """Verify everything that is stored. Blocking, and reads every byte: for a thread.
 
     With `repair`, which needs the folder for itself, what can be put right safely is: wrong and missing bodies are
-    forgotten, right ones without a row are taken up, leftovers of fills are removed. Without, nothing is changed, a
-    running engine may go on, and leftovers are no problem: its fills have such files. `pause` is called after every
+    forgotten, right ones without a row are taken up, leftovers of fills and uploads are removed. Without, nothing is
+    changed, a running engine may go on, and leftovers are no problem: its fills have such files. `pause` is called after every
     MiB; it may wait, or raise to stop.
     """
-    run = _Check(catalog, blobs, repair, clock, pause)
+    run = _Check(catalog, blobs, uploads, repair, clock, pause)
     run.database()
     try:
         run.manifests()
@@ -136,6 +140,7 @@ class _Check:
         self,
         catalog: Catalog,
         blobs: BlobStore,
+        uploads: Uploads,
         repair: bool,
         clock: Callable[[], float],
         pause: Callable[[], None],
@@ -144,6 +149,7 @@ class _Check:
         self.blobs_read = self.manifests_read = self.bytes_read = 0
         self._catalog = catalog
         self._blobs = blobs
+        self._uploads = uploads
         self._repair = repair
         self._clock = clock
         self._pause = pause
@@ -172,11 +178,11 @@ class _Check:
             self.bytes_read += len(body)
             actual = digest_of(body, digest.algorithm)
             if actual != digest:
-                detail = f"the stored manifest has the digest {actual}; it is fetched again when it is asked for"
+                detail = f"the stored manifest has the digest {actual}; {_AGAIN}"
                 self.problem("manifest_digest", digest, detail, partial(inventory.forget_manifest, digest))
             self._pause()
         for repository, digest in inventory.dangling():
-            detail = f"{repository} has it, but its body is not stored; it is fetched again when it is asked for"
+            detail = f"{repository} has it, but its body is not stored; {_AGAIN}"
             self.problem("manifest_missing", digest, detail, partial(inventory.forget_manifest, digest))
 
     def recorded_blobs(self) -> None:
@@ -186,7 +192,7 @@ class _Check:
             if found is None:
                 self._missing(blob.digest)
             elif found.actual != blob.digest:
-                detail = f"{found}; it is filled again when it is asked for"
+                detail = f"{found}; {_AGAIN}"
                 self.problem("blob_digest", blob.digest, detail, partial(self._drop, blob.digest))
             elif found.size_bytes != blob.size_bytes:
                 detail = f"{found.size_bytes:,} bytes, and they have the digest; the catalog says {blob.size_bytes:,}"
@@ -215,11 +221,13 @@ class _Check:
         if self._repair:
             for path, size in _remove_leftovers(self._catalog, self._blobs):
                 self.problem("leftover", str(path), f"{size:,} bytes that no fill can go on from", lambda: None)
+            for path, size in self._uploads.remove_stale(self._clock() - STALE_SECONDS):
+                self.problem("leftover", str(path), f"{size:,} bytes of an upload that was given up", lambda: None)
 
     def _missing(self, digest: Digest) -> None:
         # A running engine may have evicted it since its row was read.
         if not self._catalog.inventory.unknown_blobs([digest]) and self._blobs.size(digest) is None:
-            detail = "the catalog has it, but there is no file; it is filled again when it is asked for"
+            detail = f"the catalog has it, but there is no file; {_AGAIN}"
             self.problem("blob_missing", digest, detail, partial(self._catalog.forget_blob, digest))
 
     def _drop(self, digest: Digest) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import functools
 import logging
+import os
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,16 +15,22 @@ from typing import Any, ParamSpec, TypeVar
 
 from pullthrough.engine.blobs import BlobAnswer, BlobFacts, Blobs
 from pullthrough.engine.check import check
+from pullthrough.engine.configuration import Configuration
 from pullthrough.engine.degraded import Degraded
+from pullthrough.engine.events import Events
 from pullthrough.engine.eviction import EvictionReport, Evictor, Limits
 from pullthrough.engine.fills import Fill, Fills
+from pullthrough.engine.lifecycle_runs import LifecycleRuns
 from pullthrough.engine.listings import Listing, Listings
 from pullthrough.engine.manifests import ManifestAnswer, Manifests
 from pullthrough.engine.memory import Memory
+from pullthrough.engine.own import Own
 from pullthrough.engine.pull_times import PullTimes
+from pullthrough.engine.pushes import Pushes
 from pullthrough.engine.reserve import Reserve
 from pullthrough.engine.rules import RuleBook, Target, Targets
 from pullthrough.engine.tasks import Tasks
+from pullthrough.engine.webhook import Webhook
 from pullthrough.errors import (
     ContentUnknown,
     DiskFull,
@@ -36,13 +43,29 @@ from pullthrough.errors import (
 )
 from pullthrough.metrics import Metrics
 from pullthrough.oci.digests import Digest
-from pullthrough.oci.names import ImageReference, Reference, RepositoryName, parse_image_reference
+from pullthrough.oci.names import (
+    ImageReference,
+    Reference,
+    RepositoryName,
+    parse_image_reference,
+    parse_repository_name,
+)
 from pullthrough.settings import Settings
 from pullthrough.storage.blobs import BlobStore
 from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.events import EventLog
 from pullthrough.storage.folder import DataFolder
 from pullthrough.storage.generation import Generation
+from pullthrough.storage.images import Images
+from pullthrough.storage.lifecycles import Lifecycles
 from pullthrough.storage.locks import Locks
+from pullthrough.storage.master_keys import MasterKeys
+from pullthrough.storage.pushed import Pushed
+from pullthrough.storage.registry import Registry
+from pullthrough.storage.repositories import Repositories
+from pullthrough.storage.sealing import Sealer
+from pullthrough.storage.secrets import Secrets
+from pullthrough.storage.uploads import Uploads
 from pullthrough.units import format_bytes
 from pullthrough.upstream.upstreams import Upstreams
 
@@ -55,6 +78,8 @@ _CATALOG_THREADS = 4
 _BODY_THREADS = 16
 #: Eviction gives way to requests for this long after each step.
 _EVICTION_PAUSE_SECONDS = 0.02
+#: Between two looks for secrets whose recovery window, of days, is over.
+_PURGE_SECONDS = 600.0
 #: This part of the disk being free, it is not full any more, though nothing has been written since.
 _ROOM_AGAIN = 0.05
 #: Answers that say the upstream does not have, or does not show, a name; all else leaves that open.
@@ -78,7 +103,6 @@ class Engine:
         self.settings = settings
         self.metrics = metrics
         self.clock = clock
-        self.rules = RuleBook(settings.rules)
         self.tasks = Tasks()
         self.threads = ThreadPoolExecutor(_BODY_THREADS, thread_name_prefix="body")
         self._catalog_threads = ThreadPoolExecutor(_CATALOG_THREADS, thread_name_prefix="catalog")
@@ -90,9 +114,33 @@ class Engine:
             clock=clock,
             configuration=self.configuration_generation,
         )
+        #: Encrypts secrets and API keys at rest. Without its key it raises SealingKeyMissing, and all else goes on.
+        self.sealer = Sealer(MasterKeys(settings.encryption_key_path, os.environ))
+        self.secrets = Secrets(
+            self.catalog.database,
+            self.sealer,
+            account=settings.ecr.account,
+            region=settings.ecr.region,
+            clock=clock,
+        )
+        self.registry = Registry(self.catalog.database)
+        self.repositories = Repositories(self.catalog.database)
+        #: Rules, policies and account settings; the faces refresh it before a request where it is not current.
+        self.configuration = Configuration(
+            settings,
+            registry=self.registry,
+            repositories=self.repositories,
+            generation=self.configuration_generation,
+            call=self.call,
+        )
         self.store = BlobStore(folder)
         self.locks = Locks(folder.locks_path)
-        self.upstreams = Upstreams(settings.upstreams, observe=_Observer(metrics), clock=clock)
+        self.upstreams = Upstreams(
+            settings.upstreams,
+            observe=_Observer(metrics),
+            read_secret=lambda arn: self.secrets.read(arn).value.content,
+            clock=clock,
+        )
         self.pull_times = PullTimes(self.catalog, clock)
         self._degraded = Degraded(folder.degraded_path)
         self._reserve = Reserve(folder.reserve_path, self.store.disk().total_bytes)
@@ -112,6 +160,22 @@ class Engine:
             behind_per_upstream=serve.prefetch_per_upstream,
             ended=self._fill_ended,
         )
+        self.events = Events(
+            log=EventLog(self.catalog.database),
+            call=self.call,
+            call_slow=self._in_body_thread,
+            tasks=self.tasks,
+            locks=self.locks,
+            clock=clock,
+            account=settings.ecr.account,
+            region=settings.ecr.region,
+            keep=settings.ecr.keep_events,
+            webhook=Webhook(settings.ecr.webhook_url, settings.ecr.webhook_secret_file)
+            if settings.ecr.webhook_url
+            else None,
+        )
+        self.pushed = Pushed(self.catalog.database)
+        self._own = Own(catalog=self.catalog, call=self.call, rules=lambda: self.rules, account=settings.ecr.account)
         self.manifests = Manifests(
             catalog=self.catalog,
             call=self.call,
@@ -122,6 +186,8 @@ class Engine:
             clock=clock,
             stale_check_timeout_seconds=serve.stale_check_timeout_seconds,
             room=self._room,
+            fetched=self.events.pulled_through,
+            own=self._own,
         )
         self.blobs = Blobs(
             catalog=self.catalog,
@@ -137,6 +203,8 @@ class Engine:
             prefetch=serve.prefetch,
             range_ahead_bytes=serve.range_ahead_bytes,
             threads=self.threads,
+            own=self._own,
+            pushed=self.pushed,
         )
         self.listings = Listings(
             catalog=self.catalog,
@@ -146,6 +214,25 @@ class Engine:
             tasks=self.tasks,
             clock=clock,
             stale_check_timeout_seconds=serve.stale_check_timeout_seconds,
+            own=self._own,
+            pushed=self.pushed,
+        )
+        self._uploads = Uploads(folder.uploads_path)
+        self.pushes = Pushes(
+            catalog=self.catalog,
+            pushed=self.pushed,
+            store=self.store,
+            uploads=self._uploads,
+            locks=self.locks,
+            own=self._own,
+            call=self.call,
+            call_slow=self._in_body_thread,
+            in_use=self.blobs.in_use,
+            room=self._room,
+            happened=self.events.image,
+            clock=clock,
+            boot_id=folder.boot_id,
+            strict=settings.ecr.strict,
         )
         self._evictor = Evictor(
             self.catalog,
@@ -156,13 +243,36 @@ class Engine:
             clock=clock,
             pause=lambda: time.sleep(_EVICTION_PAUSE_SECONDS),
         )
+        self.images = Images(self.catalog.database)
+        self.lifecycles = Lifecycles(self.catalog.database)
+        self.lifecycle_runs = LifecycleRuns(
+            images=self.images,
+            lifecycles=self.lifecycles,
+            inventory=self.catalog.inventory,
+            locks=self.locks,
+            tasks=self.tasks,
+            call=self.call,
+            call_slow=self._in_body_thread,
+            flush=self.pull_times.flush,
+            happened=self.events.image,
+            clock=clock,
+            interval_seconds=settings.ecr.lifecycle_interval_seconds,
+        )
         self._evict_now = asyncio.Event()
         self._looks_over_limit = 0
+
+    @property
+    def rules(self) -> RuleBook:
+        return self.configuration.rules
 
     def start(self) -> None:
         """Begin what runs beside the requests."""
         self.tasks.spawn(self._flush_pull_times(), name="writing pull times")
         self.tasks.spawn(self._keep_limits(), name="eviction")
+        self.tasks.spawn(self.pushes.keep_tidy(), name="tidying up after pushes")
+        self.tasks.spawn(self._keep_secrets(), name="keeping secrets")
+        self.tasks.spawn(self.lifecycle_runs.keep(), name="lifecycle policies")
+        self.events.start()
 
     async def close(self) -> None:
         """Leave fills resumable, write what is only in memory, and give everything back."""
@@ -170,6 +280,7 @@ class Engine:
         await self.upstreams.close()
         self.fills.close()
         await self.call(self.pull_times.flush)
+        await self.events.close()
         self._catalog_threads.shutdown()
         self.threads.shutdown()
         self.catalog.close()
@@ -187,9 +298,7 @@ class Engine:
 
     async def manifest(self, targets: Targets, reference: Reference, *, force: bool = False) -> ManifestAnswer:
         """A manifest by the first of the targets that has it; see `Manifests.get`."""
-        answer = await self._first(targets, lambda target: self.manifests.get(target, reference, force=force))
-        self.pull_times.note_manifest(answer.target.repository, answer.manifest.digest)
-        return answer
+        return await self._first(targets, lambda target: self.manifests.get(target, reference, force=force))
 
     async def blob(self, targets: Targets, digest: Digest, *, whole: bool) -> BlobAnswer:
         return await self._first(targets, lambda target: self.blobs.get(target, digest, whole=whole))
@@ -241,7 +350,14 @@ class Engine:
 
     def _target(self, image: str) -> tuple[Target, ImageReference]:
         parsed = parse_image_reference(image)
-        return self.rules.resolve(parsed.repository).literal, parsed
+        target = self.rules.resolve(parsed.repository).literal
+        if target.is_own:
+            prefixes = ", ".join(self.rules.prefixes) or "none"
+            raise RepositoryUnknown(
+                f"no rule covers the repository {str(parsed.repository)!r}, so that it has no upstream and eviction leaves "
+                f"it alone; the prefixes are: {prefixes}"
+            )
+        return target, parsed
 
     async def refresh(self, image: str) -> dict[str, Any]:
         """Check a tag with its upstream now. Raises the reason where that is not possible."""
@@ -280,10 +396,21 @@ class Engine:
         report = await self._in_body_thread(self._run_evictor, dry_run, 0)
         return report.to_dict()
 
+    async def lifecycle(self, repository: str | None, *, dry_run: bool) -> dict[str, Any]:
+        """Evaluate one repository's lifecycle policy, or all of them; or only say what they would do."""
+        name = None if repository is None else self.rules.resolve(parse_repository_name(repository)).literal.repository
+        outcomes = await self.lifecycle_runs.run(name, dry_run=dry_run)
+        return {"dry_run": dry_run, "repositories": [outcome.to_dict() for outcome in outcomes]}
+
+    async def newest_events(self, limit: int) -> dict[str, Any]:
+        return {"events": await self.events.newest(limit)}
+
     async def check(self) -> dict[str, Any]:
         """Report only: an engine is running."""
         report = await self._in_body_thread(
-            functools.partial(check, self.catalog, self.store, repair=False, pause=lambda: time.sleep(0.001))
+            functools.partial(
+                check, self.catalog, self.store, self._uploads, repair=False, pause=lambda: time.sleep(0.001)
+            )
         )
         return report.to_dict()
 
@@ -305,8 +432,9 @@ class Engine:
     def upstreams_status(self) -> dict[str, Any]:
         return {health.upstream: dataclasses.asdict(health) for health in self.upstreams.health()}
 
-    async def _in_body_thread(self, function: Callable[..., T], *arguments: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self.threads, function, *arguments)
+    def _in_body_thread(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
+        """Run what may take long in the threads of bodies."""
+        return asyncio.get_running_loop().run_in_executor(self.threads, functools.partial(function, *args, **kwargs))
 
     # --- room on the disk --------------------------------------------------------------------------------------------
 
@@ -388,8 +516,22 @@ class Engine:
             "over_limit",
             f"{format_bytes(report.stored_bytes)} are stored, max_size and min_free leave room for "
             f"{format_bytes(report.limit_bytes)}, and nothing more may be evicted now: all of it was pulled within the "
-            "last minute, is in use or is pinned",
+            "last minute, is in use, is pinned or was pushed",
         )
+
+    async def _keep_secrets(self) -> None:
+        """Say at once where their key is missing. Those whose recovery window is over cannot be seen any more; now and
+        then they are removed as well."""
+        try:
+            await self.call(self.sealer.check, self.catalog.database)
+        except StorageError as error:
+            _log.warning("secrets and API keys that were made here cannot be used: %s; %s", error, error.hint)
+        while True:
+            try:
+                await self.call(self.secrets.purge)
+            except StorageError as error:
+                _log.error("deleted secrets could not be removed: %s", error)
+            await asyncio.sleep(_PURGE_SECONDS)
 
     async def _flush_pull_times(self) -> None:
         while True:

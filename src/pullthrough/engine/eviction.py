@@ -2,9 +2,9 @@
 
 What goes is an image, that is, a manifest in a repository, and with it the blobs that no image that stays names. A blob
 that no manifest names goes by its own last pull. Never taken: what is pinned, with its index and its children; what was
-stored or pulled within the last minute; what is being served or filled; an index before its stored children. A child
-counts as pulled when its index is pulled, if it was ever pulled itself: clients that have the child do not ask for it
-again.
+stored or pulled within the last minute; what is being served or filled; an index before its stored children; what
+clients pushed, and blobs that they pushed within the last day. A child counts as pulled when its index is pulled, if it
+was ever pulled itself: clients that have the child do not ask for it again.
 
 Rows go first, then files. A crash in between leaves files without rows, which the next start takes up again
 (engine/check.py); it never leaves a row without its file.
@@ -113,6 +113,26 @@ class _Candidate:
     image: ImageUse | None = None
     blob: StoredBlob | None = None
     partial: Path | None = None
+
+
+def remove_files(catalog: Catalog, blobs: BlobStore, locks: Locks, digests: Sequence[Digest]) -> dict[Digest, int]:
+    """Remove the files of blobs whose rows are gone; bytes that went with each.
+
+    One that the catalog knows again stays. Whoever pushes a blob holds its lock from the renaming until the catalog knows
+    it; a fill needs none, for what it loses comes in again.
+    """
+    freed = dict.fromkeys(digests, 0)
+    for digest in catalog.inventory.unknown_blobs(digests):
+        if lock := locks.try_lock(blob_lock(digest)):
+            with lock:
+                if catalog.inventory.unknown_blobs([digest]):
+                    freed[digest] = blobs.remove(digest)
+    return freed
+
+
+def blob_lock(digest: Digest) -> str:
+    """The named lock of a blob's file and row together."""
+    return f"blob:{digest}"
 
 
 class Evictor:
@@ -229,7 +249,7 @@ class Evictor:
         ]
         candidates += [
             _Candidate(blob.last_used_at, blob.size_bytes, blob=blob)
-            for blob in self._inventory.unnamed_blobs()
+            for blob in self._inventory.unnamed_blobs(unused_since)
             if blob.digest not in in_use and blob.last_used_at <= unused_since
         ]
         candidates += [
@@ -306,9 +326,8 @@ class Evictor:
         return taken
 
     def _remove_files(self, digests: Sequence[Digest]) -> dict[Digest, int]:
-        """Bytes that went with each. One that was filled anew since its row went stays."""
-        unknown = set(self._catalog.inventory.unknown_blobs(digests))
-        return {digest: self._blobs.remove(digest) if digest in unknown else 0 for digest in digests}
+        """Bytes that went with each. One that was filled or pushed anew since its row went stays."""
+        return remove_files(self._catalog, self._blobs, self._locks, digests)
 
     def _describe(self, items: Sequence[_Candidate], freed: Sequence[int], excess: _Excess) -> list[Evicted]:
         tags = self._inventory.tags_of([item.image.image_id for item in items if item.image])

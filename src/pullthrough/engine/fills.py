@@ -207,6 +207,7 @@ class Fill:
         self._fills = fills
         self._expected_bytes = size_bytes
         self._proof = "@" in key
+        self._makes_repository = False
         self._partial = partial
         self._readers = 0
         self._ended = False
@@ -454,6 +455,7 @@ class Fill:
         publishing = is_led(fills.store.path(self.digest))
         # In this order: who publishes keeps the lock until the catalog has it.
         record = fills.catalog.find_blob(self.target.repository, self.digest)
+        self._makes_repository = not record.repository_known
         here = record.published and (record.granted or not self._proof)
         if here and fills.store.size(self.digest) is not None:
             raise LookAgain(f"{self.digest} was published meanwhile")
@@ -551,14 +553,19 @@ class Fill:
                     fills.store.publish(self._partial.path, self.digest)
                     renamed = True
                 fills.catalog.publish_blob(
-                    self.target.repository, self.digest, size_bytes, boot_id=fills.boot_id, now=fills.clock()
+                    self.target.repository,
+                    self.digest,
+                    size_bytes,
+                    boot_id=fills.boot_id,
+                    now=fills.clock(),
+                    makes_repository=self._makes_repository,
                 )
                 return
             except StorageError as error:
                 if isinstance(error, DiskFull) and not is_last:
                     fills.make_room(_SIDECAR_BYTES)
                     continue
-                if renamed and not self._proof:
+                if renamed and not self._proof and fills.catalog.inventory.unknown_blobs([self.digest]):
                     # Nothing knows the file, so nothing would ever evict it. Readers have it open.
                     fills.store.remove(self.digest)
                 raise

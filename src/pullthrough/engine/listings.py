@@ -1,6 +1,7 @@
 """Tag lists and referrers: the upstream's, kept as long as tags are, and served from the cache when the upstream is gone.
 
-An answer costs no upstream request while it is fresh, else as many as the upstream has pages.
+An answer costs no upstream request while it is fresh, else as many as the upstream has pages. The registry's own
+repositories are listed from the catalog.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 from pullthrough.declaration import GoneUpstream
 from pullthrough.engine.freshness import Verdict, judge, may_force
 from pullthrough.engine.outcomes import Kind, Outcome
+from pullthrough.engine.own import Own
 from pullthrough.engine.pauses import Pauses
 from pullthrough.engine.rules import Target
 from pullthrough.engine.tasks import Caller, Tasks
@@ -22,6 +24,7 @@ from pullthrough.errors import RepositoryUnknown, UpstreamError, UpstreamNotFoun
 from pullthrough.oci.digests import Digest
 from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.locks import Locks
+from pullthrough.storage.pushed import Pushed
 from pullthrough.storage.records import ListingRecord
 from pullthrough.upstream.upstreams import Upstreams
 
@@ -51,6 +54,8 @@ class Listings:
         tasks: Tasks,
         clock: Callable[[], float],
         stale_check_timeout_seconds: float,
+        own: Own,
+        pushed: Pushed,
     ) -> None:
         self._catalog = catalog
         self._call = call
@@ -59,6 +64,8 @@ class Listings:
         self._tasks = tasks
         self._clock = clock
         self._stale_check_timeout_seconds = stale_check_timeout_seconds
+        self._own = own
+        self._pushed = pushed
         #: By (kind, repository).
         self._pauses = Pauses(clock)
 
@@ -68,6 +75,9 @@ class Listings:
         With the upstream gone and no list cached, those that were pulled. Raises RepositoryUnknown, or an UpstreamError
         where there are none of these either.
         """
+        if target.is_own:
+            await self._own.require(target.repository)
+            return Listing(target, list(await self._call(self._catalog.tags, target.repository)), Outcome(Kind.HIT))
 
         async def fetch() -> list[Any]:
             upstream = self._upstreams.get(target.upstream)
@@ -76,7 +86,15 @@ class Listings:
         return await self._get(target, _TAGS, fetch, force=force)
 
     async def referrers(self, target: Target, digest: Digest, *, force: bool = False) -> Listing:
-        """Descriptors of what refers to the digest: from the referrers API, or from the upstream's fallback tag."""
+        """Descriptors of what refers to the digest: from the referrers API, or from the upstream's fallback tag.
+
+        Of the registry's own repositories never an error, not even where there is none of this name: the specification
+        allows no 404 here.
+        """
+        if target.is_own:
+            return Listing(
+                target, await self._call(self._pushed.referrers, target.repository, digest), Outcome(Kind.HIT)
+            )
 
         async def fetch() -> list[Any]:
             upstream = self._upstreams.get(target.upstream)

@@ -14,16 +14,19 @@ import logging
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from pullthrough.declaration import GoneUpstream
 from pullthrough.engine.freshness import FORCED_INTERVAL_SECONDS, Verdict, judge, may_force
 from pullthrough.engine.memory import Memory
 from pullthrough.engine.outcomes import Kind, Outcome
+from pullthrough.engine.own import Own
 from pullthrough.engine.pauses import Pauses
 from pullthrough.engine.rules import Target
 from pullthrough.engine.tasks import Caller, Tasks
 from pullthrough.errors import (
     DiskFull,
+    ImageArchived,
     ManifestUnknown,
     PullthroughError,
     UpstreamError,
@@ -55,6 +58,14 @@ class ManifestAnswer:
     outcome: Outcome
 
 
+class Fetched(Protocol):
+    """Told of every manifest that was fetched from its upstream, or was not: then `error` says why."""
+
+    def __call__(
+        self, target: Target, reference: Reference, *, digest: Digest | None, error: PullthroughError | None = None
+    ) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class _Checked:
     """What a check with the upstream led to."""
@@ -80,6 +91,8 @@ class Manifests:
         clock: Callable[[], float],
         stale_check_timeout_seconds: float,
         room: Callable[[int], Awaitable[None]],
+        fetched: Fetched,
+        own: Own,
     ) -> None:
         self._catalog = catalog
         self._call = call
@@ -90,6 +103,8 @@ class Manifests:
         self._clock = clock
         self._stale_check_timeout_seconds = stale_check_timeout_seconds
         self._room = room
+        self._fetched = fetched
+        self._own = own
         #: By (repository, tag).
         self._pauses = Pauses(clock)
 
@@ -101,6 +116,8 @@ class Manifests:
         if isinstance(found, ManifestRecord):
             return ManifestAnswer(target, found, Outcome(Kind.HIT, target.rule.prefix))
         if isinstance(found, TagRecord):
+            if target.is_own:
+                return ManifestAnswer(target, found.manifest, Outcome(Kind.HIT))
             age = self._clock() - found.validated_at
             if judge(target.rule, found.tag, age) is Verdict.FRESH:
                 return ManifestAnswer(target, found.manifest, Outcome(Kind.HIT, target.rule.prefix, age, _gone(found)))
@@ -111,11 +128,24 @@ class Manifests:
     ) -> ManifestAnswer:
         """`force` asks for a check with the upstream, fresh or not; `strict` wants no stale answer if that fails.
 
-        Raises ManifestUnknown, or an UpstreamError where nothing is cached that could be served instead.
+        Raises ManifestUnknown, RepositoryUnknown, or an UpstreamError where nothing is cached that could be served
+        instead.
         """
+        if target.is_own:
+            return await self._get_own(target, reference)
         if isinstance(reference, Digest):
             return await self._get_digest(target, reference)
         return await self._get_tag(target, reference, force, strict)
+
+    async def _get_own(self, target: Target, reference: Reference) -> ManifestAnswer:
+        if isinstance(reference, Digest):
+            record = await self._find_manifest(target.repository, reference)
+        else:
+            entry = await self._find_tag(target.repository, reference)
+            record = entry.manifest if entry else None
+        if record is None:
+            raise await self._own.no_manifest(target.repository, reference)
+        return ManifestAnswer(target, record, Outcome(Kind.HIT))
 
     # --- by digest -------------------------------------------------------------------------------------------------
 
@@ -263,11 +293,22 @@ class Manifests:
         try:
             digest = await self._head(target, tag, limit)
             now = self._clock()
-            if digest == entry.manifest.digest:
+            kept = digest == entry.manifest.digest
+            if kept or entry.immutable:
                 await self._call(self._catalog.validate_tag, target.repository, tag, now=now, forced=forced)
-                kept = TagRecord(tag, entry.manifest, now, now if forced else entry.forced_at, None)
-                return _Checked(kept, asked=True, note="unchanged upstream")
-            known = await self._find_manifest(target.repository, digest) if digest else None
+                forced_at = now if forced else entry.forced_at
+                validated = TagRecord(tag, entry.manifest, now, forced_at, None, entry.immutable)
+                note = "unchanged upstream"
+                if not kept:
+                    note = "changed upstream, immutable here" if digest else "immutable here"
+                return _Checked(validated, asked=True, note=note)
+            try:
+                known = await self._find_manifest(target.repository, digest) if digest else None
+            except ImageArchived:
+                # As with an immutable tag, the image that is served goes on being served.
+                await self._call(self._catalog.validate_tag, target.repository, tag, now=now, forced=forced)
+                validated = TagRecord(tag, entry.manifest, now, now if forced else entry.forced_at, None)
+                return _Checked(validated, asked=True, note="changed upstream, archived here")
             if known is None:
                 known = await self._fetch_changed(target, tag, digest, limit)
             else:
@@ -348,11 +389,17 @@ class Manifests:
         self, target: Target, reference: Reference, *, tag: Tag | None, timeout: float | None = None
     ) -> ManifestRecord:
         """Fetch, verify and keep one manifest; `tag` is set to it where given. One GET."""
-        fetched = await self._upstreams.get(target.upstream).fetch_manifest(
-            target.upstream_repository, reference, target.rule.credential, timeout=timeout
-        )
-        record = ManifestRecord(fetched.digest, fetched.media_type, fetched.body)
-        return await self._save(target, record, tag)
+        try:
+            fetched = await self._upstreams.get(target.upstream).fetch_manifest(
+                target.upstream_repository, reference, target.rule.credential, timeout=timeout
+            )
+            record = ManifestRecord(fetched.digest, fetched.media_type, fetched.body)
+            saved = await self._save(target, record, tag)
+        except PullthroughError as error:
+            self._fetched(target, tag or reference, digest=None, error=error)
+            raise
+        self._fetched(target, tag or reference, digest=saved.digest)
+        return saved
 
     async def _save(self, target: Target, record: ManifestRecord, tag: Tag | None) -> ManifestRecord:
         if len(record.body) > _PARSE_IN_THREAD_BYTES:

@@ -1,11 +1,13 @@
 """From the name in a request to the repository, the rule and the upstream name it stands for. No I/O.
 
 Rules match on whole path segments, the longest prefix first, `ROOT` last (spec of ECR's pull-through cache:
-https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache-private-wildcards.html).
+https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache-private-wildcards.html). A name under no rule
+is the registry's own: what clients push there is all that it has.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,6 +15,9 @@ from functools import lru_cache
 from pullthrough.declaration import ROOT, Rule
 from pullthrough.errors import Denied, RepositoryUnknown
 from pullthrough.oci.names import DOCKER_HUB, RepositoryName, canonical_host
+
+#: Of names under no rule: no upstream is ever asked, and what is there stays as it is.
+OWN_RULE = Rule(prefix="", upstream="", freshness_seconds=math.inf, negative_seconds=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,11 @@ class Target:
     def upstream(self) -> str:
         return self.rule.upstream
 
+    @property
+    def is_own(self) -> bool:
+        """Whether it is the registry's own repository: the catalog has all of it."""
+        return not self.rule.upstream
+
 
 @dataclass(frozen=True, slots=True)
 class Targets:
@@ -39,6 +49,10 @@ class Targets:
 
     literal: Target
     stripped: Target | None = None
+
+    @property
+    def all(self) -> tuple[Target, ...]:
+        return (self.literal,) if self.stripped is None else (self.literal, self.stripped)
 
 
 class RuleBook:
@@ -56,7 +70,7 @@ class RuleBook:
     def resolve(self, name: RepositoryName, *, ns: str | None = None, mirror: str | None = None) -> Targets:
         """`ns` is containerd's query parameter; `mirror` the prefix of the rule a mirror listener is bound to.
 
-        Raises RepositoryUnknown where no rule covers the name, Denied where the rule does not serve it.
+        Raises RepositoryUnknown where `ns` names no rule's upstream, Denied where the rule does not serve the name.
         """
         return self._cached(name, ns, mirror)
 
@@ -65,20 +79,25 @@ class RuleBook:
             return self._by_namespace(name, canonical_host(ns))
         if mirror is not None:
             return Targets(_target(self._by_prefix[mirror], name))
-        rule, rest = self._by_longest_prefix(name)
-        return Targets(_target(rule, rest))
+        return Targets(self._by_longest_prefix(name))
 
-    def _by_longest_prefix(self, name: str) -> tuple[Rule, str]:
-        prefix = name
+    def _by_longest_prefix(self, name: RepositoryName) -> Target:
+        prefix: str = name
         while "/" in prefix:
             prefix = prefix.rpartition("/")[0]
             if rule := self._by_prefix.get(prefix):
-                return rule, name[len(prefix) + 1 :]
+                return _target(rule, name[len(prefix) + 1 :])
         if rule := self._by_prefix.get(ROOT):
-            return rule, name
-        raise RepositoryUnknown(
-            f"no rule covers the repository {name!r}; the prefixes are: {', '.join(self.prefixes) or 'none'}",
-            hint=f"put one of the prefixes in front, such as {self.prefixes[0]}/{name}" if self._by_prefix else "",
+            return _target(rule, name)
+        return Target(OWN_RULE, name, "")
+
+    def advice(self, name: str) -> str:
+        """What to try where nothing is known of a name under no rule."""
+        if not self._by_prefix:
+            return "there is no rule: push it first"
+        return (
+            f"no rule covers it, and nobody has pushed it; to pull through the cache, put the prefix of a rule in front, "
+            f"such as {self.prefixes[0]}/{name}; the prefixes are: {', '.join(self.prefixes)}"
         )
 
     def _by_namespace(self, name: str, host: str) -> Targets:

@@ -10,10 +10,13 @@ from enum import StrEnum
 
 
 class ErrorCode(StrEnum):
-    """Codes 1 to 14 of the specification that a registry serving pulls can answer, and distribution's UNAVAILABLE."""
+    """Codes 1 to 14 of the specification that this registry can answer, and two that are not in it."""
 
     BLOB_UNKNOWN = "BLOB_UNKNOWN"
+    BLOB_UPLOAD_INVALID = "BLOB_UPLOAD_INVALID"
+    BLOB_UPLOAD_UNKNOWN = "BLOB_UPLOAD_UNKNOWN"
     DIGEST_INVALID = "DIGEST_INVALID"
+    MANIFEST_BLOB_UNKNOWN = "MANIFEST_BLOB_UNKNOWN"
     MANIFEST_INVALID = "MANIFEST_INVALID"
     MANIFEST_UNKNOWN = "MANIFEST_UNKNOWN"
     NAME_INVALID = "NAME_INVALID"
@@ -22,7 +25,9 @@ class ErrorCode(StrEnum):
     DENIED = "DENIED"
     UNSUPPORTED = "UNSUPPORTED"
     TOOMANYREQUESTS = "TOOMANYREQUESTS"
-    #: Not in the specification; distribution and ECR use it for what is down.
+    #: Not in the specification; distribution and ECR have it, for a tag that cannot be set.
+    TAG_INVALID = "TAG_INVALID"
+    #: Nor is this; distribution and ECR use it for what is down.
     UNAVAILABLE = "UNAVAILABLE"
 
 

@@ -148,6 +148,38 @@ class ProxyUrl(Kind):
         return _url(text, schemes=("http",), with_user=True, with_path=False) if text else ""
 
 
+@dataclass(frozen=True, slots=True)
+class HostTemplate(Kind):
+    """The name by which clients know this registry."""
+
+    accepted: str = "a host, with its port, in which `{account}` and `{region}` stand for those two settings"
+
+    def parse(self, value: object, place: Place) -> str:
+        text = text_of(value)
+        if text:
+            _host(text.replace("{account}", "0").replace("{region}", "0"))
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookUrl(Kind):
+    """Where to post events. Such addresses often hold a secret of their own: shown up to the host only."""
+
+    accepted: str = "an `http://` or `https://` URL"
+    private: bool = True
+
+    def parse(self, value: object, place: Place) -> str:
+        text = text_of(value)
+        address, mark, query = text.partition("?")
+        if re.search(r"[^!-~]|#", query):
+            raise ValueError("has a query that holds a space, a fragment or a character beyond ASCII")
+        return _url(address) + mark + query if text else ""
+
+    def show(self, value: str) -> str:
+        host = "/".join(value.split("/")[:3]).partition("?")[0]
+        return value if value == host else f"{host}/…"
+
+
 def _host(text: str) -> str:
     if "://" in text:
         raise ValueError("is a URL; write the host only, without the scheme")

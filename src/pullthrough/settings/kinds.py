@@ -81,6 +81,20 @@ class Text(Kind):
 
 
 @dataclass(frozen=True, slots=True)
+class Formed(Kind):
+    """A text of one form, which `accepted` describes."""
+
+    pattern: str
+    accepted: str
+
+    def parse(self, value: object, place: Place) -> str:
+        text = text_of(value)
+        if re.fullmatch(self.pattern, text, re.ASCII) is None:
+            raise ValueError(f"is not {self.accepted.replace('`', chr(39))}")
+        return text
+
+
+@dataclass(frozen=True, slots=True)
 class Flag(Kind):
     accepted: str = "`true` or `false`"
 

@@ -5,11 +5,13 @@ load_settings
   ├── the accounts          a username and one place of its token, or neither
   ├── the rules             the file's, then the built-in ones it does not replace
   ├── the upstreams         by canonical host
+  ├── the AWS APIs          and their keys
   └── checks of the whole   open listeners, pairs of keys, mirrors of unknown rules
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +29,9 @@ from pullthrough.errors import ConfigurationError, RequestError
 from pullthrough.oci.names import DOCKER_HUB, canonical_host, parse_repository_name
 from pullthrough.settings.addresses import is_upstream_host, parse_listen
 from pullthrough.settings.models import (
+    EcrAuth,
+    EcrSettings,
+    KeySettings,
     Model,
     RuleSettings,
     ServeSettings,
@@ -87,19 +92,22 @@ class _Loader:
         sources.read_file(config)
         sources.check_tables()
         sources.check_environment()
-        document = {k: v for k, v in sources.document.items() if k not in ("serve", "rules", "upstreams")}
+        document = {k: v for k, v in sources.document.items() if k not in ("serve", "rules", "upstreams", "ecr")}
         top = sources.table(TopSettings, (), document) or TopSettings()
         serve = self._serve()
         accounts = {host: self._account(name, top) for name, host in ACCOUNTS.items()}
         rules = self._rules(top, accounts)
         upstreams = self._upstreams(rules)
+        ecr = self._ecr()
+        keys = self._keys()
         self._warn_of_rules(rules, accounts)
         if serve is not None:
-            self._check_listeners(serve, rules)
+            self._check_listeners(serve, rules, ecr)
             self._check_pair(("serve",), "tls_cert", serve.tls_cert, "tls_key", serve.tls_key)
         if sources.problems or serve is None:
             raise _error(sources.problems)
-        settings = Settings(serve=serve, rules=rules, upstreams=upstreams)
+        known = {host: account for host, account in accounts.items() if account}
+        settings = Settings(serve=serve, rules=rules, upstreams=upstreams, ecr=ecr, ecr_keys=keys, accounts=known)
         return Loaded(settings, sources.of, tuple(sources.warnings), sources.tables, sources.file)
 
     # [serve]
@@ -127,7 +135,7 @@ class _Loader:
             return "environment XDG_DATA_HOME", Path(data_home) / "pullthrough"
         return ("", self._in.home / ".local/share/pullthrough") if self._in.home else None
 
-    def _check_listeners(self, serve: ServeSettings, rules: tuple[Rule, ...]) -> None:
+    def _check_listeners(self, serve: ServeSettings, rules: tuple[Rule, ...], ecr: EcrSettings) -> None:
         sources = self._in
         prefixes = sorted(rule.prefix for rule in rules)
         for address, prefix in serve.mirrors.items():
@@ -140,21 +148,29 @@ class _Loader:
                 )
             if address == serve.listen and parse_listen(address).port:
                 sources.problem(f"{sources.named('serve', 'mirrors')} has the address of serve.listen, {address}")
-        mirrors_open = [address for address in serve.mirrors if not parse_listen(address).is_loopback]
-        listen_open = [serve.listen] if not parse_listen(serve.listen).is_loopback else []
-        for key, addresses in (("listen", listen_open), ("mirrors", mirrors_open)):
-            if addresses and not serve.anonymous_pull:
-                sources.problem(
-                    f"{sources.named('serve', key)}: other machines can reach {' and '.join(addresses)}, and clients "
-                    "need no login; set serve.anonymous_pull = true if everyone who can reach it may pull, or listen "
-                    "on 127.0.0.1"
-                )
-        private = [rule.prefix for rule in rules if rule.credential]
-        if (listen_open or mirrors_open) and private:
+        addresses = (serve.listen, *serve.mirrors)
+        if beyond := " and ".join(address for address in addresses if not parse_listen(address).is_loopback):
+            self._check_reach(serve, rules, ecr, beyond)
+
+    def _check_reach(self, serve: ServeSettings, rules: tuple[Rule, ...], ecr: EcrSettings, beyond: str) -> None:
+        """`beyond`: the addresses that other machines can reach."""
+        sources = self._in
+        if ecr.auth is EcrAuth.NONE and not ecr.auth_none_everywhere:
+            sources.problem(
+                f'{sources.named("ecr", "auth")} = "none" lets in everyone, and other machines can reach {beyond}; '
+                "set ecr.auth_none_everywhere = true if everyone who can reach it may change and push everything, or "
+                "listen on 127.0.0.1"
+            )
+        elif ecr.auth is EcrAuth.NONE:
             sources.warnings.append(
-                f"{sources.named('serve', 'anonymous_pull')}: everyone who can reach "
-                f"{' and '.join(listen_open + mirrors_open)} can pull what the accounts of these rules may read: "
-                f"{', '.join(private)}"
+                f"{sources.named('ecr', 'auth_none_everywhere')}: everyone who can reach {beyond} may change and push "
+                "everything, and read every secret"
+            )
+        private = [rule.prefix for rule in rules if rule.credential]
+        if private and (serve.anonymous_pull or ecr.auth is EcrAuth.NONE):
+            sources.warnings.append(
+                f"{sources.named('serve', 'anonymous_pull')}: everyone who can reach {beyond} can pull what the "
+                f"accounts of these rules may read: {', '.join(private)}"
             )
 
     # Accounts
@@ -313,7 +329,9 @@ class _Loader:
             )
         for name, host in ACCOUNTS.items():
             if accounts[host] and not any(rule.credential == accounts[host] for rule in rules):
-                self._in.warnings.append(f"{self._in.named(f'{name}_username')} is not used by any rule")
+                self._in.warnings.append(
+                    f"{self._in.named(f'{name}_username')} is not used by any rule of the settings"
+                )
 
     # [upstreams.*]
 
@@ -339,8 +357,66 @@ class _Loader:
                 self._check_file(path, "ca_file", upstream.ca_file)
                 self._check_pair(path, "client_cert", upstream.client_cert, "client_key", upstream.client_key)
                 if all(rule.upstream != canonical for rule in rules):
-                    sources.warnings.append(f"{where} is for an upstream that no rule has")
+                    sources.warnings.append(f"{where} is for an upstream that no rule of the settings has")
         return upstreams
+
+    # [ecr] and [ecr.keys.*]
+
+    def _ecr(self) -> EcrSettings:
+        sources = self._in
+        table = {key: value for key, value in sources.subtable("ecr").items() if key != "keys"}
+        ecr = sources.table(EcrSettings, ("ecr",), table) or EcrSettings()
+        self._check_file(("ecr",), "htpasswd_file", ecr.htpasswd_file)
+        self._check_secret_file(("ecr",), "webhook_secret_file", ecr.webhook_secret_file)
+        if ecr.webhook_secret_file and not ecr.webhook_url:
+            sources.problem(f"{sources.named('ecr', 'webhook_secret_file')} needs ecr.webhook_url beside it")
+        if ecr.auth is EcrAuth.NONE:
+            sources.warnings.append(
+                f'{sources.named("ecr", "auth")} = "none": every signature and every client is taken for the '
+                "registry's root; this is for throw-away use"
+            )
+        elif ecr.auth_none_everywhere:
+            sources.problem(f'{sources.named("ecr", "auth_none_everywhere")} needs ecr.auth = "none" beside it')
+        return ecr
+
+    def _keys(self) -> dict[str, KeySettings]:
+        sources = self._in
+        tables = sources.subtable("ecr").get("keys", {})
+        if not isinstance(tables, dict):
+            sources.problem(f"{sources.file}: ecr.keys is not a table; write [ecr.keys.<name>]")
+            return {}
+        keys: dict[str, KeySettings] = {}
+        for name, table in tables.items():
+            if (key := self._key(name, table)) is None:
+                continue
+            if other := next((n for n, k in keys.items() if k.access_key_id == key.access_key_id), ""):
+                sources.problem(
+                    f"{sources.file}: [{dotted('ecr', 'keys', name)}] has the access_key_id of "
+                    f"[{dotted('ecr', 'keys', other)}]"
+                )
+            keys[name] = key
+        return keys
+
+    def _key(self, name: str, table: object) -> KeySettings | None:
+        sources, path = self._in, ("ecr", "keys", name)
+        where = f"{sources.file}: [{dotted(*path)}]"
+        if not isinstance(table, dict):
+            sources.problem(f"{sources.file}: {dotted(*path)} is not a table; write [ecr.keys.<name>]")
+            return None
+        if not is_key_name(name):
+            sources.problem(f"{where} is not for a name: 1 to 64 letters, digits and any of _+=,.@-")
+            return None
+        key = sources.table(KeySettings, path, table)
+        if key is None:
+            return None
+        for attribute in ("access_key_id", "secret_access_key_file"):
+            if attribute not in table:
+                sources.problem(f"{where} lacks its {attribute}")
+        self._check_secret_file(path, "secret_access_key_file", key.secret_access_key_file)
+        self._check_file(path, "policy_file", key.policy_file)
+        if key.policy_file and "role" in table:
+            sources.problem(f"{where} has a role and a policy_file, which exclude each other")
+        return key
 
     # Files
 
@@ -354,14 +430,25 @@ class _Loader:
         self._check_file(path, second, second_file)
 
     def _check_file(self, path: tuple[str, ...], key: str, file: Path | None) -> None:
-        if file is None:
-            return
-        try:
-            found = file.is_file()
-        except OSError:
-            return  # in a folder that this user cannot look into; whoever serves can, or says so then
-        if not found:
+        if file is not None and _is_missing(file):
             self._in.problem(f"{self._in.named(*path, key)} = {shown(str(file))} is not a file")
+
+    def _check_secret_file(self, path: tuple[str, ...], key: str, file: Path | None) -> None:
+        """Without the path, which may be the secret itself, put into the wrong key."""
+        if file is not None and _is_missing(file):
+            self._in.problem(f"{self._in.named(*path, key)} names a file that does not exist")
+
+
+def _is_missing(file: Path) -> bool:
+    try:
+        return not file.is_file()
+    except OSError:
+        return False  # in a folder that this user cannot look into; whoever serves can, or says so then
+
+
+def is_key_name(name: str) -> bool:
+    """Whether an API key can be called so: https://docs.aws.amazon.com/IAM/latest/APIReference/API_User.html"""
+    return re.fullmatch(r"[\w+=,.@-]{1,64}", name, re.ASCII) is not None
 
 
 def _is_rule_prefix(prefix: str) -> bool:

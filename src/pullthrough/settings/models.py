@@ -13,16 +13,18 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pullthrough.declaration import GoneUpstream, Revalidate, Rule
+from pullthrough.declaration import CredentialSource, GoneUpstream, Revalidate, Rule
 from pullthrough.oci.names import canonical_host
 from pullthrough.settings.addresses import (
     Hosts,
+    HostTemplate,
     Listen,
     ListenAddress,
     Mirrors,
     ProxyUrl,
     UpstreamHost,
     Urls,
+    WebhookUrl,
     parse_listen,
 )
 from pullthrough.settings.kinds import (
@@ -33,6 +35,7 @@ from pullthrough.settings.kinds import (
     DurationByTag,
     FilePath,
     Flag,
+    Formed,
     Kind,
     Limit,
     Number,
@@ -62,6 +65,20 @@ class Loop(StrEnum):
     #: uvloop with aiofastnet where both can be imported, else asyncio's own.
     AUTO = "auto"
     ASYNCIO = "asyncio"
+
+
+class EcrAuth(StrEnum):
+    #: The AWS APIs and pushes need an API key.
+    KEYS = "keys"
+    #: Anybody is let in, as the registry's root.
+    NONE = "none"
+
+
+class Role(StrEnum):
+    #: Pulling, filling the cache by it included.
+    PULL = "pull"
+    #: Everything.
+    ADMIN = "admin"
 
 
 class Model(BaseModel):
@@ -113,14 +130,17 @@ class ServeSettings(Model):
     """How the engine runs."""
 
     listen: Annotated[str, Listen()] = "127.0.0.1:5000"
-    """Where clients connect. Port 0 lets the system choose one. The default is this machine only; any other address
-    needs `anonymous_pull = true`."""
+    """Where clients connect. Port 0 lets the system choose one. The default is this machine only, whose pulls need no
+    login; on any other address clients log in, unless `anonymous_pull = true`."""
     data: Annotated[Path, FilePath(optional=False)]
     """The folder of everything the engine keeps. Default: `$STATE_DIRECTORY` (systemd sets it), else
     `$XDG_DATA_HOME/pullthrough`, else `~/.local/share/pullthrough`. It should be on a local disk."""
     anonymous_pull: Annotated[bool, Flag()] = False
-    """Whether everybody who can reach the address may pull, what needs the configured accounts included. Must be true
-    to listen on any address but loopback."""
+    """Whether everybody who can reach the address may pull without login, what needs the configured accounts included,
+    where the address is not loopback."""
+    pull_auth: Annotated[bool, Flag()] = False
+    """Whether pulls need a login on loopback too. Clients that log in only when they are asked to at first, such as
+    docker and crane, need it to push."""
     max_size: Annotated[SizeLimit, Limit()] = SizeLimit(percent=80.0)
     """The most that stored bodies may take. Least recently pulled images go first. `never`: no limit of its own."""
     min_free: Annotated[SizeLimit, Limit()] = SizeLimit(percent=15.0)
@@ -131,7 +151,7 @@ class ServeSettings(Model):
     requests, up to the number of cores."""
     mirrors: Annotated[Mapping[str, str], Mirrors()] = Field(default_factory=dict)
     """Further listeners, each bound to one rule, for clients that send neither a prefix nor `ns`: dockerd's
-    `registry-mirrors`. Subject to `anonymous_pull` as `listen` is."""
+    `registry-mirrors`. Subject to `anonymous_pull` and `pull_auth` as `listen` is."""
     tls_cert: Annotated[Path | None, FilePath()] = None
     """The certificate chain in PEM form, for all listeners. Read again on SIGHUP. None: plain HTTP."""
     tls_key: Annotated[Path | None, FilePath()] = None
@@ -255,6 +275,59 @@ class UpstreamSettings(Model):
     """How often a request that is safe to repeat is repeated, and a transfer resumed without new bytes in between."""
 
 
+class EcrSettings(Model):
+    """The AWS APIs (ECR, Secrets Manager, STS), who may use them, and who may log in as a registry client."""
+
+    auth: Annotated[EcrAuth, Choice(EcrAuth)] = EcrAuth.KEYS
+    """`keys`: the APIs and pushes need an API key; without any in `[ecr.keys.<name>]`, `pullthrough keys show` makes
+    and shows the first one. `none`: any signature, any region and no login are taken for the registry's root, for
+    throw-away use on loopback."""
+    auth_none_everywhere: Annotated[bool, Flag()] = False
+    """Whether `auth = "none"` may stand beside an address other than loopback: then everyone who can reach it may
+    change and push everything."""
+    account: Annotated[str, Formed(r"[0-9]{12}", "12 digits in quotes")] = "000000000000"
+    """The account that this registry is in: the registry's id."""
+    region: Annotated[str, Formed(r"(?=.{1,32}$)[a-z0-9]+(-[a-z0-9]+)*", "a region such as `us-east-1`")] = "us-east-1"
+    """The region that this registry is in. Requests signed for another one are refused."""
+    registry_host: Annotated[str, HostTemplate()] = ""
+    """The name by which clients reach this registry, for `repositoryUri` and `proxyEndpoint`; for tools that insist on
+    one, `{account}.dkr.ecr.{region}.amazonaws.com`. Empty: the listen address."""
+    strict: Annotated[bool, Flag()] = False
+    """Whether the ECR API refuses what AWS refuses: upstreams other than AWS's nine, Docker Hub without a secret,
+    pushes into repositories that were not made before."""
+    htpasswd_file: Annotated[Path | None, FilePath()] = None
+    """Users that registry clients may log in as, in htpasswd's form, with bcrypt hashes (`htpasswd -B`). Read again
+    when it changes. They may pull; repository and registry policies may allow them more."""
+    encryption_key: Annotated[bool, Secret()] = False
+    """The key that secrets and API keys are encrypted with, in base64. Only `PULLTHROUGH_ECR_ENCRYPTION_KEY` may hold
+    it; it goes before `encryption_key_file`."""
+    encryption_key_file: Annotated[Path | None, FilePath(private=True)] = None
+    """The file with that key; made, with mode 0600, where it is missing and nothing is encrypted yet. None: beside the
+    data folder, under its name with `.key` added, so that a copy of the folder does not hold it."""
+    webhook_url: Annotated[str, WebhookUrl()] = Field(default="", repr=False)
+    """Where each event is posted. Empty: nowhere."""
+    webhook_secret_file: Annotated[Path | None, FilePath(private=True)] = None
+    """A file with the secret that posted events are signed with. None: they are not signed."""
+    keep_events: Annotated[int, Number(100, 1_000_000)] = 10_000
+    """How many events are kept for `pullthrough events`; the oldest go first."""
+    lifecycle_interval_seconds: Annotated[float, Duration(1, _DAY)] = Field(default=3600.0, alias="lifecycle_interval")
+    """How often lifecycle policies are evaluated; AWS does it within 24 h."""
+
+
+class KeySettings(Model):
+    """An API key, for the AWS APIs and, through GetAuthorizationToken, for registry clients. The table's key is the
+    name of its user. Further ones are made with `pullthrough keys create`."""
+
+    access_key_id: Annotated[str, Formed(r"[A-Za-z0-9_]{4,128}", "4 to 128 letters, digits and `_`")] = ""
+    """The key's public half."""
+    secret_access_key_file: Annotated[Path | None, FilePath(private=True)] = None
+    """A file with nothing but its secret half, read again when it changes."""
+    role: Annotated[Role, Choice(Role)] = Role.PULL
+    """What it may do: `pull` is all that a pull needs, `admin` is everything."""
+    policy_file: Annotated[Path | None, FilePath()] = None
+    """An IAM policy document in JSON, instead of a role. Read again when it changes."""
+
+
 _DEFAULT_UPSTREAM = UpstreamSettings()
 
 
@@ -266,6 +339,17 @@ class Settings(Model):
     """In the order of the file, then the built-in ones."""
     upstreams: Mapping[str, UpstreamSettings] = Field(default_factory=dict)
     """By canonical host."""
+    accounts: Mapping[str, CredentialSource] = Field(default_factory=dict)
+    """The top level's accounts by canonical host, for rules that are made later."""
+    ecr: EcrSettings = EcrSettings()
+    ecr_keys: Mapping[str, KeySettings] = Field(default_factory=dict)
+    """API keys by name."""
+
+    @property
+    def encryption_key_path(self) -> Path:
+        """Where the encryption key's file is, or would be made."""
+        data = self.serve.data
+        return self.ecr.encryption_key_file or data.parent / f"{data.name}.key"
 
     def upstream(self, host: str) -> UpstreamSettings:
         """How to reach this host; the defaults where the file says nothing."""

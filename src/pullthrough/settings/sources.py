@@ -18,6 +18,8 @@ from typing import Any, TypeVar
 from pullthrough.errors import ConfigurationError
 from pullthrough.settings.kinds import Kind, Place
 from pullthrough.settings.models import (
+    EcrSettings,
+    KeySettings,
     Model,
     RuleSettings,
     ServeSettings,
@@ -38,9 +40,14 @@ _KUBERNETES = re.compile(
     r"PULLTHROUGH_(?:[A-Z0-9_]+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_[A-Z]+)?)"
 )
 _KUBERNETES_PORT_VALUE = re.compile(r"(?:tcp|udp|sctp)://")
-_SECRET_KEYS = {"access_token", "token", "password", "secret", "docker_hub_access_token", "github_access_token"}
+_SECRET_KEYS = {
+    *("access_token", "token", "password", "secret", "docker_hub_access_token", "github_access_token"),
+    *("encryption_key", "secret_access_key", "webhook_secret"),
+}
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
-_TABLES = ("serve", "rules", "upstreams")
+_TABLES = ("serve", "rules", "upstreams", "ecr")
+#: The tables whose keys have variables.
+_WITH_VARIABLES: tuple[tuple[str, type[Model]], ...] = (("serve", ServeSettings), ("ecr", EcrSettings))
 
 M = TypeVar("M", bound=Model)
 
@@ -51,10 +58,10 @@ def dotted(*parts: str) -> str:
 
 
 def environment_name(table: tuple[str, ...], key: str) -> str | None:
-    """The variable of a key; None for keys of rules and upstreams, which only a file can name."""
+    """The variable of a key; None for keys of rules, upstreams and API keys, which only a file can name."""
     if not table:
         return ENVIRONMENT_PREFIX + key.upper()
-    return f"{ENVIRONMENT_PREFIX}SERVE_{key.upper()}" if table == ("serve",) else None
+    return f"{ENVIRONMENT_PREFIX}{table[0].upper()}_{key.upper()}" if table in (("serve",), ("ecr",)) else None
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
@@ -161,16 +168,19 @@ class Sources:
     # The environment
 
     def check_environment(self) -> None:
-        serve = {environment_name(("serve",), key) or "": key for key in kinds_of(ServeSettings)}
-        known = {CONFIG_VARIABLE, *serve, *(environment_name((), key) or "" for key in kinds_of(TopSettings))}
+        in_tables = {
+            environment_name((table,), key) or "": key for table, model in _WITH_VARIABLES for key in kinds_of(model)
+        }
+        known = {CONFIG_VARIABLE, *in_tables, *(environment_name((), key) or "" for key in kinds_of(TopSettings))}
         for name, value in sorted(self.environ.items()):
             if not name.startswith(ENVIRONMENT_PREFIX) or name in known or _of_kubernetes(name, value):
                 continue
             rest = name.removeprefix(ENVIRONMENT_PREFIX).lower()
-            without_serve = nearest(rest, serve.values())
-            near = nearest(name, known) if not without_serve else environment_name(("serve",), without_serve)
-            if rest.startswith(("rules_", "upstreams_")):
-                self.problem(f"environment: {name} is unknown; rules and upstreams are set in the file only")
+            without_table = nearest(rest, in_tables.values())
+            near = next((variable for variable, key in in_tables.items() if key == without_table), None)
+            near = near or nearest(name, known)
+            if rest.startswith(("rules_", "upstreams_", "ecr_keys_")):
+                self.problem(f"environment: {name} is unknown; rules, upstreams and API keys are set in the file only")
             elif near:
                 self.problem(f"environment: {name} is unknown; did you mean {near}?")
             else:
@@ -239,6 +249,8 @@ class Sources:
                 ("in [serve]", ServeSettings),
                 ("in [rules.<prefix>]", RuleSettings),
                 ('in [upstreams."<host>"]', UpstreamSettings),
+                ("in [ecr]", EcrSettings),
+                ("in [ecr.keys.<name>]", KeySettings),
             )
             if key in kinds_of(model)
         ]:
@@ -249,6 +261,8 @@ class Sources:
     def _secret_in_file(self, path: tuple[str, ...], key: str) -> None:
         if path[:1] == ("rules",):
             instead = "name its place: access_token_env, access_token_file or access_token_command"
+        elif path[:1] == ("ecr",):
+            instead = "encryption_key_file, webhook_secret_file and secret_access_key_file name files"
         else:
             name = key if key in kinds_of(TopSettings) else "docker_hub_access_token"
             instead = f"set {ENVIRONMENT_PREFIX}{name.upper()}, or {name}_file, or {name}_command"

@@ -95,6 +95,10 @@ class BlobStore:
             # Also where the shard was there: whoever made it just now may not have come this far. Cheap if nothing is new.
             _sync(target.parent.parent)
 
+    def withdraw(self, digest: Digest, partial: Path) -> None:
+        """Undo `publish`: the body is back under its old path."""
+        self.path(digest).rename(partial)
+
     def remove(self, digest: Digest) -> int:
         """Remove the file and return its size in bytes; 0 where there is none. Forget its rows first."""
         path = self.path(digest)

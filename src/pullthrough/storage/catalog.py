@@ -6,6 +6,7 @@ A method is one transaction. Names and digests come in parsed; times are seconds
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ from sqlalchemy import (
     update,
 )
 
+from pullthrough.errors import ImageArchived
 from pullthrough.oci.digests import Digest
 from pullthrough.oci.manifests import Descriptor, Manifest
 from pullthrough.oci.names import RepositoryName, Tag
@@ -31,6 +33,7 @@ from pullthrough.storage.database import Database
 from pullthrough.storage.generation import Generation
 from pullthrough.storage.inventory import Inventory
 from pullthrough.storage.records import BlobKind, BlobRecord, ListingRecord, ManifestRecord, TagRecord, Totals
+from pullthrough.storage.repositories import is_immutable, make_repository, may_move_tag
 from pullthrough.storage.schema import (
     absent_names,
     blobs,
@@ -59,7 +62,15 @@ _images = repository_manifests
 # The statements of the hot path are built once.
 _FIND_TAG = (
     select(
-        _images.c.digest, _images.c.media_type, manifests.c.body, tags.c.validated_at, tags.c.forced_at, tags.c.gone_at
+        _images.c.digest,
+        _images.c.media_type,
+        manifests.c.body,
+        tags.c.validated_at,
+        tags.c.forced_at,
+        tags.c.gone_at,
+        repositories.c.tag_mutability,
+        repositories.c.mutability_filters,
+        _images.c.archived_at,
     )
     .select_from(repositories)
     .join(tags, tags.c.repository_id == repositories.c.id)
@@ -68,7 +79,7 @@ _FIND_TAG = (
     .where(repositories.c.name == bindparam("repository"), tags.c.name == bindparam("tag"))
 )
 _FIND_MANIFEST = (
-    select(_images.c.media_type, manifests.c.body)
+    select(_images.c.media_type, manifests.c.body, _images.c.archived_at)
     .select_from(repositories)
     .join(_images, _images.c.repository_id == repositories.c.id)
     .join(manifests, manifests.c.digest == _images.c.digest)
@@ -169,18 +180,29 @@ class Catalog:
     # Manifests and tags
 
     def find_tag(self, repository: RepositoryName, tag: Tag) -> TagRecord | None:
+        """Raises ImageArchived where the tag names an archived image."""
         with self.database.reading() as connection:
             row = connection.execute(_FIND_TAG, {"repository": repository, "tag": tag}).first()
         if row is None:
             return None
+        _refuse_archived(row.archived_at, repository, row.digest)
         manifest = ManifestRecord(Digest(row.digest), row.media_type, row.body)
-        return TagRecord(tag, manifest, row.validated_at, row.forced_at, row.gone_at)
+        immutable = row.tag_mutability != "MUTABLE" and is_immutable(
+            row.tag_mutability, json.loads(row.mutability_filters), tag
+        )
+        return TagRecord(tag, manifest, row.validated_at, row.forced_at, row.gone_at, immutable)
 
     def find_manifest(self, repository: RepositoryName, digest: Digest) -> ManifestRecord | None:
-        """None where the manifest was not stored under this repository, though another one may have it."""
+        """None where the manifest was not stored under this repository, though another one may have it.
+
+        Raises ImageArchived where it is archived.
+        """
         with self.database.reading() as connection:
             row = connection.execute(_FIND_MANIFEST, {"repository": repository, "digest": digest}).first()
-        return None if row is None else ManifestRecord(digest, row.media_type, row.body)
+        if row is None:
+            return None
+        _refuse_archived(row.archived_at, repository, digest)
+        return ManifestRecord(digest, row.media_type, row.body)
 
     def save_manifest(
         self,
@@ -194,18 +216,22 @@ class Catalog:
     ) -> bool:
         """Store a verified manifest under the repository and point the tag at it, validated now.
 
-        True if the tag is new or named another manifest before. What was remembered as absent under this tag or
-        digest is forgotten.
+        True if the tag is new or named another manifest before; an immutable one goes on naming what it did. What was
+        remembered as absent under this tag or digest is forgotten.
+
+        Raises ImageArchived, after that, where the image is in the archive: it stays there.
         """
         with self.database.writing() as connection:
-            repository_id = _make_repository(connection, repository, now)
+            repository_id = make_repository(connection, repository, now, "PULL_THROUGH_CACHE")
             upsert(connection, manifests, [{"digest": digest, "body": body}], key=["digest"], update=["body"])
-            image_id = _save_image(connection, repository_id, digest, manifest, now)
-            moved = tag is not None and _save_tag(connection, repository_id, tag, image_id, now)
+            image_id = save_image(connection, repository_id, digest, manifest, now)
+            archived_at = connection.execute(select(_images.c.archived_at).where(_images.c.id == image_id)).scalar()
+            moved = tag is not None and save_tag(connection, repository_id, tag, image_id, now)
             references = [digest, tag] if tag else [digest]
             connection.execute(
                 delete(negatives).where(negatives.c.repository == repository, negatives.c.reference.in_(references))
             )
+        _refuse_archived(archived_at, repository, digest)
         return moved
 
     def validate_tag(self, repository: RepositoryName, tag: Tag, *, now: float, forced: bool) -> None:
@@ -256,6 +282,7 @@ class Catalog:
             verified_boot=stored.verified_boot if stored else "",
             granted=bool(stored and stored.granted),
             named=naming is not None,
+            repository_known=repository_id is not None,
             kind=kind,
         )
 
@@ -286,21 +313,38 @@ class Catalog:
         return tuple(Descriptor(Digest(row.blob_digest), row.size_bytes, row.media_type) for row in rows)
 
     def publish_blob(
-        self, repository: RepositoryName, digest: Digest, size_bytes: int, *, boot_id: str, now: float
+        self,
+        repository: RepositoryName,
+        digest: Digest,
+        size_bytes: int,
+        *,
+        boot_id: str,
+        now: float,
+        makes_repository: bool = True,
     ) -> None:
-        """The verified file is in its place, and was filled under this repository."""
+        """The verified file is in its place, and was filled under this repository.
+
+        `makes_repository` is for a fill that found none when it began: one that was deleted since then stays so.
+        """
         row = {"digest": digest, "size_bytes": size_bytes, "stored_at": now, "verified_boot": boot_id}
         with self.database.writing() as connection:
-            repository_id = _make_repository(connection, repository, now)
             upsert(connection, blobs, [row], key=["digest"], update=["size_bytes", "stored_at", "verified_boot"])
-            _grant(connection, repository_id, digest)
+            if makes_repository:
+                repository_id: int | None = make_repository(connection, repository, now, "PULL_THROUGH_CACHE")
+            else:
+                repository_id = connection.execute(_FIND_REPOSITORY, {"repository": repository}).scalar()
+            if repository_id is not None:
+                grant(connection, repository_id, digest)
 
     def grant_blob(self, repository: RepositoryName, digest: Digest) -> bool:
-        """Let the repository read a published blob. False where the blob has gone meanwhile."""
+        """Let the repository read a published blob. False where the blob, or the repository, has gone meanwhile."""
         with self.database.writing() as connection:
             if connection.execute(select(blobs.c.digest).where(blobs.c.digest == digest)).first() is None:
                 return False
-            _grant(connection, _make_repository(connection, repository, self._clock()), digest)
+            repository_id = connection.execute(_FIND_REPOSITORY, {"repository": repository}).scalar()
+            if repository_id is None:
+                return False
+            grant(connection, repository_id, digest)
         return True
 
     def verify_blob(self, digest: Digest, boot_id: str) -> None:
@@ -427,15 +471,12 @@ class Catalog:
         return Totals(count[0], count[1], count[2], count[3], int(stored))
 
 
-def _make_repository(connection: Connection, name: str, now: float) -> int:
-    found: int | None = connection.execute(_FIND_REPOSITORY, {"repository": name}).scalar()
-    if found is not None:
-        return found
-    upsert(connection, repositories, [{"name": name, "created_at": now}], key=["name"], update=[])
-    return int(connection.execute(_FIND_REPOSITORY, {"repository": name}).scalar_one())
+def _refuse_archived(archived_at: float | None, repository: str, digest: str) -> None:
+    if archived_at is not None:
+        raise ImageArchived(f"{repository}@{digest} is archived: it can be pulled again when it has been restored")
 
 
-def _save_image(connection: Connection, repository_id: int, digest: Digest, manifest: Manifest, now: float) -> int:
+def save_image(connection: Connection, repository_id: int, digest: Digest, manifest: Manifest, now: float) -> int:
     """The image's id. What a manifest names follows from its digest, and is written with the first link only."""
     mine = select(_images.c.id).where(_images.c.repository_id == repository_id, _images.c.digest == digest)
     found: int | None = connection.execute(mine).scalar()
@@ -489,9 +530,11 @@ def _save_image(connection: Connection, repository_id: int, digest: Digest, mani
     return image_id
 
 
-def _save_tag(connection: Connection, repository_id: int, tag: Tag, image_id: int, now: float) -> bool:
+def save_tag(connection: Connection, repository_id: int, tag: Tag, image_id: int, now: float) -> bool:
     mine = (tags.c.repository_id == repository_id, tags.c.name == tag)
     before = connection.execute(select(tags.c.image_id).where(*mine)).scalar()
+    if before is not None and before != image_id and not may_move_tag(connection, repository_id, tag):
+        image_id = before
     row = {
         "repository_id": repository_id,
         "name": tag,
@@ -504,7 +547,7 @@ def _save_tag(connection: Connection, repository_id: int, tag: Tag, image_id: in
     return before != image_id
 
 
-def _grant(connection: Connection, repository_id: int, digest: Digest) -> None:
+def grant(connection: Connection, repository_id: int, digest: Digest) -> None:
     row = {"repository_id": repository_id, "digest": digest}
     upsert(connection, repository_blobs, [row], key=["repository_id", "digest"], update=[])
 

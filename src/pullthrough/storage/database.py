@@ -15,6 +15,8 @@ from pullthrough.storage.sqlite import explained, open_engine, writer_of
 
 #: Alembic's own table, as it makes it.
 _VERSION = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))
+#: Set on a connection by `note_configuration`; gone with it.
+_CHANGES_CONFIGURATION = "pullthrough_changes_configuration"
 
 
 class Database:
@@ -77,7 +79,10 @@ class Database:
         """
         try:
             with explained(self._path), self._writer.begin() as connection:
-                yield connection
+                try:
+                    yield connection
+                finally:
+                    changes_configuration |= connection.get_execution_options().get(_CHANGES_CONFIGURATION, False)
         finally:
             # After the commit; after a failure too, because one may fail after the deed.
             if changes_configuration and self._configuration is not None:
@@ -87,6 +92,11 @@ class Database:
 
     def close(self) -> None:
         self._engine.dispose()
+
+
+def note_configuration(connection: Connection) -> None:
+    """To be called within `writing`: what workers keep of rules and policies changes, which was not known before."""
+    connection.execution_options(**{_CHANGES_CONFIGURATION: True})
 
 
 def _make(connection: Connection) -> None:

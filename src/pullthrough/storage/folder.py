@@ -7,6 +7,7 @@ control.sock            made by the engine
 catalog.sqlite          rows, with -wal and -shm beside it (catalog.py)
 blobs/<algorithm>/<2 hex>/<hex>      published blobs (blobs.py)
 fills/<algorithm>-<hex>[@<16 hex>]   bodies on their way in (blobs.py)
+uploads/<uuid>          bodies that clients push, with .json beside each (uploads.py)
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Self
 
 from pullthrough.errors import DiskFull, FolderLocked, FolderNotWritable
 
-_SUBFOLDERS = ("blobs", "blobs/sha256", "blobs/sha512", "fills")
+_SUBFOLDERS = ("blobs", "blobs/sha256", "blobs/sha512", "fills", "uploads")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 #: Workers of an engine that was killed keep its lock for the instant until they die too: a start tries again this often,
 #: this far apart.
@@ -86,6 +87,10 @@ class DataFolder:
     @property
     def fills_path(self) -> Path:
         return self.path / "fills"
+
+    @property
+    def uploads_path(self) -> Path:
+        return self.path / "uploads"
 
     @property
     def catalog_path(self) -> Path:

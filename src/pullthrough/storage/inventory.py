@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
 
-from sqlalchemy import Connection, and_, delete, exists, func, select
+from sqlalchemy import Connection, Exists, and_, delete, exists, func, select
 
 from pullthrough.oci.digests import Digest
 from pullthrough.oci.names import RepositoryName
@@ -31,6 +31,8 @@ from pullthrough.storage.sqlite import find_damage, upsert
 #: Values in one IN list; databases limit the parameters of a statement.
 _PART = 500
 _BODIES_PER_READ = 50
+#: A blob that was pushed, or whose last image was deleted, is kept for so long without being named. A push takes less.
+LOOSE_SECONDS = 86_400.0
 
 _T = TypeVar("_T")
 _images = repository_manifests
@@ -56,10 +58,11 @@ class Inventory:
     # Eviction
 
     def images(self) -> list[ImageUse]:
-        """Every manifest of every repository."""
+        """Every manifest of every repository, but for those that were pushed: they have no upstream to come from again."""
         statement = select(
             _images.c.id, repositories.c.name, _images.c.digest, _images.c.stored_at, _images.c.pulled_at
         ).join(repositories, repositories.c.id == _images.c.repository_id)
+        statement = statement.where(~_images.c.is_pushed)
         with self._database.reading() as connection:
             return [
                 ImageUse(row.id, RepositoryName(row.name), Digest(row.digest), row.stored_at, row.pulled_at)
@@ -97,18 +100,19 @@ class Inventory:
         with self._database.reading() as connection:
             return _named_blobs(connection, image_ids)
 
-    def unnamed_blobs(self) -> list[StoredBlob]:
-        """Published blobs that no stored manifest names."""
-        statement = select(blobs.c.digest, blobs.c.size_bytes, _last_used).where(~_is_named)
+    def unnamed_blobs(self, unused_since: float) -> list[StoredBlob]:
+        """Published blobs that no stored manifest names, and none is likely to: nobody has just pushed them."""
+        statement = select(blobs.c.digest, blobs.c.size_bytes, _last_used).where(~_is_named, ~_is_loose(unused_since))
         with self._database.reading() as connection:
             return [StoredBlob(Digest(row[0]), row[1], row[2]) for row in connection.execute(statement)]
 
     def remove_images(self, images: Sequence[ImageUse], *, in_use: Container[Digest], unused_since: float) -> Removed:
         """Take images out, with their tags, and the blobs that no other image names.
 
-        An image stays where it was pulled or stored since it was read as given here, where one of its indexes was
-        pulled after `unused_since`, where a blob it names is in use, or where it is pinned. A blob stays where it is
-        in use or was last pulled after `unused_since`. The caller removes the files of the blobs returned, after this.
+        An image stays where it was pulled, stored or pushed since it was read as given here, where one of its indexes
+        was pulled after `unused_since`, where a blob it names is in use, or where it is pinned. A blob stays where it is
+        in use, was last pulled after `unused_since`, or was pushed within the day before. The caller removes the files of
+        the blobs returned, after this.
         """
         with self._database.writing() as connection:
             gone = _unchanged(connection, images, in_use, unused_since)
@@ -233,6 +237,12 @@ class Inventory:
             return [(RepositoryName(row[0]), Digest(row[1])) for row in connection.execute(statement)]
 
 
+def _is_loose(unused_since: float) -> Exists:
+    return exists().where(
+        repository_blobs.c.digest == blobs.c.digest, repository_blobs.c.loose_at > unused_since - LOOSE_SECONDS
+    )
+
+
 def _unchanged(
     connection: Connection, images: Sequence[ImageUse], in_use: Container[Digest], unused_since: float
 ) -> list[ImageUse]:
@@ -241,7 +251,9 @@ def _unchanged(
     busy = _pinned(connection)
     busy.update(blob.image_id for blob in _named_blobs(connection, ids) if blob.digest in in_use)
     for part in _parts(ids):
-        statement = select(_images.c.id, _images.c.stored_at, _images.c.pulled_at).where(_images.c.id.in_(part))
+        statement = select(_images.c.id, _images.c.stored_at, _images.c.pulled_at).where(
+            _images.c.id.in_(part), ~_images.c.is_pushed
+        )
         now.update((row[0], (row[1], row[2])) for row in connection.execute(statement))
         index, child = _images.alias(), _images.alias()
         pulled = (
@@ -327,7 +339,7 @@ def _remove_blobs(connection: Connection, digests: Iterable[Digest], unused_sinc
     freed: list[StoredBlob] = []
     for part in _parts(digests):
         statement = select(blobs.c.digest, blobs.c.size_bytes, _last_used).where(
-            blobs.c.digest.in_(part), ~_is_named, _last_used <= unused_since
+            blobs.c.digest.in_(part), ~_is_named, _last_used <= unused_since, ~_is_loose(unused_since)
         )
         rows = connection.execute(statement).all()
         freed += [StoredBlob(Digest(row[0]), row[1], row[2]) for row in rows]

@@ -33,6 +33,8 @@ class TagRecord:
     forced_at: float
     #: Since when the upstream has not had the tag any more; None while it has.
     gone_at: float | None
+    #: The repository does not let it name another manifest.
+    immutable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,8 @@ class BlobRecord:
     #: Whether a manifest of this repository names the blob.
     named: bool
     kind: BlobKind
+    #: Whether there is such a repository at all.
+    repository_known: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,50 @@ class ImageUse:
     stored_at: float
     #: None for never.
     pulled_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageDetail:
+    """An image of a repository, as the ECR API describes it. Times are None where nothing of the kind happened."""
+
+    image_id: int
+    digest: Digest
+    #: Sorted.
+    tags: tuple[Tag, ...]
+    media_type: str
+    #: The manifest's `artifactType`, else its config's media type; empty where it has neither.
+    artifact_type: str
+    #: Of its config and layers; of an index the largest of its stored children.
+    size_bytes: int
+    pushed_at: float
+    pulled_at: float | None
+    #: Empty for none.
+    subject: str
+    archived_at: float | None
+    activated_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageState:
+    """An image of a repository, as lifecycle policies see it."""
+
+    image_id: int
+    digest: str
+    tags: tuple[str, ...]
+    pushed_at: float
+    #: None for never.
+    pulled_at: float | None
+    #: Since when it has been archived; None while it is not.
+    archived_at: float | None
+    #: When it was last taken out of the archive.
+    activated_at: float | None
+    #: What it names as an index, stored or not.
+    children: tuple[str, ...] = ()
+    #: Empty for none.
+    subject: str = ""
+    media_type: str = ""
+    #: As ImageDetail's.
+    artifact_type: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,6 +138,9 @@ repository_blobs = Table(
     metadata,
     Column("repository_id", ForeignKey("repositories.id"), primary_key=True),
     Column("digest", ForeignKey("blobs.digest", ondelete="CASCADE"), primary_key=True),
+    #: When a client pushed or mounted it here, or the last image that named it was deleted: from then on it is kept for a
+    #: while without being named. NULL where a fill brought it, which only eviction removes.
+    Column("loose_at", Float),
     Index("repository_blobs_by_digest", "digest"),
 )
 
@@ -235,14 +238,31 @@ resource_tags = Table(
     Column("value", String, nullable=False),
 )
 
+#: The last preview of each repository's lifecycle policy; `status` is the API's LifecyclePolicyPreviewStatus.
 lifecycle_previews = Table(
     "lifecycle_previews",
     metadata,
     Column("repository_id", ForeignKey("repositories.id", ondelete="CASCADE"), primary_key=True),
     Column("policy", String, nullable=False),
-    Column("created_at", Float, nullable=False),
-    #: JSON: what the policy would do, an entry an image.
-    Column("results", String, nullable=False),
+    Column("status", String, nullable=False),
+    Column("expiring", Integer, nullable=False),
+    Column("transitioning", Integer, nullable=False),
+)
+
+#: What the policy of a preview would do to each image; those that it would leave alone are not here.
+lifecycle_preview_images = Table(
+    "lifecycle_preview_images",
+    metadata,
+    Column("repository_id", ForeignKey("lifecycle_previews.repository_id", ondelete="CASCADE"), primary_key=True),
+    Column("digest", String, primary_key=True),
+    #: JSON: a list of names.
+    Column("tags", String, nullable=False),
+    Column("pushed_at", Float, nullable=False),
+    #: EXPIRE or TRANSITION, by the rule of this priority.
+    Column("action", String, nullable=False),
+    Column("priority", Integer, nullable=False),
+    #: Whether the image is in the archive now.
+    Column("archived", Boolean, nullable=False),
 )
 
 secrets = Table(

@@ -1,12 +1,14 @@
-"""Reading credentials from where they are: an environment variable, a file, or a command's output.
+"""Reading credentials from where they are: the environment, a file, a command's output, or the engine's own secrets.
 
 Secrets stay in memory, out of messages and reprs. Files are read again when they change; a command's output is kept for
-COMMAND_SECONDS; both are read anew after an upstream refused what they gave.
+COMMAND_SECONDS; both are read anew after an upstream refused what they gave. The engine's own secrets are read each time,
+so that a new value counts from the next question to the upstream.
 """
 
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
 import selectors
@@ -18,7 +20,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pullthrough.declaration import CredentialSource
+from pullthrough.declaration import Credential, CredentialSource, SecretCredential
+from pullthrough.errors import PullthroughError, SecretUnknown
 
 #: Tokens from cloud commands live from 1 h (Google) to 12 h (ECR).
 COMMAND_SECONDS = 600.0
@@ -60,6 +63,13 @@ class _Known:
 
 #: Runs a command and gives its standard output; raises OSError or CredentialUnreadable.
 RunCommand = Callable[[Sequence[str]], bytes]
+#: The current value of the secret with this ARN; raises PullthroughError.
+ReadSecret = Callable[[str], bytes]
+
+
+def no_secrets(arn: str) -> bytes:
+    """Where there is no Secrets Manager."""
+    raise SecretUnknown("there are no secrets here")
 
 
 class Credentials:
@@ -69,20 +79,24 @@ class Credentials:
         self,
         environ: Mapping[str, str],
         *,
+        read_secret: ReadSecret = no_secrets,
         run_command: RunCommand | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._environ = environ
+        self._read_secret = read_secret
         self._run_command = run_command or run_bounded
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._known: dict[CredentialSource, _Known] = {}
 
-    def read(self, source: CredentialSource, *, renew: bool = False) -> Secret:
+    def read(self, source: Credential, *, renew: bool = False) -> Secret:
         """The secret as it is now. `renew` after a refusal: do not trust what was read before.
 
         Blocks for as long as the file or the command takes. Raises CredentialUnreadable.
         """
+        if isinstance(source, SecretCredential):
+            return self._read_stored(source)
         with self._lock:
             known = self._known.setdefault(source, _Known())
         with known.lock:
@@ -91,6 +105,24 @@ class Credentials:
             if source.access_token_file is not None:
                 return self._read_file(source, source.access_token_file, known, renew=renew)
             return self._read_command(source, known, renew=renew)
+
+    def _read_stored(self, source: SecretCredential) -> Secret:
+        try:
+            content = self._read_secret(source.arn)
+        except PullthroughError as error:
+            raise CredentialUnreadable(f"its secret cannot be read: {error.message}") from error
+        try:
+            document = json.loads(content)
+            username, token = document["username"], document["accessToken"]
+        except (ValueError, RecursionError, LookupError, TypeError):
+            # Without its cause: that one quotes the value.
+            raise CredentialUnreadable("its secret is not a JSON object with `username` and `accessToken`") from None
+        for part, name in ((username, "username"), (token, "accessToken")):
+            if not isinstance(part, str) or not part or not part.isprintable():
+                raise CredentialUnreadable(f"the {name} in its secret is not a text of one line")
+        if ":" in username:
+            raise CredentialUnreadable("the username in its secret has a colon, which cannot be sent")
+        return Secret(username, token)
 
     def _read_variable(self, name: str) -> bytes:
         text = self._environ.get(name, "")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 from urllib.parse import urlencode
 
-from pullthrough.declaration import CredentialSource
+from pullthrough.declaration import Credential, CredentialSource
 from pullthrough.errors import UpstreamDenied, UpstreamError, UpstreamInvalid
 from pullthrough.upstream import answers
 from pullthrough.upstream.abort import AbortHandle
@@ -52,10 +52,12 @@ class Call:
     path: str
     repository: str
     what: str
-    credential: CredentialSource | None
+    credential: Credential | None
     headers: Mapping[str, str] = field(default_factory=dict)
     #: Statuses beside 2xx that the caller reads itself.
     accepted: frozenset[int] = frozenset()
+    #: The question is whether the credential works: no other identity is tried, and nothing remembered is relied on.
+    tries_login: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ class Exchanges:
         self._classes: dict[str, AddressClass] = {}
         #: When a secret was refused, by repository; the empty one where the login itself was.
         self._refused: dict[tuple[Secret, str], float] = {}
-        self._credential_ok: dict[CredentialSource, bool] = {}
+        self._credential_ok: dict[Credential, bool] = {}
 
     @property
     def credential_ok(self) -> bool | None:
@@ -124,6 +126,8 @@ class Exchanges:
         Raises UpstreamNotFound (404), UpstreamDenied (401 and 403), UpstreamThrottled (429), UpstreamUnavailable (5xx
         and the network), UpstreamRefused, UpstreamInvalid.
         """
+        if call.tries_login:
+            return self._log_in(endpoint, call, abort)
         secret, problem = self._read_credential(call)
         if secret is not None:
             response = self._try(endpoint, call, secret, abort)
@@ -141,6 +145,52 @@ class Exchanges:
             self._remember_refusal(secret, call.repository)
             self._report_worse_than_none(call)
         return self._settle(endpoint, response, call, problem)
+
+    def _log_in(self, endpoint: Url, call: Call, abort: AbortHandle) -> Response:
+        """Ask, answer the challenge, ask again, as the call's credential or as nobody. At most three requests.
+
+        Many registries give anybody a token, but show their root to those who log in only: without a credential the
+        token is enough. Raises CredentialUnreadable too.
+        """
+        secret = self._credentials.read(call.credential, renew=True) if call.credential is not None else None
+        response = self._send(endpoint, call, "", abort)
+        if response.status != 401 or not _is_own(response, endpoint):
+            return self._settle(endpoint, response, call, "")
+        # The scope that registries name here is a placeholder, such as GitHub's repository:user/image:pull.
+        scheme = _choose(response.headers_of("WWW-Authenticate"), "")
+        response.discard()
+        if scheme is None or (not scheme.realm and secret is None):
+            raise self._login_refused(401, "it wants a login" if scheme else "it does not say how to log in")
+        if scheme.realm:
+            scopes = [scope for scope in scheme.scope.split() if not scope.startswith("repository:")]
+            scheme = _Scheme(scheme.realm, scheme.service, " ".join(scopes))
+        try:
+            if scheme.realm:
+                authorization = f"Bearer {self._fetch_token(endpoint, call, scheme, secret, abort).value}"
+            else:
+                assert secret is not None
+                authorization = secret.basic
+        except _CredentialRefused as error:
+            raise self._login_refused(401, str(error)) from error
+        response = self._send(endpoint, call, authorization, abort)
+        if response.status in (401, 403) and _is_own(response, endpoint):
+            if secret is not None:
+                status = response.status
+                response.discard()
+                raise self._login_refused(status, "the registry refuses the credential")
+        else:
+            self._settle(endpoint, response, call, "")
+        if secret is not None:
+            assert call.credential is not None
+            with self._lock:
+                self._refused.pop((secret, ""), None)
+            self._report_credential(call.credential, ok=True)
+        return response
+
+    def _login_refused(self, status: int, problem: str) -> UpstreamDenied:
+        return UpstreamDenied(
+            f"{self._upstream} does not let us log in: {problem} ({status})", upstream=self._upstream, status=status
+        )
 
     # -- who we are
 
@@ -193,7 +243,7 @@ class Exchanges:
         if not works:
             self._report_credential(call.credential, ok=False, reason="it opens less than no credential does")
 
-    def _report_credential(self, source: CredentialSource, *, ok: bool, reason: str = "") -> None:
+    def _report_credential(self, source: Credential, *, ok: bool, reason: str = "") -> None:
         with self._lock:
             before = self._credential_ok.get(source)
             self._credential_ok[source] = ok
@@ -203,11 +253,11 @@ class Exchanges:
             log.warning(
                 "%s: the credential of %s does not work: %s; going on without it",
                 self._upstream,
-                source.username,
+                _owner(source),
                 reason,
             )
         elif before is not None:
-            log.warning("%s: the credential of %s works again", self._upstream, source.username)
+            log.warning("%s: the credential of %s works again", self._upstream, _owner(source))
         self._observe.on_credential(self._upstream, ok)
 
     # -- as one identity
@@ -375,6 +425,10 @@ class Exchanges:
             raise answers.other(response, call.what)
         finally:
             response.close()
+
+
+def _owner(source: Credential) -> str:
+    return source.username if isinstance(source, CredentialSource) else source.arn
 
 
 def _is_own(response: Response, endpoint: Url) -> bool:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
-from pullthrough.declaration import CredentialSource
+from pullthrough.declaration import Credential
 from pullthrough.errors import (
     UpstreamInvalid,
     UpstreamNotFound,
@@ -37,6 +37,8 @@ from pullthrough.upstream.exchanges import Call, Exchanges
 from pullthrough.upstream.gate import Gate
 from pullthrough.upstream.transport import Response
 
+#: Of the answer to `GET /v2/`, which is `{}` or nothing.
+MAX_ROOT_BYTES = 64 * 1024
 #: For all pages of a listing together.
 LISTING_SECONDS = 120.0
 
@@ -143,7 +145,7 @@ class Upstream:
         self,
         repository: str,
         reference: str,
-        credential: CredentialSource | None,
+        credential: Credential | None,
         *,
         timeout: float | None = None,
     ) -> FetchedManifest:
@@ -177,7 +179,7 @@ class Upstream:
         self,
         repository: str,
         reference: str,
-        credential: CredentialSource | None,
+        credential: Credential | None,
         *,
         timeout: float | None = None,
     ) -> HeadManifest:
@@ -197,7 +199,7 @@ class Upstream:
 
         return await self._question(call, read, timeout)
 
-    async def head_blob(self, repository: str, digest: str, credential: CredentialSource | None) -> int | None:
+    async def head_blob(self, repository: str, digest: str, credential: Credential | None) -> int | None:
         """The blob's size in bytes, None where the upstream does not say. UpstreamNotFound where it has none."""
         call = Call("HEAD", f"/v2/{repository}/blobs/{digest}", repository, f"{repository} {digest}", credential)
 
@@ -207,7 +209,7 @@ class Upstream:
 
         return await self._question(call, read)
 
-    async def list_tags(self, repository: str, credential: CredentialSource | None) -> tuple[str, ...]:
+    async def list_tags(self, repository: str, credential: Credential | None) -> tuple[str, ...]:
         """All tags, in the upstream's order. UpstreamInvalid past the bounds in `listings`, rather than a part."""
         tags: dict[str, None] = {}
         taken_bytes = 0
@@ -226,7 +228,7 @@ class Upstream:
         return tuple(tags)
 
     async def fetch_referrers(
-        self, repository: str, digest: Digest, credential: CredentialSource | None
+        self, repository: str, digest: Digest, credential: Credential | None
     ) -> tuple[dict[str, Any], ...]:
         """Descriptors of what refers to this digest; none where the upstream knows of none.
 
@@ -265,6 +267,22 @@ class Upstream:
                     raise self._bad_listing(call, error) from error
         return tuple(found)
 
+    async def authenticate(self, credential: Credential | None, *, timeout: float) -> None:
+        """Reach the registry and log in, without a question about any content; at most three requests.
+
+        Returns where that works. Raises CredentialUnreadable where there is no secret to log in with, UpstreamDenied
+        where it is refused; other errors as ever.
+        """
+        call = Call("GET", "/v2/", "", "a login", credential, tries_login=True)
+
+        def read(response: Response) -> None:
+            if response.status < 400:
+                self._read_document(response, MAX_ROOT_BYTES, "an answer to /v2/")
+            else:
+                response.discard()
+
+        await self._question(call, read, timeout)
+
     # -- blobs
 
     @asynccontextmanager
@@ -288,7 +306,7 @@ class Upstream:
         self,
         repository: str,
         digest: str,
-        credential: CredentialSource | None,
+        credential: Credential | None,
         *,
         start: int = 0,
         stop: int | None = None,

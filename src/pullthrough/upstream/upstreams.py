@@ -20,7 +20,7 @@ from pullthrough.upstream.abort import AbortHandle
 from pullthrough.upstream.addresses import AddressClass, classify
 from pullthrough.upstream.budget import Budget
 from pullthrough.upstream.connections import Connections
-from pullthrough.upstream.credentials import Credentials
+from pullthrough.upstream.credentials import Credentials, ReadSecret, no_secrets
 from pullthrough.upstream.endpoints import Endpoints
 from pullthrough.upstream.exchanges import Exchanges
 from pullthrough.upstream.observer import UpstreamObserver
@@ -51,6 +51,7 @@ class Upstreams:
         *,
         observe: UpstreamObserver,
         environ: Mapping[str, str] | None = None,
+        read_secret: ReadSecret = no_secrets,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -70,7 +71,7 @@ class Upstreams:
         self._resolver = Resolver(resolver)
         self._classify = classify
         self._system_trust = SystemTrust()
-        self._credentials = Credentials(self._environ, monotonic=monotonic)
+        self._credentials = Credentials(self._environ, read_secret=read_secret, monotonic=monotonic)
         self._executor = ThreadPoolExecutor(THREADS, "upstream")
         self._lock = threading.Lock()
         self._upstreams: dict[str, Upstream] = {}

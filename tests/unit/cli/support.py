@@ -61,6 +61,15 @@ class FakeOperations:
     def evict(self, request: Mapping[str, Any]) -> dict[str, Any]:
         return self._answer("evict", request)
 
+    def events(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        return self._answer("events", request)
+
+    def lifecycle(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        return self._answer("lifecycle", request)
+
+    def keys(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        return self._answer("keys", request)
+
     def check(self, request: Mapping[str, Any]) -> dict[str, Any]:
         return self._answer("check", request)
 

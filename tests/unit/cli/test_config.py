@@ -81,6 +81,23 @@ def test_a_secret_is_shown_as_a_fingerprint_that_tells_equal_ones(run: Command, 
     assert f"fingerprint {fingerprints.pop()}…" in run("config", "show", environ=ENVIRON).out
 
 
+def test_secrets_of_the_apis_are_shown_as_fingerprints_and_addresses_up_to_the_host(run: Command, folder: Path) -> None:
+    (folder / "pullthrough.toml").write_text(
+        '[ecr]\nwebhook_url = "https://hooks.example.com/hunter2?t=hunter2"\nwebhook_secret_file = "token"\n'
+        '[ecr.keys.ci]\naccess_key_id = "AKIACI"\nsecret_access_key_file = "token"\n'
+    )
+    environ = {"PULLTHROUGH_ECR_ENCRYPTION_KEY": "hunter2"}
+    settings = run("config", "show", "--json", environ=environ).json["settings"]
+    assert settings["ecr.webhook_url"]["value"] == "https://hooks.example.com/…"
+    assert settings["ecr.encryption_key"]["value"] is None
+    assert settings["ecr.keys.ci.access_key_id"]["value"] == "AKIACI"
+    keys = ("ecr.encryption_key", "ecr.keys.ci.secret_access_key_file", "ecr.webhook_secret_file")
+    assert len({settings[key]["fingerprint"] for key in keys}) == 1
+    for form in ([], ["--all"], ["--json"]):
+        shown = run("config", "show", *form, environ=environ)
+        assert "hunter2" not in shown.out + shown.err
+
+
 def test_a_token_in_the_place_of_a_path_is_not_shown(run: Command, tmp_path: Path) -> None:
     (tmp_path / "pullthrough.toml").write_text('github_username = "a"\ngithub_access_token_file = "ghp_hunter2"\n')
     outcome = run("config", "show")

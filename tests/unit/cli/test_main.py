@@ -27,7 +27,21 @@ from pullthrough.errors import (
 from pullthrough.settings import Loaded
 from tests.unit.cli.support import Command
 
-COMMANDS = ["check", "config", "demo", "evict", "pin", "pull", "refresh", "serve", "unpin", "version"]
+COMMANDS = [
+    "check",
+    "config",
+    "demo",
+    "events",
+    "evict",
+    "keys",
+    "lifecycle",
+    "pin",
+    "pull",
+    "refresh",
+    "serve",
+    "unpin",
+    "version",
+]
 
 
 def test_the_commands_are_those_that_were_promised(run: Command) -> None:

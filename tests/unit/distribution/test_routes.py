@@ -27,6 +27,7 @@ SHA256 = "sha256:" + "a" * 64
         ("/v2/tags/list/tags/list", Kind.TAGS, "tags/list", None),
         ("/v2/a/tags/list", Kind.TAGS, "a", None),
         ("/v2/a/referrers/" + SHA256, Kind.REFERRERS, "a", SHA256),
+        ("/v2/a/blobs/uploads", Kind.UPLOAD, "a", None),
         ("/v2/a/blobs/uploads/", Kind.UPLOAD, "a", None),
         ("/v2/a/blobs/uploads/1234", Kind.UPLOAD, "a", None),
     ],

@@ -14,6 +14,7 @@ from pullthrough.oci.names import parse_repository_name, parse_tag
 from pullthrough.storage.blobs import BlobStore
 from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.folder import DataFolder
+from pullthrough.storage.uploads import Uploads
 from tests.contracts.images import image
 
 NGINX = parse_repository_name("docker-hub/library/nginx")
@@ -29,6 +30,7 @@ class Store:
         self.folder = DataFolder.open(path, boot_id="boot")
         self.catalog = Catalog.open(self.folder.catalog_path)
         self.blobs = BlobStore(self.folder)
+        self.uploads = Uploads(self.folder.uploads_path)
         self.catalog.save_manifest(NGINX, IMAGE.digest, IMAGE.body, IMAGE.manifest, tag=LATEST, now=1)
         for body in (LAYER, CONFIG):
             self.put_file(body)
@@ -43,7 +45,7 @@ class Store:
 
     def check(self, *, repair: bool = False) -> CheckReport:
         # A day ahead, so that no file is too young to be judged.
-        return check(self.catalog, self.blobs, repair=repair, clock=lambda: time.time() + 86_400)
+        return check(self.catalog, self.blobs, self.uploads, repair=repair, clock=lambda: time.time() + 86_400)
 
     def assert_repaired(self, kind: str, subject: str) -> None:
         """Report only, then repair, then nothing is left to report."""
@@ -118,7 +120,7 @@ def test_a_wrong_file_without_a_row_is_removed(store: Store) -> None:
 
 def test_a_file_that_was_renamed_just_now_is_left_to_the_engine_that_did_it(store: Store) -> None:
     store.put_file(b"about to be recorded")
-    assert check(store.catalog, store.blobs, repair=False).problems == ()
+    assert check(store.catalog, store.blobs, store.uploads, repair=False).problems == ()
 
 
 def test_a_wrong_size_in_the_catalog_is_put_right(store: Store) -> None:
@@ -149,7 +151,7 @@ def test_a_damaged_catalog_is_reported_not_raised(store: Store) -> None:
     store.catalog.close()
     path = store.folder.catalog_path
     content = bytearray(path.read_bytes())
-    for page in range(60, len(content) // 4096):  # behind the schema, which opening reads
+    for page in range(120, len(content) // 4096):  # behind the schema, which opening reads
         content[page * 4096 : page * 4096 + 100] = b"\xa5" * 100
     path.write_bytes(content)
     store.catalog = Catalog.open(path)
@@ -200,7 +202,7 @@ def test_a_check_can_be_stopped_within_a_body(store: Store) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        check(store.catalog, store.blobs, repair=False, pause=stop)
+        check(store.catalog, store.blobs, store.uploads, repair=False, pause=stop)
     assert store.check().problems == ()
 
 

@@ -19,6 +19,7 @@ from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.folder import DataFolder
 from pullthrough.storage.generation import Generation
 from pullthrough.storage.locks import Locks
+from pullthrough.storage.pushed import Pushed
 from pullthrough.storage.records import Totals
 from tests.contracts.images import Sample, image, index
 
@@ -607,3 +608,50 @@ def test_whatever_is_stored_the_limit_holds_or_only_pinned_images_are_left(
         store.catalog.unpin(repository, reference)
     store.evict_all()
     assert store.catalog.totals() == Totals(0, 0, 0, 0, 0)
+
+
+def push(store: Store, what: Sample, repository: RepositoryName, now: float) -> None:
+    Pushed(store.catalog.database).put_manifest(
+        repository, what.digest, what.body, what.manifest, tag=parse_tag("1"), now=now
+    )
+
+
+def test_what_was_pushed_stays_with_its_blobs_and_the_children_it_needs(store: Store) -> None:
+    pushed = Pushed(store.catalog.database)
+    team = parse_repository_name("team/app")
+    shared, config = body("shared"), body("config", 100)
+    mine = image(config, [shared])
+    for content in (config, shared):
+        store.publish(content, team)
+        pushed.mount_blob(team, digest_of(content), source=team, now=1)
+    # From the time when a rule filled the repository.
+    child = store.add("child", repository=team, pulled=50)
+    push(store, mine, team, 1)
+    push(store, index([child]), team, 1)
+    cached = store.add("cached", layers=[shared, body("its own")], pulled=100)
+    assert store.evict_all() == [str(NGINX)]
+    assert not store.has(cached)
+    assert store.has(mine, team)
+    assert store.has(child, team)
+    assert store.blobs.size(digest_of(shared)) == 1000
+
+
+def test_a_blob_that_was_just_pushed_waits_a_day_for_its_manifest(store: Store) -> None:
+    team = parse_repository_name("team/app")
+    digest = store.publish(body("waiting"), team)
+    Pushed(store.catalog.database).mount_blob(team, digest, source=team, now=store.now)
+    assert store.evict_all() == []
+    store.now += DAY + 120
+    assert store.evict_all() == [digest]
+
+
+def test_an_image_that_is_pushed_while_it_is_about_to_go_stays(store: Store) -> None:
+    samples = [store.add(f"image {number}", tag=str(number), pulled=100) for number in range(STEP_IMAGES + 1)]
+    last = samples[-1]
+
+    def between() -> None:
+        push(store, last, NGINX, store.now)
+
+    report = store.evictor(max_size=0, between=between).run(dry_run=False)
+    assert len(report.evicted) == STEP_IMAGES
+    assert store.has(last)

@@ -38,8 +38,10 @@ def test_by_prefix(name: str, stored: str, upstream: str, asked: str) -> None:
 
 @pytest.mark.parametrize("name", ["nginx", "library/nginx", "docker-hubx/nginx", "docker-hub", "docker/hub/nginx"])
 def test_a_name_under_no_rule_says_which_prefixes_exist(name: str) -> None:
-    with pytest.raises(RepositoryUnknown, match="docker-hub, ecr-public, github, kubernetes, quay"):
-        resolve(BOOK, name)
+    """It is the registry's own repository, whose bearer gets this advice where there is none."""
+    targets = BOOK.resolve(parse_repository_name(name))
+    assert (targets.literal.is_own, targets.literal.repository, targets.stripped) == (True, name, None)
+    assert "docker-hub, ecr-public, github, kubernetes, quay" in BOOK.advice(name)
 
 
 def test_the_longest_prefix_wins_on_whole_segments_and_root_is_last() -> None:
@@ -123,10 +125,9 @@ _PREFIX = st.lists(_SEGMENT, min_size=1, max_size=3).map("/".join)
 def test_matching_agrees_with_trying_every_prefix(prefixes: set[str], name: str) -> None:
     book = RuleBook([Rule(prefix, "r.example") for prefix in prefixes])
     matching = [prefix for prefix in prefixes if name.startswith(prefix + "/")]
-    try:
-        ((stored, _, asked),) = resolve(book, name)
-    except RepositoryUnknown:
-        assert not matching
-        return
+    ((stored, upstream, asked),) = resolve(book, name)
     assert stored == name
+    if not matching:
+        assert (upstream, asked) == ("", "")
+        return
     assert asked == name.removeprefix(max(matching, key=len) + "/")

@@ -32,14 +32,14 @@ def test_ranges_that_are_served(header: str, expected: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize(
     "header",
-    [None, "", "bytes", "bytes=", "bytes=-", "bytes=a-b", "bytes=5-4", "items=0-1", "bytes=0-1,5-6", "bytes=0--1",
+    [None, "", "bytes", "bytes=", "bytes=-", "bytes=a-b", "items=0-1", "bytes=0-1,5-6", "bytes=0--1",
      "bytes=1" + "0" * 30 + "-", "bytes=0x1-", "bytes=0-1;x", "bytes=١-٢"],
 )  # fmt: skip
 def test_what_is_no_single_byte_range_is_ignored(header: str | None) -> None:
     assert parse_range(header, 100) is None
 
 
-@pytest.mark.parametrize("header", ["bytes=100-", "bytes=100-200", "bytes=-0"])
+@pytest.mark.parametrize("header", ["bytes=100-", "bytes=100-200", "bytes=-0", "bytes=5-4"])
 def test_a_range_without_a_byte_is_refused_with_the_size(header: str) -> None:
     with pytest.raises(RangeNotSatisfiable) as caught:
         parse_range(header, 100)

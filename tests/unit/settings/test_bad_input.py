@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from pullthrough.settings.models import RuleSettings, ServeSettings, TopSettings, UpstreamSettings, kinds_of
+from pullthrough.settings.models import (
+    EcrSettings,
+    KeySettings,
+    RuleSettings,
+    ServeSettings,
+    TopSettings,
+    UpstreamSettings,
+    kinds_of,
+)
 from tests.unit.settings.support import load, problem
 
 _DURATION = [("30", "needs a unit"), ('"30"', "needs a unit"), ('"fast"', "is not a duration"), ("true", "in quotes")]
@@ -54,6 +62,7 @@ BAD: dict[str, dict[str, list[tuple[str, str]]]] = {
         ],
         "data": [*_PATH, ('""', "is empty")],
         "anonymous_pull": _FLAG,
+        "pull_auth": _FLAG,
         "max_size": [
             ("80", "needs a unit"),
             ('"80"', "needs a unit"),
@@ -73,7 +82,6 @@ BAD: dict[str, dict[str, list[tuple[str, str]]]] = {
             ('{ "127.0.0.1:5001" = "nothing" }', "the rules are: docker-hub, ecr-public"),
             ('{ "127.0.0.1:5000" = "quay" }', "has the address of serve.listen"),
             ('{ "[::1]:5001" = "quay", "[0:0::1]:5001" = "github" }', "has the address [::1]:5001 twice"),
-            ('{ "0.0.0.0:5001" = "quay" }', "set serve.anonymous_pull = true"),
         ],
         "tls_cert": [*_PATH, ('"pullthrough.toml"', "needs serve.tls_key beside it")],
         "tls_key": [*_PATH, ('"pullthrough.toml"', "needs serve.tls_cert beside it")],
@@ -175,6 +183,50 @@ BAD: dict[str, dict[str, list[tuple[str, str]]]] = {
         "connections": [*_NUMBER, ("0", "from 1 to 256")],
         "retries": [*_NUMBER, ("-1", "from 0 to 10"), ("11", "from 0 to 10")],
     },
+    "ecr": {
+        "auth": [('"off"', "is not 'keys' or 'none'"), ("false", "is not 'keys'")],
+        "auth_none_everywhere": [*_FLAG, ("true", 'needs ecr.auth = "none" beside it')],
+        "account": [("123456789012", "is not a text in quotes"), ('"12"', "is not 12 digits"), ('""', "12 digits")],
+        "region": [("3", "is not a text in quotes"), ('""', "is not a region"), ('"US-EAST-1"', "such as 'us-east-1'")],
+        "registry_host": [
+            ("3", "is not a text"),
+            ('"https://{account}.example"', "without the scheme"),
+            ('"{account}.example/x"', "has a path"),
+            ('"{name}.example"', "is not a host"),
+            ('"{account.__class__}"', "is not a host"),
+            ('"host:99999"', "is not a host"),
+        ],
+        "strict": _FLAG,
+        "htpasswd_file": _FILE,
+        "encryption_key": [
+            ('"hunter2"', "encryption_key_file, webhook_secret_file and secret_access_key_file name files")
+        ],
+        "encryption_key_file": _PATH,
+        "webhook_url": [
+            ("3", "is not a text"),
+            ('"hooks.example.com"', "is not a URL of the form"),
+            ('"http://user:hunter2@host"', "holds a user or a password"),
+            ('"http://host/?hunter2 x"', "has a query that holds a space"),
+            ('"http://host/?hunter2#x"', "a fragment"),
+        ],
+        "webhook_secret_file": [
+            *_PATH,
+            ('"hunter2"', "names a file that does not exist"),
+            ('"pullthrough.toml"', "needs ecr.webhook_url beside it"),
+        ],
+        "keep_events": [*_NUMBER, ("-1", "from 100 to 1000000")],
+        "lifecycle_interval": [*_DURATION, ('"0s"', "from 1s to 24h"), ('"never"', "is not a duration")],
+    },
+    "ecr.keys.ci": {
+        "access_key_id": [
+            ("3", "is not a text"),
+            ('"a b c d"', "is not 4 to 128 letters"),
+            ('"abc"', "is not 4 to 128"),
+        ],
+        "secret_access_key_file": [*_PATH, ('"hunter2"', "names a file that does not exist")],
+        "role": [('"root"', "is not 'pull' or 'admin'")],
+        "policy_file": _FILE,
+    },
 }
 
 
@@ -185,6 +237,8 @@ BAD: dict[str, dict[str, list[tuple[str, str]]]] = {
         ("serve", ServeSettings),
         ("rules.quay", RuleSettings),
         ('upstreams."quay.io"', UpstreamSettings),
+        ("ecr", EcrSettings),
+        ("ecr.keys.ci", KeySettings),
     ],
 )
 def test_the_table_above_has_bad_input_for_every_key(table: str, model: type[TopSettings]) -> None:
@@ -204,12 +258,23 @@ def test_bad_input_is_refused_with_file_key_and_remedy(
     tmp_path: Path, table: str, key: str, value: str, sentence: str
 ) -> None:
     text = f"[{table}]\n{key} = {value}\n" if table else f"{key} = {value}\n"
-    message = problem(tmp_path, text)
+    message = problem(tmp_path, _whole(tmp_path, table, key, text))
     assert message.startswith("pullthrough.toml: ")
     assert key in message
     assert sentence in message
     assert "hunter2" not in message
     assert "problems in the configuration" not in message
+
+
+def _whole(folder: Path, table: str, key: str, text: str) -> str:
+    """With what the table needs besides."""
+    if table == "ecr" and key == "webhook_secret_file" and "pullthrough.toml" not in text:
+        return text + 'webhook_url = "http://host"\n'
+    if table != "ecr.keys.ci":
+        return text
+    (folder / "secret").touch()
+    others = {"access_key_id": "AKIACI", "secret_access_key_file": "secret"}
+    return text + "".join(f'{name} = "{value}"\n' for name, value in others.items() if name != key)
 
 
 def test_a_pair_of_files_that_are_not_there_is_refused_by_name(tmp_path: Path) -> None:
@@ -278,6 +343,13 @@ def test_all_problems_are_in_one_error(tmp_path: Path) -> None:
         ("[upstreams.'https://quay.io']\n", "without a scheme or a path"),
         ("[upstreams.'']\n", "is not for a host"),
         ("[upstreams.'docker.io']\n[upstreams.'index.docker.io']\n", "is a second table for registry-1.docker.io"),
+        ("ecr = 3", "ecr is not a table; write [ecr]"),
+        ("[ecr]\nkeys = 3", "ecr.keys is not a table; write [ecr.keys.<name>]"),
+        ("[ecr.keys]\nci = 3", "ecr.keys.ci is not a table; write [ecr.keys.<name>]"),
+        ("[ecr.keys.'a b']\n", "is not for a name: 1 to 64 letters"),
+        ("account = '000000000000'", "account belongs in [ecr]"),
+        ("[ecr]\nrole = 'admin'", "role belongs in [ecr.keys.<name>]"),
+        ("[ecr.keys.ci]\nsecret_access_key = 'x'", "would put a secret into the file"),
     ],
 )
 def test_unknown_and_misplaced_keys_are_refused_with_the_nearest_name(tmp_path: Path, text: str, sentence: str) -> None:
@@ -290,7 +362,9 @@ def test_unknown_and_misplaced_keys_are_refused_with_the_nearest_name(tmp_path: 
         ("PULLTHROUGH_SERVE_LISTNE", "did you mean PULLTHROUGH_SERVE_LISTEN?"),
         ("PULLTHROUGH_LISTEN", "did you mean PULLTHROUGH_SERVE_LISTEN?"),
         ("PULLTHROUGH_DOCKERHUB_USERNAME", "did you mean PULLTHROUGH_DOCKER_HUB_USERNAME?"),
-        ("PULLTHROUGH_RULES_QUAY_UPSTREAM", "rules and upstreams are set in the file only"),
+        ("PULLTHROUGH_RULES_QUAY_UPSTREAM", "rules, upstreams and API keys are set in the file only"),
+        ("PULLTHROUGH_ECR_KEYS_CI_ROLE", "rules, upstreams and API keys are set in the file only"),
+        ("PULLTHROUGH_REGISTRY_HOST", "did you mean PULLTHROUGH_ECR_REGISTRY_HOST?"),
         ("PULLTHROUGH_XYZZY", "the configuration reference lists the variables"),
     ],
 )

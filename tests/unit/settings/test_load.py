@@ -10,7 +10,7 @@ import pytest
 from pullthrough.declaration import Origin
 from pullthrough.errors import ConfigurationError
 from pullthrough.settings import SizeLimit, load_settings
-from pullthrough.settings.models import ServeSettings, TopSettings, kinds_of
+from pullthrough.settings.models import EcrSettings, ServeSettings, TopSettings, kinds_of
 from pullthrough.settings.sources import MAX_FILE_BYTES, environment_name
 from tests.unit.settings.support import HOME, load
 
@@ -41,6 +41,7 @@ FROM_ENVIRONMENT: dict[str, tuple[str, object]] = {
     "serve.listen": ("[::1]:5001", "[::1]:5001"),
     "serve.data": ("/srv/data", Path("/srv/data")),
     "serve.anonymous_pull": ("true", True),
+    "serve.pull_auth": ("true", True),
     "serve.max_size": ("200GiB", SizeLimit(size_bytes=200 * 1024**3)),
     "serve.min_free": ("never", SizeLimit()),
     "serve.workers": ("4", 4),
@@ -59,16 +60,33 @@ FROM_ENVIRONMENT: dict[str, tuple[str, object]] = {
     "serve.pull_time_flush": ("1s", 1.0),
     "serve.evict_interval": ("1m", 60.0),
     "serve.stale_check_timeout": ("500ms", 0.5),
+    "ecr.auth": ("none", "none"),
+    "ecr.auth_none_everywhere": ("yes", True),
+    "ecr.account": ("123456789012", "123456789012"),
+    "ecr.region": ("eu-central-1", "eu-central-1"),
+    "ecr.registry_host": ("{account}.dkr.ecr.{region}.localhost:5000", "{account}.dkr.ecr.{region}.localhost:5000"),
+    "ecr.strict": ("true", True),
+    "ecr.htpasswd_file": ("/etc/passwd", Path("/etc/passwd")),
+    "ecr.encryption_key": ("hunter2", True),
+    "ecr.encryption_key_file": ("/run/key", Path("/run/key")),
+    "ecr.webhook_url": ("https://hooks.example.com/a?b=c", "https://hooks.example.com/a?b=c"),
+    "ecr.webhook_secret_file": ("/etc/passwd", Path("/etc/passwd")),
+    "ecr.keep_events": ("700", 700),
+    "ecr.lifecycle_interval": ("1m", 60.0),
 }
 
 
 def test_the_table_above_names_every_key_that_has_a_variable() -> None:
-    keys = [*kinds_of(TopSettings), *(f"serve.{key}" for key in kinds_of(ServeSettings))]
+    keys = [
+        *kinds_of(TopSettings),
+        *(f"serve.{key}" for key in kinds_of(ServeSettings)),
+        *(f"ecr.{key}" for key in kinds_of(EcrSettings)),
+    ]
     assert list(FROM_ENVIRONMENT) == keys
 
 
 @pytest.mark.parametrize("key", [key for key in FROM_ENVIRONMENT if "tls" not in key])
-def test_every_key_of_the_top_level_and_of_serve_can_come_from_the_environment(tmp_path: Path, key: str) -> None:
+def test_every_key_of_the_top_level_of_serve_and_of_ecr_can_come_from_the_environment(tmp_path: Path, key: str) -> None:
     text, value = FROM_ENVIRONMENT[key]
     path = tuple(key.split("."))
     variable = environment_name(path[:-1], path[-1])
@@ -78,6 +96,10 @@ def test_every_key_of_the_top_level_and_of_serve_can_come_from_the_environment(t
         environ[f"PULLTHROUGH_{key.partition('_access')[0].upper()}_USERNAME"] = "acme"
     elif "username" in key:
         environ[f"PULLTHROUGH_{key.removesuffix('_username').upper()}_ACCESS_TOKEN"] = "hunter2"
+    if key == "ecr.auth_none_everywhere":
+        environ["PULLTHROUGH_ECR_AUTH"] = "none"
+    elif key == "ecr.webhook_secret_file":
+        environ["PULLTHROUGH_ECR_WEBHOOK_URL"] = "https://hooks.example.com"
     loaded = load(tmp_path, None, environ)
     attribute = kinds_of(type(loaded.tables[path[:-1]]))[path[-1]][0]
     found = getattr(loaded.tables[path[:-1]], attribute)

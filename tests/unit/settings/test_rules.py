@@ -203,7 +203,7 @@ def test_a_token_file_that_is_not_there_is_a_warning_without_its_name(tmp_path: 
 
 def test_an_account_that_no_rule_uses_is_warned_of(tmp_path: Path) -> None:
     (warning,) = load(tmp_path, "standard_rules = false", DOCKER_HUB).warnings
-    assert warning == "environment PULLTHROUGH_DOCKER_HUB_USERNAME is not used by any rule"
+    assert warning == "environment PULLTHROUGH_DOCKER_HUB_USERNAME is not used by any rule of the settings"
 
 
 # Upstreams
@@ -255,7 +255,7 @@ def test_empty_values_of_an_upstream_are_the_defaults(tmp_path: Path) -> None:
 
 def test_an_upstream_that_no_rule_has_is_warned_of(tmp_path: Path) -> None:
     (warning,) = load(tmp_path, '[upstreams."quay.oi"]\n').warnings
-    assert warning == 'pullthrough.toml: [upstreams."quay.oi"] is for an upstream that no rule has'
+    assert warning == 'pullthrough.toml: [upstreams."quay.oi"] is for an upstream that no rule of the settings has'
 
 
 # Listeners and limits
@@ -284,20 +284,62 @@ def test_listen_addresses(text: str, address: tuple[str, int], loopback: bool) -
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:5000", "[::]:5000", "192.168.1.5:5000", "cache.internal:5000"])
-def test_listening_beyond_loopback_needs_anonymous_pull(tmp_path: Path, listen: str) -> None:
-    message = problem(tmp_path, f'[serve]\nlisten = "{listen}"\n')
-    assert f"other machines can reach {listen}" in message
-    assert "set serve.anonymous_pull = true" in message
-    assert load(tmp_path, f'[serve]\nlisten = "{listen}"\nanonymous_pull = true\n').settings.serve.anonymous_pull
+def test_listening_beyond_loopback_needs_a_login_or_anonymous_pull(tmp_path: Path, listen: str) -> None:
+    for more in ("", "anonymous_pull = true\n", "pull_auth = true\n"):
+        assert load(tmp_path, f'[serve]\nlisten = "{listen}"\n{more}').warnings == ()
 
 
 def test_an_open_listener_before_private_content_is_warned_of(tmp_path: Path) -> None:
-    text = '[serve]\nanonymous_pull = true\nlisten = "0.0.0.0:5000"\n'
-    assert load(tmp_path, text).warnings == ()
-    (warning,) = load(tmp_path, text, DOCKER_HUB).warnings
+    text = '[serve]\nlisten = "0.0.0.0:5000"\n'
+    assert load(tmp_path, text, DOCKER_HUB).warnings == ()
+    (warning,) = load(tmp_path, text + "anonymous_pull = true\n", DOCKER_HUB).warnings
     assert (
         "everyone who can reach 0.0.0.0:5000 can pull what the accounts of these rules may read: docker-hub" in warning
     )
+
+
+@pytest.mark.parametrize(
+    "serve", ['listen = "0.0.0.0:5000"', '[serve.mirrors]\n"0.0.0.0:5000" = "quay"'], ids=["listen", "mirrors"]
+)
+def test_nobody_is_let_in_from_elsewhere_without_being_told_twice(tmp_path: Path, serve: str) -> None:
+    text = f'[ecr]\nauth = "none"\n[serve]\n{serve}\n'
+    message = problem(tmp_path, text)
+    assert 'ecr.auth = "none" lets in everyone, and other machines can reach 0.0.0.0:5000' in message
+    assert "set ecr.auth_none_everywhere = true" in message
+    first, second = load(tmp_path, text.replace("[serve]", "auth_none_everywhere = true\n[serve]", 1)).warnings
+    assert "taken for the registry's root; this is for throw-away use" in first
+    assert "everyone who can reach 0.0.0.0:5000 may change and push everything" in second
+
+
+def test_no_authentication_on_loopback_is_warned_of(tmp_path: Path) -> None:
+    (warning,) = load(tmp_path, '[ecr]\nauth = "none"\n').warnings
+    assert "throw-away use" in warning
+
+
+def test_api_keys_have_names_and_each_an_id_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "secret").touch()
+    (tmp_path / "policy").touch()
+    key = '[ecr.keys.{}]\naccess_key_id = "{}"\nsecret_access_key_file = "secret"\n'
+    settings = load(tmp_path, key.format("ci", "AKIA1") + key.format('"a.b@c"', "AKIA2") + 'role = "admin"\n').settings
+    assert {name: (key.access_key_id, key.role) for name, key in settings.ecr_keys.items()} == {
+        "ci": ("AKIA1", "pull"),
+        "a.b@c": ("AKIA2", "admin"),
+    }
+    assert "[ecr.keys.b] has the access_key_id of [ecr.keys.a]" in problem(
+        tmp_path, key.format("a", "AKIA1") + key.format("b", "AKIA1")
+    )
+    assert "a role and a policy_file, which exclude each other" in problem(
+        tmp_path, key.format("a", "AKIA1") + 'role = "pull"\npolicy_file = "policy"\n'
+    )
+    message = problem(tmp_path, "[ecr.keys.a]\n")
+    assert "lacks its access_key_id" in message
+    assert "lacks its secret_access_key_file" in message
+
+
+def test_the_encryption_key_is_beside_the_data_folder(tmp_path: Path) -> None:
+    assert load(tmp_path, '[serve]\ndata = "a/data"\n').settings.encryption_key_path == tmp_path / "a/data.key"
+    text = '[ecr]\nencryption_key_file = "k"\n'
+    assert load(tmp_path, text).settings.encryption_key_path == tmp_path / "k"
 
 
 def test_mirrors_are_listeners_bound_to_rules(tmp_path: Path) -> None:

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pullthrough.declaration import CredentialSource
+from pullthrough.declaration import CredentialSource, SecretCredential
+from pullthrough.errors import SecretUnknown
 from pullthrough.upstream.credentials import (
     COMMAND_SECONDS,
     MAX_SECRET_BYTES,
@@ -168,3 +172,63 @@ def test_a_secret_is_in_no_repr_and_basic_is_what_rfc_7617_says() -> None:
     secret = Secret("Aladdin", "open sesame")
     assert "sesame" not in repr(secret)
     assert secret.basic == "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="
+
+
+# --- the engine's own secrets
+
+
+STORED = SecretCredential("arn:aws:secretsmanager:us-east-1:000000000000:secret:ecr-pullthroughcache/hub-AbCdEf")
+
+
+def test_a_stored_secret_is_read_each_time() -> None:
+    values = {STORED.arn: b'{"username": "acme", "accessToken": "one", "more": 1}'}
+    credentials = Credentials({}, read_secret=values.__getitem__)
+    assert credentials.read(STORED) == Secret("acme", "one")
+    values[STORED.arn] = b'{"username": "acme", "accessToken": "two"}'
+    assert credentials.read(STORED) == Secret("acme", "two")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"s3cret",
+        b"\xff\xfe",
+        b'"s3cret"',
+        b'["s3cret"]',
+        b'{"username": "s3cret"}',
+        b'{"username": "acme", "token": "s3cret"}',
+        b"[" * 100_000,
+        b'{"username": "acme", "accessToken": 3}',
+        b'{"username": "acme", "accessToken": ""}',
+        b'{"username": "", "accessToken": "s3cret"}',
+        b'{"username": "acme", "accessToken": "s3cret\\n"}',
+        b'{"username": "acme", "accessToken": "s3cret\\ud800"}',
+        b'{"username": "ac:me", "accessToken": "s3cret"}',
+        b'{"username": null, "accessToken": "s3cret"}',
+    ],
+)
+def test_a_stored_secret_of_another_form_is_explained_without_its_value(content: bytes) -> None:
+    with pytest.raises(CredentialUnreadable, match="its secret") as raised:
+        Credentials({}, read_secret=lambda arn: content).read(STORED)
+    assert "s3cret" not in str(raised.value)
+    assert raised.value.__cause__ is None
+
+
+@given(
+    st.binary(max_size=100)
+    | st.recursive(st.text() | st.none() | st.integers(), st.lists).map(json.dumps).map(str.encode)
+)
+def test_no_content_of_a_secret_breaks_its_reader(content: bytes) -> None:
+    with pytest.raises(CredentialUnreadable):
+        Credentials({}, read_secret=lambda arn: content).read(STORED)
+
+
+def test_why_a_stored_secret_cannot_be_read_is_passed_on() -> None:
+    def gone(arn: str) -> bytes:
+        raise SecretUnknown("Secrets Manager can't find the specified secret.")
+
+    with pytest.raises(CredentialUnreadable, match="cannot be read: Secrets Manager can't find the specified secret"):
+        Credentials({}, read_secret=gone).read(STORED)
+    with pytest.raises(CredentialUnreadable, match="no secrets here"):
+        Credentials({}).read(STORED)

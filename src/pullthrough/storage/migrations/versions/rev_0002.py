@@ -37,6 +37,7 @@ def upgrade() -> None:
     _add_repository_columns()
     _add_image_columns()
     op.create_index("repository_manifests_by_subject", "repository_manifests", ["repository_id", "subject"])
+    op.add_column("repository_blobs", sa.Column("loose_at", sa.Float))
     _describe_images(op.get_bind())
     op.create_table(
         "cache_rules",
@@ -77,8 +78,24 @@ def upgrade() -> None:
         "lifecycle_previews",
         sa.Column("repository_id", sa.Integer, sa.ForeignKey("repositories.id", ondelete="CASCADE"), primary_key=True),
         sa.Column("policy", sa.String, nullable=False),
-        sa.Column("created_at", sa.Float, nullable=False),
-        sa.Column("results", sa.String, nullable=False),
+        sa.Column("status", sa.String, nullable=False),
+        sa.Column("expiring", sa.Integer, nullable=False),
+        sa.Column("transitioning", sa.Integer, nullable=False),
+    )
+    op.create_table(
+        "lifecycle_preview_images",
+        sa.Column(
+            "repository_id",
+            sa.Integer,
+            sa.ForeignKey("lifecycle_previews.repository_id", ondelete="CASCADE"),
+            primary_key=True,
+        ),
+        sa.Column("digest", sa.String, primary_key=True),
+        sa.Column("tags", sa.String, nullable=False),
+        sa.Column("pushed_at", sa.Float, nullable=False),
+        sa.Column("action", sa.String, nullable=False),
+        sa.Column("priority", sa.Integer, nullable=False),
+        sa.Column("archived", sa.Boolean, nullable=False),
     )
     op.create_table(
         "secrets",

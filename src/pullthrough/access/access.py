@@ -1,0 +1,321 @@
+"""Who asks, and whether they may: what both faces ask before they do anything.
+
+    API request        read_claim -> the key -> Claim.verify              -> Principal
+    registry client    Basic AWS:<token>, an htpasswd user, or nobody     -> Principal
+    Principal, action, resource -> identity, registry and repository policies -> allowed, or AccessDenied
+
+Whether a client needs a login is decided by the address it connected to, never by its own: behind a proxy, or with host
+networking, everybody comes from loopback.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import logging
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Protocol
+
+from pullthrough.access import principals, tokens, urls
+from pullthrough.access.htpasswd import Htpasswd
+from pullthrough.access.keys import Keys
+from pullthrough.access.policies import (
+    Decision,
+    Policy,
+    PolicyInvalid,
+    PolicyKind,
+    Request,
+    allows_always,
+    parse_policy,
+)
+from pullthrough.access.principals import Principal
+from pullthrough.access.signatures import UNKNOWN_KEY, ApiDenied, SignedRequest, denied, read_claim
+from pullthrough.errors import AccessDenied, Unauthorized
+from pullthrough.oci.digests import Digest
+from pullthrough.oci.names import RepositoryName, is_host
+from pullthrough.settings import EcrAuth, Settings, parse_listen
+
+_log = logging.getLogger(__name__)
+
+#: All that a registry policy decided before ECR's policy scope V2.
+#: https://docs.aws.amazon.com/AmazonECR/latest/userguide/registry-permissions.html
+_SCOPE_V1 = ("ecr:ReplicateImage", "ecr:BatchImportUpstreamImage", "ecr:CreateRepository")
+#: What an admin may always do, so that nobody locks themselves out by a Deny: read and replace the policies.
+_UNLOCKING = frozenset(
+    f"{service}:{verb}{policy}"
+    for service, policy in (
+        ("ecr", "RepositoryPolicy"),
+        ("ecr", "RegistryPolicy"),
+        ("secretsmanager", "ResourcePolicy"),
+    )
+    for verb in ("Get", "Set", "Put", "Delete")
+)
+_BASIC = re.compile(r"basic +([A-Za-z0-9+/=_-]*) *", re.ASCII | re.IGNORECASE)
+_EXPIRED = "Your authorization token has expired. Reauthenticate and try again."
+
+
+class PolicyTexts(Protocol):
+    """The policies that are set up, as they are now: engine.configuration.Configuration."""
+
+    @property
+    def registry_policy(self) -> str | None: ...
+
+    @property
+    def repository_policies(self) -> Mapping[RepositoryName, str]: ...
+
+    def account_setting(self, name: str) -> str: ...
+
+
+class Access:
+    """Belongs to one worker's event loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        texts: PolicyTexts,
+        keys: Keys,
+        *,
+        htpasswd: Htpasswd | None,
+        url_key: bytes,
+        clock: Callable[[], float],
+    ) -> None:
+        """`url_key` signs download URLs: random, the same in all workers."""
+        serve, ecr = settings.serve, settings.ecr
+        self._account = ecr.account
+        self._region = ecr.region
+        self._texts = texts
+        self._keys = keys
+        self._htpasswd = htpasswd
+        self._url_key = url_key
+        self._clock = clock
+        self._scheme = "https" if serve.tls_cert else "http"
+        self._everybody = principals.root(ecr.account) if ecr.auth is EcrAuth.NONE else None
+        #: For each listener, by its mirror's rule (None is the main one), whether pulls need no login. Of two mirrors of
+        #: one rule, the stricter counts for both.
+        self._open: dict[str | None, bool] = {}
+        for listen, mirror in ((serve.listen, None), *serve.mirrors.items()):
+            loopback = parse_listen(listen).is_loopback
+            is_open = not serve.pull_auth if loopback else serve.anonymous_pull
+            self._open[mirror] = self._open.get(mirror, True) and (is_open or self._everybody is not None)
+        self._all_open = all(self._open.values())
+        self._broken_policies: set[str] = set()
+
+    # --- who asks ----------------------------------------------------------------------------------------------------
+
+    async def authenticate_api(self, request: SignedRequest, service: str) -> Principal:
+        """Who signed a request of `ecr`, `secretsmanager` or `sts`.
+
+        Raises ApiDenied, with AWS's codes and words; StorageError and SealingKeyMissing where keys cannot be read.
+        """
+        if self._everybody is not None:
+            return self._everybody
+        claim = read_claim(request, service)
+        claim.check_scope(self._region, service)
+        claim.check_time(self._clock(), service)
+        if claim.has_session_token:
+            raise denied(
+                UNKNOWN_KEY,
+                service,
+                "The security token included in the request is invalid. This registry gives out no session tokens; "
+                "send none (unset AWS_SESSION_TOKEN).",
+            )
+        key = await self._keys.find(claim.access_key_id)
+        if key is None:
+            raise denied(UNKNOWN_KEY, service, "The security token included in the request is invalid.")
+        claim.verify(request, key.secret, service)
+        return principals.user(key.name, self._account, key.policies, access_key_id=key.access_key_id)
+
+    async def authenticate_registry(
+        self, headers: Mapping[str, str], *, wants_write: bool, mirror: str | None = None
+    ) -> Principal:
+        """Who a registry client is. `mirror` is the rule of the listener it came in by, where that is bound to one.
+
+        A login that is wrong is refused also where none is needed. Raises Unauthorized; AccessDenied where the token has
+        expired; TooManyLogins; StorageError and SealingKeyMissing where keys cannot be read.
+        """
+        if self._everybody is not None:
+            return self._everybody
+        authorization = headers.get("Authorization", "")
+        challenge = self.challenge(headers)
+        user, password = _basic(authorization, challenge)
+        if not user and not password:
+            if wants_write or not self._open[mirror]:
+                raise Unauthorized("authentication required", challenge=challenge, hint=_LOGIN_HINT)
+            return principals.anonymous(self._account, challenge)
+        if user == tokens.USER:
+            return await self._of_token(password, challenge)
+        if self._htpasswd is not None and await self._htpasswd.accepts(user, password):
+            return principals.registry_user(user, self._account)
+        raise Unauthorized("the user or the password is wrong", challenge=challenge, hint=_LOGIN_HINT)
+
+    async def _of_token(self, text: str, challenge: str) -> Principal:
+        wrong = Unauthorized("the authorization token is not valid", challenge=challenge, hint=_LOGIN_HINT)
+        try:
+            token = tokens.parse_token(text)
+        except tokens.TokenMalformed:
+            raise wrong from None
+        key = await self._keys.find(token.access_key_id)
+        if key is None or not token.is_signed_by(key.secret) or token.account != self._account:
+            raise wrong
+        if token.expires_at <= self._clock():
+            raise AccessDenied(_EXPIRED)
+        return principals.user(key.name, self._account, key.policies, access_key_id=key.access_key_id)
+
+    def challenge(self, headers: Mapping[str, str]) -> str:
+        """The value of WWW-Authenticate, as ECR has it. Goes also with the 200 of `/v2/` where pulls are open: podman,
+        skopeo and buildah log in for a push only if they were told of it there."""
+        host = headers.get("Host", "")
+        return f'Basic realm="{self._scheme}://{host if is_host(host) else "registry"}/",service="ecr.amazonaws.com"'
+
+    @property
+    def open_pulls(self) -> bool:
+        """Whether a pull without login may be answered without another look: no listener asks, no policy is there."""
+        return self._all_open and self._texts.registry_policy is None and not self._texts.repository_policies
+
+    # --- whether they may --------------------------------------------------------------------------------------------
+
+    def authorize(
+        self,
+        principal: Principal,
+        action: str,
+        resource: str,
+        *,
+        repository: RepositoryName | None = None,
+        secret_policy: str | None = None,
+        source_ip: str | None = None,
+    ) -> None:
+        """Raises AccessDenied unless the policies allow it: an explicit Deny in any of them wins, else one Allow is
+        enough. For anonymous clients Unauthorized instead, so that they log in.
+
+        `action` is `ecr:BatchGetImage`, `resource` an ARN or `*`; `repository` the one whose policy has a say,
+        `secret_policy` that of the secret; `source_ip` the client's address, for conditions on it.
+        """
+        attached = self._resource_policies(action, repository)
+        if secret_policy is not None:
+            attached.append(self._parsed(secret_policy, PolicyKind.SECRET))
+        if not attached and len(principal.policies) == 1 and allows_always(principal.policies[0], action):
+            return
+        request = self._request(principal, action, resource, source_ip)
+        own = [policy.decide(request) for policy in principal.policies]
+        if Decision.DENY in own:
+            raise self._refusal(principal, request, "with an explicit deny in an identity-based policy")
+        theirs = [policy.decide(request) for policy in attached]
+        if Decision.DENY in theirs and not (principal.is_admin and action in _UNLOCKING):
+            raise self._refusal(principal, request, "with an explicit deny in a resource-based policy")
+        if Decision.ALLOW not in own and Decision.ALLOW not in theirs:
+            reason = f"because no identity-based policy allows the {action} action"
+            raise self._refusal(principal, request, reason)
+
+    def _resource_policies(self, action: str, repository: RepositoryName | None) -> list[Policy]:
+        attached: list[Policy] = []
+        if not action.startswith("ecr:"):
+            return attached
+        registry_text = self._texts.registry_policy
+        if registry_text is not None and (
+            action in _SCOPE_V1 or self._texts.account_setting("REGISTRY_POLICY_SCOPE") != "V1"
+        ):
+            attached.append(self._parsed(registry_text, PolicyKind.REGISTRY))
+        if repository is not None and (text := self._texts.repository_policies.get(repository)) is not None:
+            attached.append(self._parsed(text, PolicyKind.REPOSITORY))
+        return attached
+
+    def _parsed(self, text: str, kind: PolicyKind) -> Policy:
+        try:
+            return parse_policy(text, kind)
+        except PolicyInvalid as error:
+            # Nobody can have put it through the API: the catalog was changed by hand, or by another version.
+            if text not in self._broken_policies:
+                self._broken_policies.add(text)
+                _log.error("a %s policy cannot be read, so that it denies everything: %s", kind, error.message)
+            return _DENY_ALL
+
+    def _request(self, principal: Principal, action: str, resource: str, source_ip: str | None) -> Request:
+        now = self._clock()
+        context = {
+            "aws:principalarn": principal.arn,
+            "aws:principalaccount": principal.account,
+            "aws:principaltype": _principal_type(principal),
+            "aws:userid": principal.user_id,
+            "aws:username": principal.name,
+            "aws:securetransport": "true" if self._scheme == "https" else "false",
+            "aws:currenttime": datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            "aws:epochtime": str(int(now)),
+            "aws:requestedregion": self._region,
+        }
+        if principal.is_anonymous:
+            for key in ("aws:principalarn", "aws:principalaccount", "aws:username"):
+                del context[key]
+        if source_ip:
+            context["aws:sourceip"] = source_ip
+        return Request(
+            action, resource, principal.arn, principal.user_id, principal.account, principal.is_anonymous, context
+        )
+
+    def _refusal(self, principal: Principal, request: Request, reason: str) -> AccessDenied | Unauthorized:
+        who = "anonymous" if principal.is_anonymous else principal.arn
+        message = f"User: {who} is not authorized to perform: {request.action} on resource: {request.resource} {reason}"
+        if principal.is_anonymous:
+            return Unauthorized(message, challenge=principal.challenge)
+        return AccessDenied(message)
+
+    # --- what is given out -------------------------------------------------------------------------------------------
+
+    def issue_token(self, principal: Principal) -> tuple[str, float]:
+        """The password for the user AWS, and when it ends. GetAuthorizationToken gives base64 of `AWS:<password>`.
+
+        Raises ApiDenied where the key has been removed since the request began.
+        """
+        expires_at = int(self._clock()) + tokens.LIFETIME_SECONDS
+        if self._everybody is not None:
+            # Not looked at here, and good for nothing once keys are asked for.
+            return tokens.make_token("none", self._account, expires_at, self._url_key), float(expires_at)
+        key = self._keys.known(principal.access_key_id)
+        if key is None:
+            raise denied(UNKNOWN_KEY, "ecr", "The security token included in the request is invalid.")
+        return tokens.make_token(key.access_key_id, self._account, expires_at, key.secret), float(expires_at)
+
+    def sign_layer_url(self, repository: RepositoryName, digest: Digest) -> str:
+        """The query string under which the blob's path gives this blob to anybody, for a short time."""
+        return urls.sign(self._url_key, repository, digest, int(self._clock()) + urls.LIFETIME_SECONDS)
+
+    def is_signed_layer_url(self, repository: RepositoryName, digest: Digest, raw_query: str) -> bool:
+        """Whether the query came from `sign_layer_url`; False where it has no such signature.
+
+        Raises AccessDenied where it has one that is wrong or has expired.
+        """
+        return urls.opens(self._url_key, repository, digest, raw_query, self._clock())
+
+
+_LOGIN_HINT = "log in as AWS with the password of `aws ecr get-login-password`"
+_DENY_ALL = parse_policy(
+    '{"Statement": {"Effect": "Deny", "Principal": "*", "Action": "*", "Resource": "*"}}', PolicyKind.REGISTRY
+)
+
+
+def _principal_type(principal: Principal) -> str:
+    if principal.is_anonymous:
+        return "Anonymous"
+    return "Account" if principal.arn.endswith(":root") else "User"
+
+
+def _basic(authorization: str, challenge: str) -> tuple[str, str]:
+    """User and password; both empty where there is no login. Raises Unauthorized."""
+    if not authorization:
+        return "", ""
+    match = _BASIC.fullmatch(authorization)
+    try:
+        if match is None:
+            raise ValueError
+        user, colon, password = base64.b64decode(match[1], validate=True).decode().partition(":")
+        if not colon:
+            raise ValueError
+    except (binascii.Error, ValueError):
+        raise Unauthorized(
+            "the Authorization header is not of the form Basic user:password", challenge=challenge
+        ) from None
+    return user, password
+
+
+__all__ = ["Access", "ApiDenied", "PolicyTexts", "Principal"]

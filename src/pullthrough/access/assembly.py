@@ -1,0 +1,38 @@
+"""The parts of access, put together for one worker."""
+
+from __future__ import annotations
+
+from pullthrough.access.access import Access
+from pullthrough.access.administration import KeyAdministration
+from pullthrough.access.htpasswd import Htpasswd
+from pullthrough.access.keys import Keys
+from pullthrough.engine.engine import Engine
+from pullthrough.storage.access_keys import AccessKeys
+
+
+def make_access(engine: Engine, *, url_key: bytes) -> Access:
+    """`url_key`: 32 random bytes, the same in all workers. Raises ConfigurationError where a file that the settings name
+    cannot be used."""
+    ecr = engine.settings.ecr
+    keys = Keys(
+        engine.settings.ecr_keys,
+        _stored_keys(engine),
+        generation=engine.configuration_generation,
+        call=engine.call,
+    )
+    htpasswd = Htpasswd(ecr.htpasswd_file, call=engine.call) if ecr.htpasswd_file else None
+    return Access(engine.settings, engine.configuration, keys, htpasswd=htpasswd, url_key=url_key, clock=engine.clock)
+
+
+def make_key_administration(engine: Engine) -> KeyAdministration:
+    return KeyAdministration(
+        engine.settings.ecr_keys,
+        _stored_keys(engine),
+        sealer=engine.sealer,
+        database=engine.catalog.database,
+        clock=engine.clock,
+    )
+
+
+def _stored_keys(engine: Engine) -> AccessKeys:
+    return AccessKeys(engine.catalog.database, engine.sealer)

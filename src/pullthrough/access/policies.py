@@ -1,0 +1,336 @@
+"""IAM policy documents: parsing them, and what they say of a request. No I/O.
+
+https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_grammar.html
+An explicit Deny anywhere wins; else an Allow anywhere is enough, since everybody here is of one account.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any
+
+from pullthrough.access.conditions import Condition, Context, parse_conditions, substitute
+from pullthrough.access.globs import matches
+from pullthrough.errors import RequestError
+from pullthrough.settings import Role
+
+_VERSIONS = ("2012-10-17", "2008-10-17")
+_ACTION = re.compile(r"\*|[a-z0-9-]+:[a-z0-9*?]+", re.ASCII)
+_ARN = re.compile(r"arn:[^:]*:[^:]*:[^:]*:[^:]*:.+", re.DOTALL)
+#: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_principal.html
+_AWS_PRINCIPAL = re.compile(
+    r"\*|[0-9]{12}|arn:aws[a-z-]*:(?:iam|sts)::[0-9]{12}:[\x21-\x7e]+|[A-Z0-9]{16,128}", re.ASCII
+)
+_ACCOUNT_ROOT = re.compile(r"(?:arn:aws[a-z-]*:iam::)?([0-9]{12})(?::root)?", re.ASCII)
+_PRINCIPAL_TYPES = ("AWS", "Service", "Federated", "CanonicalUser")
+
+
+class PolicyInvalid(RequestError):
+    """The text is not a policy that can be obeyed. The message says why, and is fit for the API's answer."""
+
+
+class PolicyKind(StrEnum):
+    """What a policy is attached to."""
+
+    IDENTITY = "identity"
+    REPOSITORY = "repository"
+    REGISTRY = "registry"
+    SECRET = "secret"
+
+
+_OF_ECR = (PolicyKind.REPOSITORY, PolicyKind.REGISTRY)
+
+
+class Decision(StrEnum):
+    ALLOW = "allow"
+    DENY = "deny"
+    #: No statement speaks of the request.
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is judged: who does what to which resource, under which circumstances."""
+
+    #: `ecr:BatchGetImage`.
+    action: str
+    resource: str
+    principal_arn: str
+    user_id: str
+    account: str
+    is_anonymous: bool
+    context: Context
+
+
+@dataclass(frozen=True, slots=True)
+class _Principals:
+    """Principal or NotPrincipal."""
+
+    names: tuple[str, ...]
+    is_not: bool
+
+    def match(self, request: Request, *, denies: bool) -> bool:
+        if self.is_not:
+            return not any(_is_named(name, request, whole_account=False) for name in self.names)
+        # An Allow to an account leaves it to the identity's own policies; a Deny to it denies everyone in it.
+        return any(_is_named(name, request, whole_account=denies) for name in self.names)
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    denies: bool
+    #: Lower case: actions are compared without case.
+    actions: tuple[str, ...]
+    not_actions: bool
+    #: Empty where the policy stands at the only resource it can mean.
+    resources: tuple[str, ...]
+    not_resources: bool
+    #: None in an identity's own policy.
+    principals: _Principals | None
+    conditions: tuple[Condition, ...]
+    #: Whether `${aws:username}` and the like are replaced.
+    has_variables: bool
+
+    def applies(self, request: Request) -> bool:
+        action = request.action.lower()
+        if any(matches(pattern, action) for pattern in self.actions) is self.not_actions:
+            return False
+        if self.resources and self._names_resource(request) is self.not_resources:
+            return False
+        if self.principals is not None and not self.principals.match(request, denies=self.denies):
+            return False
+        return all(condition.holds(request.context, variables=self.has_variables) for condition in self.conditions)
+
+    def _names_resource(self, request: Request) -> bool:
+        for pattern in self.resources:
+            filled = substitute(pattern, request.context) if self.has_variables else pattern
+            if filled is not None and matches(filled, request.resource):
+                return True
+        return False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Policy:
+    """Compared by identity: `parse_policy` gives the same one for the same text."""
+
+    statements: tuple[Statement, ...] = field(repr=False)
+
+    def decide(self, request: Request) -> Decision:
+        decision = Decision.NONE
+        for statement in self.statements:
+            if statement.denies or decision is Decision.NONE:
+                if not statement.applies(request):
+                    continue
+                if statement.denies:
+                    return Decision.DENY
+                decision = Decision.ALLOW
+        return decision
+
+
+@lru_cache(maxsize=4096)
+def allows_always(policy: Policy, action: str) -> bool:
+    """Whether the policy allows the action whatever the resource and the circumstances: what roles say, at no cost."""
+    action = action.lower()
+    return not any(statement.denies for statement in policy.statements) and any(
+        statement.resources == ("*",)
+        and not statement.not_resources
+        and not statement.conditions
+        and statement.principals is None
+        and any(matches(pattern, action) for pattern in statement.actions) is not statement.not_actions
+        for statement in policy.statements
+    )
+
+
+def _is_named(name: str, request: Request, *, whole_account: bool) -> bool:
+    if name == "*":
+        return True
+    if request.is_anonymous:
+        return False
+    if account := _ACCOUNT_ROOT.fullmatch(name):
+        is_root = request.principal_arn.endswith(":root")
+        return account[1] == request.account and (whole_account or is_root)
+    return name in (request.principal_arn, request.user_id)
+
+
+# --- parsing ---------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=4096)
+def parse_policy(text: str, kind: PolicyKind) -> Policy:
+    """Raises PolicyInvalid. What was parsed is remembered, so that it may be asked for each request."""
+    try:
+        document = json.loads(text, object_pairs_hook=_object)
+    except RecursionError as error:
+        raise PolicyInvalid("it is nested too deeply") from error
+    except ValueError as error:
+        raise PolicyInvalid(f"it is not JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise PolicyInvalid("it is not a JSON object")
+    _known(document, ("Version", "Id", "Statement"), "the policy")
+    version = document.get("Version", "2008-10-17")
+    if version not in _VERSIONS:
+        raise PolicyInvalid(f"its Version is not {' or '.join(_VERSIONS)}")
+    if not isinstance(document.get("Id", ""), str):
+        raise PolicyInvalid("its Id is not a text")
+    if "Statement" not in document:
+        raise PolicyInvalid("it has no Statement")
+    entries = document["Statement"]
+    entries = entries if isinstance(entries, list) else [entries]
+    statements = []
+    sids: set[str] = set()
+    for number, entry in enumerate(entries, 1):
+        where = f"statement {number}"
+        if not isinstance(entry, dict):
+            raise PolicyInvalid(f"{where} is not a JSON object")
+        sid = entry.get("Sid", "")
+        if not isinstance(sid, str):
+            raise PolicyInvalid(f"the Sid of {where} is not a text")
+        if sid and sid in sids:
+            raise PolicyInvalid(f"the Sid {sid[:80]!r} is there twice")
+        sids.add(sid)
+        statements.append(_statement(entry, kind, where, has_variables=version == _VERSIONS[0]))
+    return Policy(tuple(statements))
+
+
+def _statement(entry: dict[str, Any], kind: PolicyKind, where: str, *, has_variables: bool) -> Statement:
+    _known(
+        entry,
+        (
+            *("Sid", "Effect", "Principal", "NotPrincipal", "Action", "NotAction"),
+            *("Resource", "NotResource", "Condition"),
+        ),
+        where,
+    )
+    effect = entry.get("Effect")
+    if effect not in ("Allow", "Deny"):
+        raise PolicyInvalid(f"the Effect of {where} is not Allow or Deny")
+    actions, not_actions = _one_of(entry, "Action", "NotAction", where, required=True)
+    for action in actions:
+        if _ACTION.fullmatch(action.lower()) is None:
+            raise PolicyInvalid(f"{where} has the action {action[:80]!r}, which is not of the form ecr:BatchGetImage")
+        if kind is PolicyKind.SECRET and not action.lower().startswith(("secretsmanager:", "*")):
+            raise PolicyInvalid(f"{where} has the action {action[:80]!r}, which is not one of Secrets Manager's")
+        if kind in _OF_ECR and not action.lower().startswith(("ecr:", "*")):
+            raise PolicyInvalid(f"{where} has the action {action[:80]!r}, which is not one of ECR's")
+    resources, not_resources = _one_of(
+        entry, "Resource", "NotResource", where, required=kind is not PolicyKind.REPOSITORY
+    )
+    for resource in resources:
+        if resource != "*" and _ARN.fullmatch(resource) is None:
+            raise PolicyInvalid(f"{where} has the resource {resource[:200]!r}, which is neither an ARN nor *")
+    principals: _Principals | None = None
+    if kind is PolicyKind.IDENTITY:
+        if "Principal" in entry or "NotPrincipal" in entry:
+            raise PolicyInvalid(f"{where} has a principal; a policy of an identity has none")
+    else:
+        if ("Principal" in entry) == ("NotPrincipal" in entry):
+            raise PolicyInvalid(f"{where} needs either Principal or NotPrincipal")
+        is_not = "NotPrincipal" in entry
+        principals = _Principals(_principal_names(entry["NotPrincipal" if is_not else "Principal"], where), is_not)
+    try:
+        conditions = parse_conditions(entry.get("Condition", {}))
+    except ValueError as error:
+        raise PolicyInvalid(f"the Condition of {where} {error}") from None
+    return Statement(
+        denies=effect == "Deny",
+        actions=tuple(action.lower() for action in actions),
+        not_actions=not_actions,
+        resources=resources,
+        not_resources=not_resources,
+        principals=principals,
+        conditions=conditions,
+        has_variables=has_variables,
+    )
+
+
+def _one_of(
+    entry: Mapping[str, Any], key: str, not_key: str, where: str, *, required: bool
+) -> tuple[tuple[str, ...], bool]:
+    """The texts of one of two elements that exclude each other, and whether it is the second."""
+    if key in entry and not_key in entry:
+        raise PolicyInvalid(f"{where} has both {key} and {not_key}")
+    if key not in entry and not_key not in entry:
+        if required:
+            raise PolicyInvalid(f"{where} has no {key}")
+        return (), False
+    is_not = not_key in entry
+    return _texts(entry[not_key if is_not else key], f"the {not_key if is_not else key} of {where}"), is_not
+
+
+def _principal_names(value: object, where: str) -> tuple[str, ...]:
+    """The names that can be somebody here. Services and federated users never are."""
+    if value == "*":
+        return ("*",)
+    if not isinstance(value, dict) or not value:
+        raise PolicyInvalid(f'the principal of {where} is neither "*" nor an object such as {{"AWS": "..."}}')
+    _known(value, _PRINCIPAL_TYPES, f"the principal of {where}")
+    names: tuple[str, ...] = ()
+    for kind, entries in value.items():
+        texts = _texts(entries, f"the {kind} principal of {where}")
+        if kind != "AWS":
+            continue
+        for text in texts:
+            if _AWS_PRINCIPAL.fullmatch(text) is None:
+                raise PolicyInvalid(
+                    f"{where} has the principal {text[:200]!r}, which is not *, an account, an ARN of IAM or an id"
+                )
+        names += texts
+    return names
+
+
+def _texts(value: object, what: str) -> tuple[str, ...]:
+    entries: Sequence[object] = value if isinstance(value, list) else [value]
+    if not entries or not all(isinstance(entry, str) and entry for entry in entries):
+        raise PolicyInvalid(f"{what} is not a text or a list of texts")
+    return tuple(str(entry) for entry in entries)
+
+
+def _known(entry: Mapping[str, Any], names: Sequence[str], where: str) -> None:
+    for name in entry:
+        if name not in names:
+            raise PolicyInvalid(f"{where} has the element {name[:80]!r}, which does not exist")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A key that is there twice would be read in two ways by two readers."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        twice = next(key for key, _ in pairs if sum(other == key for other, _ in pairs) > 1)
+        raise PolicyInvalid(f"the key {twice[:80]!r} is there twice")
+    return found
+
+
+def _role_policy(*actions: str) -> Policy:
+    return parse_policy(
+        json.dumps({"Statement": {"Effect": "Allow", "Action": list(actions), "Resource": "*"}}), PolicyKind.IDENTITY
+    )
+
+
+#: What the roles of API keys are made of. `pull` is AWS's AmazonEC2ContainerRegistryReadOnly, and what makes a pull fill
+#: the cache.
+ROLE_POLICIES: Mapping[Role, Policy] = {
+    Role.ADMIN: _role_policy("*"),
+    Role.PULL: _role_policy(
+        "ecr:GetAuthorizationToken",
+        "ecr:BatchCheckLayerAvailability",
+        "ecr:GetDownloadUrlForLayer",
+        "ecr:BatchGetImage",
+        "ecr:BatchImportUpstreamImage",
+        "ecr:CreateRepository",
+        "ecr:DescribeRepositories",
+        "ecr:DescribeImages",
+        "ecr:ListImages",
+        "ecr:ListImageReferrers",
+        "ecr:ListTagsForResource",
+        "ecr:GetRepositoryPolicy",
+        "ecr:GetLifecyclePolicy",
+        "ecr:GetLifecyclePolicyPreview",
+        "ecr:DescribeImageScanFindings",
+        "sts:GetCallerIdentity",
+    ),
+}

@@ -1,0 +1,110 @@
+"""Who a registry client is, and what ECR calls what it wants to do.
+
+https://docs.aws.amazon.com/AmazonECR/latest/userguide/security_iam_service-with-iam.html
+"""
+
+from __future__ import annotations
+
+from pullthrough.access.access import Access
+from pullthrough.access.principals import Principal
+from pullthrough.distribution.exchange import Exchange
+from pullthrough.distribution.routes import Kind, parse_path
+from pullthrough.engine.engine import Engine
+from pullthrough.engine.rules import Target, Targets
+from pullthrough.errors import AccessDenied, PullthroughError, Unauthorized
+from pullthrough.oci.digests import Digest
+from pullthrough.oci.names import Reference, RepositoryName
+
+_READS = ("GET", "HEAD")
+#: What a pull needs on top where the cache does not have the image, and its repository.
+_IMPORT = ("BatchImportUpstreamImage", "CreateRepository")
+
+
+class Permissions:
+    """Asks `access` in the registry's words."""
+
+    def __init__(self, engine: Engine, access: Access) -> None:
+        self._engine = engine
+        self._access = access
+        ecr = engine.settings.ecr
+        self._arn = f"arn:aws:ecr:{ecr.region}:{ecr.account}:repository/"
+
+    async def find_principal(self, exchange: Exchange, raw_path: str, raw_query: str) -> Principal | None:
+        """Who asks; None for the bearer of a URL that was signed for the blob at this path.
+
+        Raises Unauthorized, AccessDenied or TooManyLogins, before anything else is looked at.
+        """
+        request = exchange.request
+        reads = request.method in _READS
+        if reads and "Signature" in raw_query:
+            route = parse_path(raw_path)
+            name = route.name if route.kind is Kind.BLOB else None
+            if name is not None and self._access.is_signed_layer_url(name, route.digest, raw_query):
+                return None
+        writes = not reads or "/blobs/uploads/" in raw_path
+        return await self._access.authenticate_registry(request.headers, wants_write=writes, mirror=exchange.mirror)
+
+    def invitation(self, exchange: Exchange) -> str | None:
+        """The challenge that goes with `/v2/` though it is open, so that clients log in before they push."""
+        principal = exchange.principal
+        if principal is not None and principal.is_anonymous:
+            return self._access.challenge(exchange.request.headers)
+        return None
+
+    def check(self, exchange: Exchange, action: str, repository: RepositoryName | None = None) -> None:
+        """Raises AccessDenied, or Unauthorized for who has not logged in. Without a repository: for the registry."""
+        if exchange.principal is not None:
+            self._access.authorize(
+                exchange.principal,
+                f"ecr:{action}",
+                "*" if repository is None else self._arn + repository,
+                repository=repository,
+                source_ip=exchange.request.remote,
+            )
+
+    def may(self, exchange: Exchange, action: str, repository: RepositoryName) -> bool:
+        try:
+            self.check(exchange, action, repository)
+        except (AccessDenied, Unauthorized):
+            return False
+        return True
+
+    def allowed(self, exchange: Exchange, action: str, targets: Targets) -> Targets:
+        """Those of the targets for which the action is allowed. Raises as `check` does where it is for none."""
+        found: list[Target] = []
+        refusal: PullthroughError | None = None
+        for target in targets.all:
+            try:
+                self.check(exchange, action, target.repository)
+                found.append(target)
+            except (AccessDenied, Unauthorized) as error:
+                refusal = refusal or error
+        if not found:
+            assert refusal is not None
+            raise refusal
+        return Targets(*found)
+
+    async def check_import(self, exchange: Exchange, targets: Targets, reference: Reference) -> None:
+        """A manifest that is not here needs two more rights: to have it fetched, and to make its repository."""
+        name = targets.literal.repository
+        if targets.literal.is_own or all(self.may(exchange, action, name) for action in _IMPORT):
+            return
+        for target in targets.all:
+            if await self._engine.call(self._has_manifest, target.repository, reference):
+                return
+        await self.check_creation(exchange, name)
+        self.check(exchange, "BatchImportUpstreamImage", name)
+
+    async def check_creation(self, exchange: Exchange, repository: RepositoryName) -> None:
+        """Raises AccessDenied where there is no such repository and the client may not make it."""
+        try:
+            self.check(exchange, "CreateRepository", repository)
+        except (AccessDenied, Unauthorized):
+            if not await self._engine.call(self._engine.catalog.has_repository, repository):
+                raise
+
+    def _has_manifest(self, repository: RepositoryName, reference: Reference) -> bool:
+        catalog = self._engine.catalog
+        if isinstance(reference, Digest):
+            return catalog.find_manifest(repository, reference) is not None
+        return catalog.find_tag(repository, reference) is not None

@@ -1,0 +1,288 @@
+"""The pulling half of the registry face: manifests, blobs, lists. Thin: what to serve is the engine's business.
+
+A fresh hit on a manifest or a published blob takes no thread and no look at the catalog: it is answered from memory.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from urllib.parse import quote
+
+from aiohttp import web
+
+from pullthrough.distribution.bodies import Sender
+from pullthrough.distribution.exchange import Exchange, common_headers, json_response
+from pullthrough.distribution.permissions import Permissions
+from pullthrough.distribution.routes import MAX_PAGE, Kind, Route
+from pullthrough.engine import outcomes
+from pullthrough.engine.blobs import BlobAnswer, NoRoom
+from pullthrough.engine.engine import Engine
+from pullthrough.engine.listings import Listing
+from pullthrough.engine.manifests import ManifestAnswer
+from pullthrough.engine.outcomes import Outcome
+from pullthrough.engine.rules import Targets
+from pullthrough.errors import DiskFull, PullthroughError
+from pullthrough.oci import media_types
+from pullthrough.oci.ranges import ByteRange, parse_range
+
+_log = logging.getLogger(__name__)
+
+
+class PullFace:
+    """Answers GET and HEAD. `server_name` is the value of the Server header."""
+
+    def __init__(self, engine: Engine, permissions: Permissions, server_name: str) -> None:
+        self._engine = engine
+        self._permissions = permissions
+        self._server_name = server_name
+
+    async def handle(self, exchange: Exchange, route: Route, targets: Targets) -> web.StreamResponse:
+        match route.kind:
+            case Kind.MANIFEST:
+                return await self._manifest(exchange, route, targets)
+            case Kind.BLOB:
+                return await self._blob(exchange, route, targets)
+            case Kind.TAGS:
+                return await self._tags(exchange, route, targets)
+            case Kind.REFERRERS:
+                return await self._referrers(exchange, route, targets)
+        raise AssertionError(f"{route.kind} is nothing to pull")
+
+    async def repositories(self, exchange: Exchange) -> web.StreamResponse:
+        """The list of `/v2/_catalog`."""
+        self._permissions.check(exchange, "DescribeRepositories")
+        limit = MAX_PAGE if exchange.query.n is None else exchange.query.n
+        found = await self._engine.call(self._engine.catalog.repositories, exchange.query.last, limit + 1)
+        names = [str(name) for name in found]
+        link = _link("/v2/_catalog", names[limit - 1], limit) if 0 < limit < len(names) else None
+        return self._listed(exchange, {"repositories": names[:limit]}, link)
+
+    # --- manifests ---------------------------------------------------------------------------------------------------
+
+    async def _manifest(self, exchange: Exchange, route: Route, targets: Targets) -> web.StreamResponse:
+        request = exchange.request
+        assert route.reference is not None
+        targets = self._permissions.allowed(exchange, "BatchGetImage", targets)
+        force = _wants_check(request)
+        answer: ManifestAnswer | None = None
+        if not force and targets.stripped is None:
+            answer = self._engine.manifests.from_memory(targets.literal, route.reference)
+        if answer is None:
+            await self._permissions.check_import(exchange, targets, route.reference)
+            answer = await self._engine.manifest(targets, route.reference, force=force)
+        if not self._is_excluded(exchange):
+            self._engine.pull_times.note_manifest(answer.target.repository, answer.manifest.digest)
+        manifest = answer.manifest
+        exchange.outcome = answer.outcome
+        headers = common_headers(exchange)
+        headers["Docker-Content-Digest"] = manifest.digest
+        headers["ETag"] = f'"{manifest.digest}"'
+        if _matches(request.headers.get("If-None-Match"), manifest.digest):
+            return web.Response(status=304, headers=headers)
+        headers["Content-Type"] = manifest.media_type
+        exchange.sent_bytes = 0 if exchange.is_head else len(manifest.body)
+        return web.Response(body=manifest.body, headers=headers)
+
+    def _is_excluded(self, exchange: Exchange) -> bool:
+        """Whether pulls of this client leave an image's pull time as it is (RegisterPullTimeUpdateExclusion)."""
+        excluded = self._engine.configuration.pull_time_exclusions
+        return bool(excluded) and exchange.principal is not None and exchange.principal.arn in excluded
+
+    # --- blobs -------------------------------------------------------------------------------------------------------
+
+    async def _blob(self, exchange: Exchange, route: Route, targets: Targets) -> web.StreamResponse:
+        request, digest = exchange.request, route.digest
+        action = "BatchCheckLayerAvailability" if exchange.is_head else "GetDownloadUrlForLayer"
+        targets = self._permissions.allowed(exchange, action, targets)
+        if exchange.is_head:
+            facts = await self._engine.blob_facts(targets, digest)
+            exchange.outcome = facts.outcome
+            headers = self._blob_headers(exchange, digest)
+            if _matches(request.headers.get("If-None-Match"), digest):
+                return web.Response(status=304, headers=headers)
+            if facts.size_bytes is not None:
+                headers["Content-Length"] = str(facts.size_bytes)
+            return web.Response(headers=headers)
+        range_header = request.headers.get("Range")
+        answer = None
+        if targets.stripped is None:
+            answer = self._engine.blobs.from_memory(targets.literal, digest)
+        if answer is None:
+            if not targets.literal.is_own:  # a blob that comes in makes its repository
+                await self._permissions.check_creation(exchange, targets.literal.repository)
+            answer = await self._engine.blob(targets, digest, whole=range_header is None)
+        try:
+            exchange.outcome = answer.outcome
+            headers = self._blob_headers(exchange, digest)
+            if _matches(request.headers.get("If-None-Match"), digest):
+                return web.Response(status=304, headers=headers)
+            if_range = request.headers.get("If-Range")
+            if if_range is not None and not _matches(if_range, digest):
+                range_header = None
+            size = answer.content.size_bytes
+            wanted = parse_range(range_header, size) if size is not None else None
+            if size is None and request.version < (1, 1):
+                size = await self._wait_until_whole(answer)  # there is no chunked encoding in HTTP/1.0
+            if wanted is not None and self._engine.blobs.is_far_ahead(answer, wanted):
+                return await self._range_ahead(exchange, answer, wanted)
+            if wanted is not None and not answer.content.is_verified:
+                # The client may have all it asked for before the digest of the whole is known.
+                exchange.outcome = replace(exchange.outcome, verified=False)
+                headers["X-Cache"] = exchange.outcome.header()
+            return await self._send(exchange, answer, headers, wanted, size)
+        finally:
+            answer.content.close()
+
+    def _blob_headers(self, exchange: Exchange, digest: str) -> dict[str, str]:
+        headers = common_headers(exchange)
+        headers["Docker-Content-Digest"] = digest
+        headers["ETag"] = f'"{digest}"'
+        headers["Accept-Ranges"] = "bytes"
+        headers["Content-Type"] = "application/octet-stream"
+        return headers
+
+    async def _wait_until_whole(self, answer: BlobAnswer) -> int:
+        offset = 0
+        while (end := await answer.content.wait(offset)) > offset:
+            offset = end
+        return offset
+
+    async def _range_ahead(self, exchange: Exchange, answer: BlobAnswer, wanted: ByteRange) -> web.StreamResponse:
+        data = await self._engine.blobs.fetch_ahead(answer, wanted)
+        assert answer.content.size_bytes is not None
+        exchange.outcome = Outcome(
+            outcomes.Kind.MISS, answer.target.rule.prefix, None, "fetched ahead of the fill", verified=False
+        )
+        headers = self._blob_headers(exchange, answer.digest)
+        headers["Content-Range"] = wanted.content_range(answer.content.size_bytes)
+        exchange.sent_bytes = len(data)
+        return web.Response(status=206, body=data, headers=headers)
+
+    async def _send(
+        self,
+        exchange: Exchange,
+        answer: BlobAnswer,
+        headers: dict[str, str],
+        wanted: ByteRange | None,
+        size: int | None,
+    ) -> web.StreamResponse:
+        """Send the body, or break the connection off: never end a body that is not whole as if it were."""
+        request = exchange.request
+        start, stop = (wanted.start, wanted.stop) if wanted else (0, size)
+        if wanted and size is not None:
+            headers["Content-Range"] = wanted.content_range(size)
+        if stop is not None:
+            headers["Content-Length"] = str(stop - start)
+        response = web.StreamResponse(status=206 if wanted else 200, headers=headers)
+        if stop is None:
+            response.enable_chunked_encoding()
+        if not isinstance(answer.content, NoRoom):
+            try:
+                await answer.content.wait(start)  # an error that comes before any byte is still answered as an error
+            except DiskFull:
+                pass  # passed through below
+        response.headers["Server"] = self._server_name
+        await response.prepare(request)
+        sender = Sender(request, response, answer.content, self._engine.threads)
+        try:
+            try:
+                await sender.send(start, stop)
+            except DiskFull:
+                await self._pass_through(sender, response, answer, start, stop if wanted else None)
+            if stop is not None and sender.sent_bytes < stop - start:
+                raise ConnectionResetError("the body ended early")
+            await response.write_eof()
+        except PullthroughError as error:
+            exchange.outcome = Outcome(answer.outcome.kind, answer.outcome.rule, None, f"broken off: {error.message}")
+            _log.warning("%s %s broken off: %s", request.method, exchange.loggable_path[:300], error.message)
+            _break_off(request)
+            raise ConnectionResetError("broken off") from error
+        except ConnectionError:
+            _break_off(request)
+            raise
+        finally:
+            exchange.sent_bytes = sender.sent_bytes
+        return response
+
+    async def _pass_through(
+        self, sender: Sender, response: web.StreamResponse, answer: BlobAnswer, start: int, stop: int | None
+    ) -> None:
+        """The disk is full: this client goes on from its own offset, straight from the upstream."""
+        chunks = self._engine.blobs.pass_through(answer, sent=start + sender.sent_bytes, stop=stop)
+        try:
+            async for chunk in chunks:
+                await response.write(chunk)
+                sender.sent_bytes += len(chunk)
+        finally:
+            await chunks.aclose()
+
+    # --- lists -------------------------------------------------------------------------------------------------------
+
+    async def _tags(self, exchange: Exchange, route: Route, targets: Targets) -> web.StreamResponse:
+        targets = self._permissions.allowed(exchange, "ListImages", targets)
+        listing = await self._engine.tags(targets, force=_wants_check(exchange.request))
+        exchange.outcome = listing.outcome
+        page, link = _page(exchange, listing.entries, f"/v2/{route.name}/tags/list")
+        # The name as it was asked for: clients check that it is the one they sent.
+        return self._listed(exchange, {"name": route.name, "tags": page}, link)
+
+    async def _referrers(self, exchange: Exchange, route: Route, targets: Targets) -> web.StreamResponse:
+        targets = self._permissions.allowed(exchange, "ListImageReferrers", targets)
+        listing: Listing = await self._engine.referrers(targets, route.digest, force=_wants_check(exchange.request))
+        exchange.outcome = listing.outcome
+        entries = listing.entries
+        if exchange.query.artifact_type:
+            entries = [entry for entry in entries if entry.get("artifactType") == exchange.query.artifact_type]
+        index = {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": entries}
+        response = self._listed(exchange, index, None)
+        response.content_type = media_types.OCI_INDEX
+        if exchange.query.artifact_type:
+            response.headers["OCI-Filters-Applied"] = "artifactType"
+        return response
+
+    def _listed(self, exchange: Exchange, document: object, link: str | None) -> web.Response:
+        response = json_response(document, exchange.outcome)
+        if exchange.query.ns is not None:
+            response.headers["OCI-Namespace"] = outcomes.clean(exchange.query.ns)
+        if link:
+            response.headers["Link"] = link
+        if not exchange.is_head and isinstance(response.body, bytes):
+            exchange.sent_bytes = len(response.body)
+        return response
+
+
+def _wants_check(request: web.BaseRequest) -> bool:
+    return "no-cache" in request.headers.get("Cache-Control", "").lower()
+
+
+def _matches(header: str | None, digest: str) -> bool:
+    """Whether an If-None-Match or If-Range names this digest's entity tag, or any."""
+    if not header:
+        return False
+    candidates = (tag.strip().removeprefix("W/").strip('"') for tag in header.split(","))
+    return any(tag in (digest, "*") for tag in candidates)
+
+
+def _page(exchange: Exchange, entries: list[str], path: str) -> tuple[list[str], str | None]:
+    """The part of a sorted list that `n` and `last` ask for, and the Link to the next one."""
+    query = exchange.query
+    if query.last:
+        entries = [entry for entry in entries if entry > query.last]
+    if query.n is None:
+        return entries, None
+    page = entries[: query.n]
+    if not page or len(page) == len(entries):
+        return page, None
+    namespace = f"&ns={quote(query.ns, safe='')}" if query.ns is not None else ""
+    return page, _link(path, page[-1], query.n, namespace)
+
+
+def _link(path: str, last: str, n: int, more: str = "") -> str:
+    return f'<{path}?n={n}&last={quote(last, safe="")}{more}>; rel="next"'
+
+
+def _break_off(request: web.BaseRequest) -> None:
+    """Reset the connection, so that no client takes what it got for the whole."""
+    if request.transport is not None:
+        request.transport.abort()

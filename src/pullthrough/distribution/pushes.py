@@ -1,0 +1,226 @@
+"""The pushing half of the registry face: uploads, manifests, deletions. Thin, as the other half.
+
+https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#push
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+
+from aiohttp import ClientPayloadError, web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_protocol import RequestPayloadError
+
+from pullthrough.distribution.errors import MethodNotAllowed
+from pullthrough.distribution.exchange import Exchange, common_headers
+from pullthrough.distribution.permissions import Permissions
+from pullthrough.distribution.routes import Kind, Route
+from pullthrough.engine.engine import Engine
+from pullthrough.engine.rules import Target
+from pullthrough.errors import DigestInvalid, ManifestTooLarge, UploadInvalid
+from pullthrough.oci.digests import Digest, parse_digest
+from pullthrough.oci.manifests import MAX_MANIFEST_BYTES
+from pullthrough.oci.names import parse_repository_name
+from pullthrough.oci.ranges import ByteRange
+
+#: The specification's form, and RFC 9110's, which some clients send.
+_CONTENT_RANGE = re.compile(r"(?:bytes[ =])?([0-9]{1,19})-([0-9]{1,19})(?:/(?:[0-9]{1,19}|\*))?", re.ASCII)
+#: A client that sends nothing for so long has gone, though its connection stands.
+_SILENCE_SECONDS = 300.0
+_METHODS = {
+    Kind.UPLOAD: "GET, HEAD, PATCH, PUT, DELETE",
+    Kind.MANIFEST: "GET, HEAD, PUT, DELETE",
+    Kind.BLOB: "GET, HEAD, DELETE",
+}
+
+
+class PushFace:
+    """Answers what is not a pull."""
+
+    def __init__(self, engine: Engine, permissions: Permissions) -> None:
+        self._engine = engine
+        self._pushes = engine.pushes
+        self._permissions = permissions
+
+    async def handle(self, exchange: Exchange, route: Route, target: Target) -> web.StreamResponse:
+        method, is_begun = exchange.request.method, bool(route.upload)
+        match route.kind, method:
+            case Kind.UPLOAD, "POST" if not is_begun:
+                return await self._begin(exchange, target)
+            case Kind.UPLOAD, _ if not is_begun:
+                allowed = "POST"
+            case Kind.UPLOAD, "GET" | "HEAD":
+                self._permissions.check(exchange, "UploadLayerPart", target.repository)
+                size = await self._pushes.size(target, route.upload)
+                return self._progress(exchange, target, route.upload, size, 204)
+            case Kind.UPLOAD, "PATCH":
+                return await self._append(exchange, target, route.upload)
+            case Kind.UPLOAD, "PUT":
+                return await self._finish(exchange, target, route.upload)
+            case Kind.UPLOAD, "DELETE":
+                self._permissions.check(exchange, "UploadLayerPart", target.repository)
+                await self._pushes.cancel(target, route.upload)
+                return _empty(exchange, 204)
+            case Kind.MANIFEST, "PUT":
+                return await self._put_manifest(exchange, route, target)
+            case ((Kind.MANIFEST | Kind.BLOB), "DELETE"):
+                return await self._delete(exchange, route, target)
+            case _:
+                allowed = _METHODS.get(route.kind, "GET, HEAD")
+        raise MethodNotAllowed(f"{method} is not possible here, only {allowed}", allowed=allowed)
+
+    # --- uploads -----------------------------------------------------------------------------------------------------
+
+    async def _begin(self, exchange: Exchange, target: Target) -> web.StreamResponse:
+        self._permissions.check(exchange, "InitiateLayerUpload", target.repository)
+        query = exchange.query
+        if query.mount is not None and await self._mount(exchange, target, parse_digest(query.mount)):
+            return self._created(exchange, target, parse_digest(query.mount))
+        await self._check_creation(exchange, target)
+        digest = None
+        if query.digest is not None:
+            digest = parse_digest(query.digest)
+            self._permissions.check(exchange, "CompleteLayerUpload", target.repository)
+        upload_id = await self._pushes.begin(target)
+        if digest is None:
+            return self._progress(exchange, target, upload_id, 0, 202)
+        try:
+            await self._pushes.finish(target, upload_id, digest, _body(exchange))
+        except BaseException:
+            # Nobody has been told of it, so that nobody could go on with it.
+            self._engine.tasks.spawn(self._pushes.cancel(target, upload_id), name=f"cancel the upload {upload_id}")
+            raise
+        return self._created(exchange, target, digest)
+
+    async def _mount(self, exchange: Exchange, target: Target, digest: Digest) -> bool:
+        """Take the blob over from the repository that the client names, or from any, that it may read it in."""
+        if self._engine.configuration.account_setting("BLOB_MOUNTING") != "ENABLED":
+            return False
+        source = exchange.query.source
+        if source is not None:
+            holders = [self._engine.rules.resolve(parse_repository_name(source)).literal.repository]
+        else:
+            holders = await self._pushes.holders(digest)
+        for holder in holders:
+            if self._permissions.may(exchange, "GetDownloadUrlForLayer", holder):
+                await self._check_creation(exchange, target)
+                if await self._pushes.mount(target, digest, holder):
+                    return True
+        return False
+
+    async def _check_creation(self, exchange: Exchange, target: Target) -> None:
+        if target.is_own:
+            await self._permissions.check_creation(exchange, target.repository)
+
+    async def _append(self, exchange: Exchange, target: Target, upload_id: str) -> web.StreamResponse:
+        self._permissions.check(exchange, "UploadLayerPart", target.repository)
+        part = _content_range(exchange.request)
+        size = await self._pushes.append(target, upload_id, _body(exchange), part=part)
+        return self._progress(exchange, target, upload_id, size, 202)
+
+    async def _finish(self, exchange: Exchange, target: Target, upload_id: str) -> web.StreamResponse:
+        self._permissions.check(exchange, "CompleteLayerUpload", target.repository)
+        if exchange.query.digest is None:
+            raise DigestInvalid("an upload ends with ?digest=<the blob's digest>")
+        digest = parse_digest(exchange.query.digest)
+        part = _content_range(exchange.request)
+        await self._pushes.finish(target, upload_id, digest, _body(exchange), part=part)
+        return self._created(exchange, target, digest)
+
+    def _progress(
+        self, exchange: Exchange, target: Target, upload_id: str, size_bytes: int, status: int
+    ) -> web.StreamResponse:
+        response = _empty(exchange, status)
+        response.headers["Location"] = f"/v2/{target.repository}/blobs/uploads/{upload_id}"
+        # Inclusive, so that it cannot say that nothing has arrived; clients know that of a new upload.
+        response.headers["Range"] = f"0-{max(0, size_bytes - 1)}"
+        response.headers["Docker-Upload-UUID"] = upload_id
+        return response
+
+    def _created(self, exchange: Exchange, target: Target, digest: Digest) -> web.StreamResponse:
+        response = _empty(exchange, 201)
+        response.headers["Location"] = f"/v2/{target.repository}/blobs/{digest}"
+        response.headers["Docker-Content-Digest"] = digest
+        return response
+
+    # --- manifests, deletions ----------------------------------------------------------------------------------------
+
+    async def _put_manifest(self, exchange: Exchange, route: Route, target: Target) -> web.StreamResponse:
+        self._permissions.check(exchange, "PutImage", target.repository)
+        await self._check_creation(exchange, target)
+        assert route.reference is not None
+        body = await _small_body(exchange)
+        media_type = exchange.request.headers.get("Content-Type", "")
+        pushed = await self._pushes.put_manifest(target, route.reference, body, media_type)
+        response = _empty(exchange, 201)
+        response.headers["Location"] = f"/v2/{target.repository}/manifests/{pushed.digest}"
+        response.headers["Docker-Content-Digest"] = pushed.digest
+        if pushed.subject is not None:
+            response.headers["OCI-Subject"] = pushed.subject
+        return response
+
+    async def _delete(self, exchange: Exchange, route: Route, target: Target) -> web.StreamResponse:
+        self._permissions.check(exchange, "BatchDeleteImage", target.repository)
+        if route.kind is Kind.BLOB:
+            await self._pushes.delete_blob(target, route.digest)
+        elif isinstance(route.reference, Digest):
+            await self._pushes.delete_manifest(target, route.reference)
+        else:
+            assert route.reference is not None
+            await self._pushes.delete_tag(target, route.reference)
+        return _empty(exchange, 202)
+
+
+def _empty(exchange: Exchange, status: int) -> web.Response:
+    headers = common_headers(exchange)
+    del headers["X-Cache"]  # nothing was served
+    return web.Response(status=status, headers=headers)
+
+
+def _content_range(request: web.BaseRequest) -> ByteRange | None:
+    """The chunk's place in the blob; None where the client leaves that to us."""
+    header = request.headers.get("Content-Range")
+    if header is None:
+        return None
+    match = _CONTENT_RANGE.fullmatch(header.strip())
+    if match is None or int(match[2]) < int(match[1]):
+        raise UploadInvalid(f"Content-Range is not of the form <first byte>-<last byte>: {header[:80]!r}")
+    part = ByteRange(int(match[1]), int(match[2]) + 1)
+    length = request.content_length
+    if length is not None and length != part.size_bytes:
+        raise UploadInvalid(
+            f"Content-Range {header[:80]!r} has {part.size_bytes:,} bytes, Content-Length says {length:,}"
+        )
+    return part
+
+
+async def _body(exchange: Exchange) -> AsyncIterator[bytes]:
+    """The request's body as it comes. aiohttp stops reading while nobody takes it, so that memory stays flat."""
+    request = exchange.request
+    await exchange.invite()
+    try:
+        while True:
+            async with asyncio.timeout(_SILENCE_SECONDS):
+                chunk = await request.content.readany()
+            if not chunk:
+                return
+            yield chunk
+    except TimeoutError:
+        raise UploadInvalid(f"nothing came for {_SILENCE_SECONDS:.0f} s; what has arrived is kept") from None
+    except (ClientPayloadError, HttpProcessingError, RequestPayloadError) as error:
+        raise UploadInvalid("the request's body broke off or is not encoded as its headers say") from error
+
+
+async def _small_body(exchange: Exchange) -> bytes:
+    """A manifest's. Raises ManifestTooLarge."""
+    too_large = ManifestTooLarge(f"the manifest is larger than {MAX_MANIFEST_BYTES:,} bytes")
+    if (exchange.request.content_length or 0) > MAX_MANIFEST_BYTES:
+        raise too_large
+    body = bytearray()
+    async for chunk in _body(exchange):
+        body += chunk
+        if len(body) > MAX_MANIFEST_BYTES:
+            raise too_large
+    return bytes(body)

@@ -1,0 +1,256 @@
+"""The face of the AWS APIs: requests in, answers out. Thin: what happens is the handlers' and the engine's business.
+
+    which operation -> who asks -> parse and validate -> may they -> handler -> answer -> log line and metric
+
+Whatever is wrong is answered as AWS does, in the protocol that the request speaks. Nothing of a request's content reaches
+the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import traceback
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+from pullthrough.access.access import Access
+from pullthrough.access.principals import Principal
+from pullthrough.access.signatures import ApiDenied, SignedRequest
+from pullthrough.ecr import protocol
+from pullthrough.ecr.bodies import Bodies, waits
+from pullthrough.ecr.calls import Call, Handler, RegistryIdentity, check_registry
+from pullthrough.ecr.errors import ApiError, api_error
+from pullthrough.ecr.inputs import parse_json, read_input
+from pullthrough.ecr.models import Operation, Service, service_model
+from pullthrough.ecr.operations import operations
+from pullthrough.ecr.outputs import OutputMismatch, is_large
+from pullthrough.ecr.resources import resources_of
+from pullthrough.engine.engine import Engine
+from pullthrough.errors import PullthroughError
+
+_log = logging.getLogger(__name__)
+#: A body that is hashed and parsed on the event loop; a larger one, a layer's part, takes a thread.
+_HERE_BYTES = 64 * 1024
+#: Larger bodies than that are parsed in so many threads; each takes several times its size in memory meanwhile.
+_LARGE_AT_ONCE = 2
+#: Operations that every caller may use, as on AWS.
+_OPEN_TO_ALL = frozenset({("sts", "GetCallerIdentity")})
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request on its way through, for its log line and metric."""
+
+    request: web.BaseRequest
+    started_at: float
+    request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    target: protocol.Target = protocol.NO_TARGET
+    service: Service | None = None
+    #: The codes of errors that the operation's model has.
+    declared: frozenset[str] = frozenset()
+    status: int = 0
+    sent_bytes: int = 0
+    seconds: float = 0.0
+    error: str = ""
+
+    @property
+    def path(self) -> str:
+        """Without the query, which in a presigned request holds the signature."""
+        return self.request.raw_path.partition("?")[0]
+
+    @property
+    def reason(self) -> str:
+        """`ecr:CreateRepository`, and the error's code behind it."""
+        if self.service is None or self.target.operation not in self.service.operation_names:
+            return self.error
+        return f"{self.target.service}:{self.target.operation} {self.error}".rstrip()
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """An operation that can be called."""
+
+    service: Service
+    operation: Operation
+    handler: Handler
+
+
+#: Told of every request when it has been answered.
+Record = Callable[[Exchange], None]
+
+
+class EcrFace:
+    """Answers all API requests of one worker's main listener."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        access: Access,
+        registry: RegistryIdentity,
+        record: Record,
+        server_name: str,
+    ) -> None:
+        self._engine = engine
+        self._access = access
+        self._registry = registry
+        self._record = record
+        self._server_name = server_name
+        self._found: dict[tuple[str, str], _Found] = {}
+        self._bodies = Bodies()
+        self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
+
+    @staticmethod
+    def is_api_request(request: web.BaseRequest) -> bool:
+        return protocol.is_api_request(request.method, request.raw_path, request.headers)
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        started = time.perf_counter()
+        exchange = Exchange(request, self._engine.clock())
+        try:
+            response = await self._answer(exchange)
+            exchange.status = response.status
+            exchange.sent_bytes = len(response.body) if isinstance(response.body, bytes) else 0
+            response.headers["x-amzn-RequestId"] = exchange.request_id
+            response.headers["Server"] = self._server_name
+            return response
+        finally:
+            exchange.seconds = time.perf_counter() - started
+            self._record(exchange)
+
+    async def _answer(self, exchange: Exchange) -> web.Response:
+        request = exchange.request
+        # An error of a request that is in no protocol of ours is told in the one that it resembles.
+        dialect = protocol.Dialect.JSON
+        try:
+            dialect = protocol.dialect_of(request.method, request.headers)
+            body = await self._dispatch(exchange, dialect)
+            return web.Response(body=body, headers={"Content-Type": protocol.content_type(dialect)})
+        except ApiError as raised:
+            error = raised
+        except ApiDenied as denied:
+            error = ApiError(denied.code, denied.message, denied.status)
+        except PullthroughError as ours:
+            error = api_error(ours, exchange.target.service or "ecr", exchange.declared)
+        except (ConnectionError, asyncio.CancelledError):
+            raise  # the client has gone
+        except Exception as unexpected:
+            _log.error(
+                "request %s (%s) failed: %s\n%s",
+                exchange.request_id,
+                exchange.reason or "no operation",
+                # Without the error's own text, but for ours: a database's quotes values.
+                repr(unexpected) if isinstance(unexpected, OutputMismatch) else type(unexpected).__name__,
+                "".join(traceback.format_tb(unexpected.__traceback__)),
+            )
+            code = {"ecr": "ServerException", "secretsmanager": "InternalServiceError"}.get(exchange.target.service)
+            error = ApiError(code or "InternalFailure", "the engine failed; its log says why", 500)
+        exchange.error = error.code
+        status, body = protocol.error_answer(dialect, error, exchange.service, exchange.request_id)
+        response = web.Response(status=status, body=body, headers={"Content-Type": protocol.content_type(dialect)})
+        if waits(request):
+            response.force_close()  # the body will not come
+        return response
+
+    async def _dispatch(self, exchange: Exchange, dialect: protocol.Dialect) -> bytes:
+        request = exchange.request
+        if dialect is protocol.Dialect.JSON:
+            exchange.target = protocol.json_target(request.headers)
+            found = await self._find(exchange)
+            async with self._bodies.read(request, exchange.target.max_body_bytes) as body:
+                principal, input = await self._read(exchange, found, body)
+                del body
+        else:
+            async with self._bodies.read(request, protocol.MAX_FORM_BYTES) as body:
+                exchange.target = protocol.query_target(request.raw_path.partition("?")[2], body)
+                found = await self._find(exchange)
+                principal, input = await self._read(exchange, found, body)
+        return await self._perform(exchange, found, principal, input)
+
+    async def _read(self, exchange: Exchange, found: _Found, body: bytes) -> tuple[Principal, dict[str, Any]]:
+        """Who asks, and for what."""
+        target = exchange.target
+        if len(body) <= _HERE_BYTES:
+            principal = await self._access.authenticate_api(_signed(exchange.request, body), target.service)
+            return principal, _input(found, body)
+        async with self._large:
+            signed = await self._engine.call(_signed, exchange.request, body)
+            principal = await self._access.authenticate_api(signed, target.service)
+            return principal, await self._engine.call(_input, found, body)
+
+    async def _perform(
+        self, exchange: Exchange, found: _Found, principal: Principal, input: Mapping[str, Any]
+    ) -> bytes:
+        engine = self._engine
+        if not engine.configuration.is_current:
+            await engine.configuration.refresh()
+        client = exchange.request.remote
+        self._authorize(found.operation, principal, input, client)
+        call = Call(engine, self._access, engine.settings, self._registry, principal, engine.clock, client)
+        # To its end, though the client goes away in the middle: what was begun is not left half done.
+        work = engine.tasks.spawn(_outcome(found.handler(call, input)), name=exchange.reason)
+        output = await asyncio.shield(work)
+        if isinstance(output, Exception):
+            raise output
+        write = protocol.output_body
+        if is_large(output):
+            return await engine.call(write, found.service, found.operation, output, exchange.request_id)
+        return write(found.service, found.operation, output, exchange.request_id)
+
+    def _authorize(
+        self, operation: Operation, principal: Principal, input: Mapping[str, Any], client: str | None
+    ) -> None:
+        """Raises ApiError for another registry than ours, AccessDenied."""
+        if "registryId" in operation.input.members or "registryIds" in operation.input.members:
+            check_registry(self._registry, input, knows_repositories="RepositoryNotFoundException" in operation.errors)
+        if (operation.service, operation.name) in _OPEN_TO_ALL:
+            return
+        action = f"{operation.service}:{operation.name}"
+        for resource in resources_of(operation, input, self._registry):
+            self._access.authorize(principal, action, resource.arn, repository=resource.repository, source_ip=client)
+
+    async def _find(self, exchange: Exchange) -> _Found:
+        """Raises ApiError for an operation that AWS does not have, or this engine does not offer."""
+        target = exchange.target
+        found = self._found.get((target.service, target.operation))
+        if found is None:
+            # Loads the models, and imports what the APIs need, at the first request.
+            exchange.service = service = await self._engine.call(service_model, target.service)
+            if target.operation not in service.operation_names:
+                protocol.unknown_operation(target, f"in version {service.api_version} of {service.name}")
+            handlers = await self._engine.call(operations)
+            handler = handlers[target.service].get(target.operation)
+            if handler is None:
+                protocol.unknown_operation(target, f"here: {service.name} has it, but this engine does not offer it")
+            operation = await self._engine.call(service.operation, target.operation)
+            found = self._found[target.service, target.operation] = _Found(service, operation, handler)
+        exchange.service = found.service
+        exchange.declared = found.operation.errors
+        return found
+
+
+async def _outcome(work: Awaitable[Mapping[str, Any]]) -> Mapping[str, Any] | Exception:
+    """An error as a value: that an operation is refused is no failure of a task, to be logged as one."""
+    try:
+        return await work
+    except Exception as error:
+        return error
+
+
+def _signed(request: web.BaseRequest, body: bytes) -> SignedRequest:
+    path, _, query = request.raw_path.partition("?")
+    headers = [
+        (name.decode(errors="surrogateescape"), value.decode(errors="surrogateescape"))
+        for name, value in request.raw_headers
+    ]
+    return SignedRequest(request.method, path, query, headers, body)
+
+
+def _input(found: _Found, body: bytes) -> dict[str, Any]:
+    """The one operation of the query protocol that is offered takes no input."""
+    return read_input(found.operation, parse_json(body) if found.service.xml_namespace is None else {})

@@ -1,0 +1,205 @@
+"""Manifests by API: BatchGetImage, which pulls as registry clients do, and PutImage, which pushes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pullthrough.ecr.calls import Call, Handler
+from pullthrough.ecr.errors import ApiError
+from pullthrough.ecr.image_ids import as_output, failure, read_image_ids
+from pullthrough.ecr.parameters import invalid
+from pullthrough.ecr.targets import check_import, pull_target, require_pushable, require_repository
+from pullthrough.engine.manifests import ManifestAnswer
+from pullthrough.engine.rules import Target, Targets
+from pullthrough.errors import (
+    AccessDenied,
+    ContentError,
+    DigestInvalid,
+    ImageArchived,
+    ManifestBlobUnknown,
+    ManifestInvalid,
+    ManifestUnknown,
+    RepositoryUnknown,
+    TagImmutable,
+    TagInvalid,
+    UpstreamDenied,
+    UpstreamThrottled,
+    UpstreamUnavailable,
+)
+from pullthrough.oci import media_types
+from pullthrough.oci.digests import Digest, digest_of, parse_digest
+from pullthrough.oci.manifests import Descriptor, parse_manifest
+from pullthrough.oci.names import Reference, parse_tag
+from pullthrough.storage.images import ImageId
+from pullthrough.storage.records import ImageDetail
+
+#: Indexes may hold indexes; nobody nests them this deep.
+_MAX_DEPTH = 4
+_PREFERRED_PLATFORM = "linux/amd64"
+#: How BuildKit marks the attestations in an index: https://docs.docker.com/build/metadata/attestations/attestation-storage/
+_NO_PLATFORM = "unknown/unknown"
+
+
+async def batch_get_image(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
+    """Images that are not cached are fetched from their upstream, all at once, if a rule covers the repository."""
+    target = pull_target(call, "BatchGetImage", input)
+    if target.is_own:
+        await require_repository(call, target.repository)
+    ids, failures = read_image_ids(input["imageIds"])
+    accepts_index = not media_types.INDEXES.isdisjoint(input.get("acceptedMediaTypes", ()))
+    results = await asyncio.gather(
+        *(_get(call, target, image_id, accepts_index=accepts_index) for image_id in ids), return_exceptions=True
+    )
+    images: list[dict[str, Any]] = []
+    for image_id, result in zip(ids, results, strict=True):
+        if isinstance(result, BaseException):
+            failures.append(_failure(image_id, result))
+        else:
+            images.append(
+                {
+                    "registryId": call.registry.account,
+                    "repositoryName": target.repository,
+                    "imageId": as_output(ImageId(result.manifest.digest, image_id.tag)),
+                    "imageManifest": result.manifest.body.decode(),
+                    "imageManifestMediaType": result.manifest.media_type,
+                }
+            )
+    return {"images": images, "failures": failures}
+
+
+async def _get(call: Call, target: Target, wanted: ImageId, *, accepts_index: bool) -> ManifestAnswer:
+    """One image, pulled. Raises what the engine raises, and _Mismatch."""
+    reference = wanted.tag or wanted.digest
+    assert reference is not None
+    answer = await _pull(call, target, reference)
+    if wanted.digest and answer.manifest.digest != wanted.digest:
+        raise _Mismatch(f"the tag {wanted.tag} names {answer.manifest.digest}, and not {wanted.digest}")
+    for _ in range(_MAX_DEPTH):
+        if accepts_index or answer.manifest.media_type not in media_types.INDEXES:
+            break
+        child = _choose(parse_manifest(answer.manifest.body, answer.manifest.media_type).children)
+        if child is None:
+            break
+        answer = await _pull(call, target, child.digest)
+    return answer
+
+
+async def _pull(call: Call, target: Target, reference: Reference) -> ManifestAnswer:
+    await check_import(call, target, reference)
+    answer = await call.engine.manifest(Targets(target), reference)
+    if call.principal.arn not in call.engine.configuration.pull_time_exclusions:
+        call.engine.pull_times.note_manifest(answer.target.repository, answer.manifest.digest)
+    return answer
+
+
+def _choose(children: Iterable[Descriptor]) -> Descriptor | None:
+    """The child of an index for who does not know indexes, as ECR chooses."""
+    images = [child for child in children if child.platform != _NO_PLATFORM]
+    preferred = (child for child in images if child.platform.startswith(_PREFERRED_PLATFORM))
+    return next(preferred, images[0] if images else None)
+
+
+class _Mismatch(Exception):
+    """The tag names another image than the digest says."""
+
+
+def _failure(image_id: ImageId, error: BaseException) -> dict[str, Any]:
+    """An entry of `failures`. Raises what makes the whole call fail."""
+    code, reason = "", str(error)
+    match error:
+        case ImageArchived():
+            code = "ImageInaccessible"
+        case ManifestUnknown():
+            code, reason = "ImageNotFound", f"Requested image not found ({error.message})"
+        case AccessDenied():
+            # What AWS answers to who may not have an image fetched; the reason is what it keeps to itself.
+            code, reason = "ImageNotFound", f"Requested image not found (it is not cached, and: {error.message})"
+        case UpstreamDenied():
+            code = "UpstreamAccessDenied"
+        case UpstreamThrottled():
+            code = "UpstreamTooManyRequests"
+        case UpstreamUnavailable():
+            code = "UpstreamUnavailable"
+        case _Mismatch():
+            code = "ImageTagDoesNotMatchDigest"
+        case ContentError():
+            raise ApiError("UnableToGetUpstreamImageException", error.message) from error
+        case _:
+            raise error
+    return failure(as_output(image_id), code, reason)
+
+
+async def put_image(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
+    """Push a manifest whose blobs are there. The repository must exist, or a creation template for pushes cover it."""
+    target = pull_target(call, "PutImage", input)
+    await require_pushable(call, target)
+    name, account = target.repository, call.registry.account
+    body = input["imageManifest"].encode()
+    digest, tag = _read_reference(input, body)
+    media_type = input.get("imageManifestMediaType", "")
+    try:
+        media_type = parse_manifest(body, media_type).media_type
+    except ManifestInvalid as error:
+        raise invalid("ImageManifest", f"Invalid image manifest provided: {error.message}") from error
+    try:
+        (found,) = await call.engine.call(call.engine.images.find, name, [ImageId(digest, tag)])
+    except RepositoryUnknown:
+        found = None
+    if isinstance(found, ImageDetail) and found.archived_at is None:
+        tagged = f" and tag '{tag}'" if tag else ""
+        raise ApiError(
+            "ImageAlreadyExistsException",
+            f"Image with digest '{digest}'{tagged} already exists in the repository with name '{name}' in registry with "
+            f"id '{account}'",
+        )
+    try:
+        await call.engine.pushes.put_manifest(target, tag or digest, body, media_type)
+    except ManifestBlobUnknown as error:
+        raise _missing_parts(error, name, account) from error
+    except TagImmutable as error:
+        raise ApiError(
+            "ImageTagAlreadyExistsException",
+            f"The image tag '{tag}' already exists in the '{name}' repository and cannot be overwritten because the tag "
+            "is immutable.",
+        ) from error
+    return {
+        "image": {
+            "registryId": account,
+            "repositoryName": name,
+            "imageId": as_output(ImageId(digest, tag)),
+            "imageManifest": input["imageManifest"],
+            "imageManifestMediaType": media_type,
+        }
+    }
+
+
+def _read_reference(input: Mapping[str, Any], body: bytes) -> tuple[Digest, Any]:
+    """The manifest's digest, by the algorithm that the caller names one by, and the tag if there is one."""
+    try:
+        expected = parse_digest(input["imageDigest"]) if "imageDigest" in input else None
+        tag = parse_tag(input["imageTag"]) if "imageTag" in input else None
+    except DigestInvalid as error:
+        raise invalid("imageDigest", error.message) from error
+    except TagInvalid as error:
+        raise invalid("imageTag", error.message) from error
+    digest = digest_of(body, expected.algorithm if expected and tag is None else "sha256")
+    if expected is not None and digest != expected:
+        raise ApiError(
+            "ImageDigestDoesNotMatchException",
+            f"The specified image digest '{expected}' does not match the digest '{digest}' of the image manifest",
+        )
+    return digest, tag
+
+
+def _missing_parts(error: ManifestBlobUnknown, name: str, account: str) -> ApiError:
+    where = f"required for pushing image into repository with name '{name}' in the registry with id '{account}' do not exist"
+    if error.blobs:
+        return ApiError("LayersNotFoundException", f"Layers with digests '[{', '.join(error.blobs)}]' {where}")
+    return ApiError(
+        "ReferencedImagesNotFoundException", f"Images with digests '[{', '.join(error.manifests)}]' {where}"
+    )
+
+
+HANDLERS: Mapping[str, Handler] = {"BatchGetImage": batch_get_image, "PutImage": put_image}

@@ -1,0 +1,65 @@
+"""What an operation touches, as policies name it: resource ARNs, read from its input.
+
+https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerregistry.html
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pullthrough.ecr.calls import RegistryIdentity
+from pullthrough.ecr.models import Operation
+from pullthrough.errors import NameInvalid
+from pullthrough.oci.names import RepositoryName, parse_repository_name
+
+_REPOSITORY_ARN = re.compile(r"arn:aws[a-z-]*:ecr:[^:]*:[0-9]*:repository/(.+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """`repository` is the one whose own policy counts too; None where there is none."""
+
+    arn: str
+    repository: RepositoryName | None = None
+
+
+def resources_of(operation: Operation, input: Mapping[str, Any], registry: RegistryIdentity) -> Iterator[Resource]:
+    """Each must be allowed. What concerns the registry as a whole is `*`.
+
+    None only for what is done to one secret: its handler asks, since the secret has a policy of its own (secret_ids).
+    """
+    members = operation.input.members
+    if operation.service == "secretsmanager":
+        if "SecretId" not in input:
+            yield Resource(secret_arn(input["Name"], registry) if "Name" in input else "*")
+    elif "repositoryName" in input:
+        yield _repository(input["repositoryName"], registry)
+    elif "repositoryNames" in members:
+        for name in input.get("repositoryNames") or ["*"]:
+            yield _repository(name, registry)
+    elif "resourceArn" in input:
+        named = _REPOSITORY_ARN.fullmatch(input["resourceArn"])
+        yield Resource(input["resourceArn"], _valid(named[1]) if named else None)
+    else:
+        yield Resource("*")
+
+
+def _repository(name: str, registry: RegistryIdentity) -> Resource:
+    return Resource(registry.repository_arn(name), _valid(name))
+
+
+def _valid(name: str) -> RepositoryName | None:
+    try:
+        return parse_repository_name(name)
+    except NameInvalid:
+        return None
+
+
+def secret_arn(identifier: str, registry: RegistryIdentity) -> str:
+    """A secret that is named without the six characters behind its name stands for all of that name, as in policies."""
+    if identifier.startswith("arn:"):
+        return identifier
+    return f"arn:aws:secretsmanager:{registry.region}:{registry.account}:secret:{identifier}-??????"

@@ -1,0 +1,216 @@
+"""Pull-through cache rules: https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache.html
+
+Those of pullthrough.toml are listed with those made here, but changed in the file only. The built-in ones are no rules of
+ECR: they are not listed, one made here with the prefix of one takes its place, and deleting that brings it back.
+
+A prefix may end with a slash, which changes nothing; it is echoed as the question spells it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pullthrough.declaration import ROOT, Origin, Rule
+from pullthrough.ecr.calls import Call, Handler
+from pullthrough.ecr.errors import ApiError
+from pullthrough.ecr.paging import page_request
+from pullthrough.ecr.parameters import invalid
+from pullthrough.ecr.upstream_registries import check_credential, kind_of, read_upstream
+from pullthrough.ecr.validation import check_secret, find_failure
+from pullthrough.errors import AlreadyExists, LimitReached
+from pullthrough.storage.registry import CacheRule
+
+_EXISTS = "A pull through cache rule with these settings already exists for the private registry."
+#: What a rule is made of beside its prefix and times, in the API's words.
+_MEMBERS = {
+    "upstreamRegistryUrl": "upstream_registry_url",
+    "upstreamRegistry": "upstream_registry",
+    "upstreamRepositoryPrefix": "upstream_repository_prefix",
+    "credentialArn": "credential_arn",
+    "customRoleArn": "custom_role_arn",
+}
+
+
+async def create_rule(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
+    prefix = _key(input["ecrRepositoryPrefix"])
+    written = _written(call)
+    if prefix in written:
+        raise ApiError("PullThroughCacheRuleAlreadyExistsException", f"{_EXISTS} ({_where(prefix)})")
+    strict = call.settings.ecr.strict
+    kind = read_upstream(input["upstreamRegistryUrl"], input.get("upstreamRegistry"), strict=strict)
+    credential_arn, custom_role_arn = input.get("credentialArn"), input.get("customRoleArn")
+    if strict:
+        _check_upstream_prefix(prefix, kind, input.get("upstreamRepositoryPrefix"))
+        check_credential(kind, credential_arn, custom_role_arn)
+    if credential_arn is not None:
+        await check_secret(call, credential_arn)
+    now = call.clock()
+    rule = CacheRule(
+        prefix=prefix,
+        upstream_registry_url=input["upstreamRegistryUrl"],
+        created_at=now,
+        updated_at=now,
+        upstream_registry=kind,
+        upstream_repository_prefix=input.get("upstreamRepositoryPrefix"),
+        credential_arn=credential_arn,
+        custom_role_arn=custom_role_arn,
+    )
+    try:
+        await call.engine.call(call.engine.registry.create_cache_rule, rule, others=len(written))
+    except AlreadyExists as error:
+        raise ApiError("PullThroughCacheRuleAlreadyExistsException", _EXISTS) from error
+    except LimitReached as error:
+        raise ApiError("LimitExceededException", error.message) from error
+    answer = _answer(call, rule, input["ecrRepositoryPrefix"])
+    del answer["updatedAt"]
+    return answer
+
+
+async def describe_rules(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that are named, which must all be there, or all of them; by prefix."""
+    page = page_request("DescribePullThroughCacheRules", input)
+    spelled = {_key(prefix): prefix for prefix in input.get("ecrRepositoryPrefixes", [])}
+    rules = _listed(call)
+    if any(prefix not in rules for prefix in spelled):
+        raise _not_found()
+    wanted = [rules[prefix] for prefix in sorted(spelled or rules) if page.after is None or (prefix,) > page.after]
+    found, token = page.cut(wanted, lambda rule: (rule.prefix,))
+    return {
+        "pullThroughCacheRules": [_answer(call, rule, spelled.get(rule.prefix, rule.prefix)) for rule in found],
+        "nextToken": token,
+    }
+
+
+async def update_rule(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
+    """Another credential or role. With neither, AWS refuses; here that changes nothing, unless strict."""
+    prefix = _key(input["ecrRepositoryPrefix"])
+    _refuse_written(call, prefix, "Change")
+    credential_arn, custom_role_arn = input.get("credentialArn"), input.get("customRoleArn")
+    if prefix not in _listed(call):
+        raise _not_found()
+    if call.settings.ecr.strict and credential_arn is None and custom_role_arn is None:
+        raise ApiError(
+            "InvalidParameterException",
+            "Invalid input: Please set either credential arn or role arn to update the credentials",
+        )
+    if credential_arn is not None:
+        await check_secret(call, credential_arn)
+    rule = await call.engine.call(
+        call.engine.registry.update_cache_rule,
+        prefix,
+        credential_arn=credential_arn,
+        custom_role_arn=custom_role_arn,
+        now=call.clock(),
+    )
+    if rule is None:
+        raise _not_found()
+    answer = _answer(call, rule, input["ecrRepositoryPrefix"])
+    for name in ("createdAt", "upstreamRegistryUrl", "upstreamRegistry"):
+        del answer[name]
+    return answer
+
+
+async def delete_rule(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
+    """The repositories under it stay as they are, and what is cached in them is served on."""
+    prefix = _key(input["ecrRepositoryPrefix"])
+    _refuse_written(call, prefix, "Remove")
+    rule = await call.engine.call(call.engine.registry.delete_cache_rule, prefix)
+    if rule is None:
+        raise _not_found()
+    answer = _answer(call, rule, input["ecrRepositoryPrefix"])
+    for name in ("updatedAt", "upstreamRegistry"):
+        del answer[name]
+    return answer
+
+
+async def validate_rule(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
+    """Reaches the upstream and logs in there. `failure` is a code of `validation`, and a sentence."""
+    prefix = _key(input["ecrRepositoryPrefix"])
+    made = _listed(call).get(prefix)
+    if made is None:
+        raise _not_found()
+    failure = await find_failure(call, call.engine.configuration.rule(prefix))
+    answer = _answer(call, made, input["ecrRepositoryPrefix"])
+    for name in ("createdAt", "updatedAt", "upstreamRegistry"):
+        del answer[name]
+    return {**answer, "isValid": not failure, "failure": failure or None}
+
+
+def _listed(call: Call) -> dict[str, CacheRule]:
+    """By prefix: those made here, and those of the file in the same shape. No times are known of the latter."""
+    made = {rule.prefix: rule for rule in call.engine.configuration.cache_rules}
+    return made | {prefix: _as_made(rule) for prefix, rule in _written(call).items()}
+
+
+def _written(call: Call) -> dict[str, Rule]:
+    """The rules of pullthrough.toml."""
+    return {rule.prefix: rule for rule in call.settings.rules if rule.origin is Origin.FILE}
+
+
+def _as_made(rule: Rule) -> CacheRule:
+    return CacheRule(
+        prefix=rule.prefix,
+        upstream_registry_url=rule.upstream,
+        created_at=0.0,
+        updated_at=0.0,
+        upstream_registry=kind_of(rule.upstream),
+        upstream_repository_prefix=rule.upstream_repository_prefix or None,
+    )
+
+
+def _refuse_written(call: Call, prefix: str, deed: str) -> None:
+    if prefix in _written(call):
+        raise ApiError(
+            "InvalidParameterException",
+            f"The rule {prefix} comes from pullthrough.toml, and this API does not change that file. {deed} the table "
+            f"[rules.{_toml_key(prefix)}] there, and restart the engine.",
+        )
+
+
+def _where(prefix: str) -> str:
+    return f"it comes from [rules.{_toml_key(prefix)}] in pullthrough.toml"
+
+
+def _toml_key(prefix: str) -> str:
+    return prefix if prefix.replace("-", "").replace("_", "").isalnum() else f'"{prefix}"'
+
+
+def _check_upstream_prefix(prefix: str, kind: str | None, upstream_prefix: str | None) -> None:
+    if upstream_prefix is None or _key(upstream_prefix) == ROOT:
+        return
+    if prefix == ROOT:
+        raise invalid("upstreamRepositoryPrefix", "it may be set only when ecrRepositoryPrefix is not ROOT")
+    if kind != "ecr":
+        raise invalid("upstreamRepositoryPrefix", "it goes with an upstream of the kind ecr only")
+
+
+def _key(prefix: str) -> str:
+    return prefix.removesuffix("/")
+
+
+def _not_found() -> ApiError:
+    return ApiError(
+        "PullThroughCacheRuleNotFoundException",
+        "The pull through cache rule was not found. Specify a valid pull through cache rule and try again.",
+    )
+
+
+def _answer(call: Call, rule: CacheRule, spelled: str) -> dict[str, Any]:
+    """All members of a PullThroughCacheRule; what was not given is None, and left out of the answer."""
+    return {
+        "ecrRepositoryPrefix": spelled,
+        "createdAt": rule.created_at or None,
+        "updatedAt": rule.updated_at or None,
+        "registryId": call.registry.account,
+        **{member: getattr(rule, attribute) for member, attribute in _MEMBERS.items()},
+    }
+
+
+HANDLERS: Mapping[str, Handler] = {
+    "CreatePullThroughCacheRule": create_rule,
+    "DescribePullThroughCacheRules": describe_rules,
+    "UpdatePullThroughCacheRule": update_rule,
+    "DeletePullThroughCacheRule": delete_rule,
+    "ValidatePullThroughCacheRule": validate_rule,
+}

@@ -1,0 +1,91 @@
+"""AWS's nine kinds of upstream registries: which host is which, and which of them want a secret. No I/O.
+
+https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache.html
+"""
+
+from __future__ import annotations
+
+import re
+
+from pullthrough.ecr.errors import ApiError
+from pullthrough.ecr.parameters import invalid
+from pullthrough.engine.configuration import upstream_host
+from pullthrough.oci.names import canonical_host
+from pullthrough.settings.addresses import is_upstream_host
+
+ECR = "ecr"
+#: By canonical host.
+_KINDS = {
+    "public.ecr.aws": "ecr-public",
+    "registry.k8s.io": "k8s",
+    "quay.io": "quay",
+    "registry-1.docker.io": "docker-hub",
+    "ghcr.io": "github-container-registry",
+    "registry.gitlab.com": "gitlab-container-registry",
+    "cgr.dev": "chainguard",
+}
+_PATTERNS = (
+    (re.compile(r"[a-z0-9]{5,50}\.azurecr\.io"), "azure-container-registry"),
+    (re.compile(r"[0-9]{12}\.dkr[.-]ecr(-fips)?\.[a-z0-9-]+\.(amazonaws\.com|on\.aws)"), ECR),
+)
+#: AWS pulls nothing from these without a secret.
+_WANT_SECRET = frozenset(
+    {
+        "docker-hub",
+        "github-container-registry",
+        "gitlab-container-registry",
+        "azure-container-registry",
+        "chainguard",
+    }
+)
+
+
+def kind_of(host: str) -> str | None:
+    """AWS's name for the upstream at this canonical host; None for one that AWS does not know."""
+    if host in _KINDS:
+        return _KINDS[host]
+    return next((kind for pattern, kind in _PATTERNS if pattern.fullmatch(host)), None)
+
+
+def read_upstream(url: str, given_kind: str | None, *, strict: bool) -> str | None:
+    """AWS's name for the upstream of a rule that is to be made; None for one that AWS does not know.
+
+    Strict takes what AWS takes: bare hosts of the nine kinds. Else any registry's host will do, `https://` before it
+    too. Raises ApiError.
+    """
+    host = upstream_host(url)
+    if not is_upstream_host(host) or (strict and host != url):
+        why = "a registry's host is wanted, such as quay.io, without a scheme or a path"
+        if url.startswith("http://"):
+            why = (
+                "plain HTTP is not spoken to upstreams by their name; name the host, and set "
+                f'[upstreams."{url.removeprefix("http://")[:200]}"] endpoint in pullthrough.toml'
+            )
+        raise _unsupported(url, why)
+    kind = kind_of(host)
+    if kind is None and strict:
+        raise _unsupported(url, "AWS does not know it, and [ecr] strict = true allows only what AWS knows")
+    if kind is not None and given_kind is not None and kind != given_kind:
+        raise invalid("upstreamRegistry", f"{canonical_host(host)} is {kind}, not {given_kind}")
+    return kind or given_kind
+
+
+def check_credential(kind: str | None, credential_arn: str | None, custom_role_arn: str | None) -> None:
+    """What AWS asks of credentials; for strict mode. Raises ApiError."""
+    if kind in _WANT_SECRET and credential_arn is None:
+        raise ApiError(
+            "UnsupportedUpstreamRegistryException",
+            "The specified upstream registry requires authentication. Specify a valid Secrets Manager ARN in "
+            "credentialArn and try again.",
+        )
+    if kind not in _WANT_SECRET and credential_arn is not None:
+        raise invalid("credentialArn", f"an upstream of the kind {kind} takes no secret")
+    if kind != ECR and custom_role_arn is not None:
+        raise invalid("customRoleArn", f"it goes with an upstream of the kind {ECR} only")
+
+
+def _unsupported(url: str, why: str) -> ApiError:
+    return ApiError(
+        "UnsupportedUpstreamRegistryException",
+        f"The upstream registry URL {url[:300]} is invalid. Specify a valid upstream registry URL and try again ({why})",
+    )

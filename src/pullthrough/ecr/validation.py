@@ -1,0 +1,70 @@
+"""Whether a pull-through cache rule works: its secret, its upstream, and the login there.
+
+The `failure` of ValidatePullThroughCacheRule is one of these codes, a colon and a sentence:
+
+    SECRET_NOT_FOUND            no secret has the rule's credentialArn, or it is to be deleted
+    SECRET_ACCESS_DENIED        the secret cannot be decrypted, or a file's or command's token cannot be read
+    SECRET_MALFORMED            the secret is not a JSON object with `username` and `accessToken`
+    UPSTREAM_UNREACHABLE        no connection, no answer in time, or a 5xx
+    UPSTREAM_AUTH_FAILED        the upstream refuses the login, or wants one where the rule has none
+    UPSTREAM_TOO_MANY_REQUESTS  the upstream limits the rate of requests
+    UPSTREAM_INVALID            what answers is no registry, or not one that can be trusted
+"""
+
+from __future__ import annotations
+
+from pullthrough.declaration import Rule, SecretCredential
+from pullthrough.ecr.calls import Call
+from pullthrough.ecr.errors import ApiError
+from pullthrough.errors import (
+    ConfigurationError,
+    SecretNotUsable,
+    SecretUnknown,
+    UpstreamDenied,
+    UpstreamError,
+    UpstreamThrottled,
+    UpstreamUnavailable,
+)
+from pullthrough.upstream.credentials import CredentialUnreadable
+
+#: For reaching the upstream and logging in; SDKs wait for a minute.
+_LIMIT_SECONDS = 20.0
+
+
+async def check_secret(call: Call, arn: str) -> None:
+    """Raises ApiError where there is no such secret. What it holds is for ValidatePullThroughCacheRule, as on AWS."""
+    try:
+        marked = (await call.engine.call(call.engine.secrets.find, arn)).deleted_at is not None
+    except SecretUnknown:
+        marked = True
+    if marked:
+        raise ApiError(
+            "SecretNotFoundException",
+            "The ARN of the secret specified in the pull through cache rule was not found. Update the pull through cache "
+            "rule with a valid secret ARN and try again.",
+        )
+
+
+async def find_failure(call: Call, rule: Rule) -> str:
+    """A code and a sentence; empty where the rule works."""
+    try:
+        await call.engine.upstreams.get(rule.upstream).authenticate(rule.credential, timeout=_LIMIT_SECONDS)
+    except CredentialUnreadable as error:
+        return f"{_secret_code(rule, error)}: {error}"
+    except UpstreamDenied as error:
+        return f"UPSTREAM_AUTH_FAILED: {error}"
+    except UpstreamThrottled as error:
+        return f"UPSTREAM_TOO_MANY_REQUESTS: {error}"
+    except UpstreamUnavailable as error:
+        return f"UPSTREAM_UNREACHABLE: {error}"
+    except (UpstreamError, ConfigurationError) as error:
+        return f"UPSTREAM_INVALID: {error}"
+    return ""
+
+
+def _secret_code(rule: Rule, error: CredentialUnreadable) -> str:
+    if isinstance(error.__cause__, SecretUnknown | SecretNotUsable):
+        return "SECRET_NOT_FOUND"
+    if isinstance(rule.credential, SecretCredential) and error.__cause__ is None:
+        return "SECRET_MALFORMED"
+    return "SECRET_ACCESS_DENIED"

@@ -1,0 +1,156 @@
+"""What can be changed while the engine runs and every request needs: rules, policies, account settings.
+
+A snapshot, read anew when a worker has committed a change: each such commit moves the configuration's generation
+(storage/generation.py), so that what one worker changes counts in all others from their next request on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from pullthrough.declaration import ROOT, CredentialSource, Origin, Rule, SecretCredential
+from pullthrough.engine.rules import RuleBook
+from pullthrough.engine.tasks import Caller
+from pullthrough.oci.names import RepositoryName, canonical_host
+from pullthrough.settings import Settings
+from pullthrough.storage.generation import Generation
+from pullthrough.storage.registry import CacheRule, Registry
+from pullthrough.storage.repositories import Repositories
+
+#: The names of the registry's documents.
+REGISTRY_POLICY = "policy"
+SCANNING = "scanning"
+REPLICATION = "replication"
+SIGNING = "signing"
+_ACCOUNT_SETTING = "account-setting:"
+#: As a new registry of AWS has them, but that layers are shared between repositories: here they are stored once anyway.
+DEFAULT_ACCOUNT_SETTINGS: Mapping[str, str] = {
+    "BASIC_SCAN_TYPE_VERSION": "AWS_NATIVE",
+    "BLOB_MOUNTING": "ENABLED",
+    "REGISTRY_POLICY_SCOPE": "V2",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    #: The generation's counters before it was read.
+    stamp: bytes
+    cache_rules: tuple[CacheRule, ...]
+    rules: tuple[Rule, ...]
+    documents: Mapping[str, str]
+    repository_policies: Mapping[RepositoryName, str]
+    exclusions: frozenset[str]
+
+
+class Configuration:
+    """Belongs to an event loop. Reads the catalog once when it is made, and may raise StorageError then."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        registry: Registry,
+        repositories: Repositories,
+        generation: Generation,
+        call: Caller,
+    ) -> None:
+        self._settings = settings
+        self._registry = registry
+        self._repositories = repositories
+        self._generation = generation
+        self._call = call
+        self._reading = asyncio.Lock()
+        self._snapshot = self._read()
+        #: Rules of the file, of the API and the built-in ones, in this order of precedence for a prefix.
+        self.rules = RuleBook(self._snapshot.rules)
+
+    @property
+    def is_current(self) -> bool:
+        """Whether nothing was changed since it was read; else `refresh` comes first. Costs no system call."""
+        return self._snapshot.stamp == self._generation.read()
+
+    async def refresh(self) -> None:
+        """Read what has changed; one reader at a time. Raises StorageError where that cannot be."""
+        async with self._reading:
+            if self.is_current:
+                return
+            before = self._snapshot.rules
+            self._snapshot = await self._call(self._read)
+            if self._snapshot.rules != before:  # else what the book has cached holds still
+                self.rules = RuleBook(self._snapshot.rules)
+
+    def rule(self, prefix: str) -> Rule:
+        """The rule in force for exactly this prefix, which must have one."""
+        return next(rule for rule in self._snapshot.rules if rule.prefix == prefix)
+
+    @property
+    def cache_rules(self) -> tuple[CacheRule, ...]:
+        """Those made through the API, by prefix; one of the file with the same prefix goes before them."""
+        return self._snapshot.cache_rules
+
+    def document(self, name: str) -> str | None:
+        """One of the registry's documents; None where none was put."""
+        return self._snapshot.documents.get(name)
+
+    @property
+    def registry_policy(self) -> str | None:
+        return self.document(REGISTRY_POLICY)
+
+    @property
+    def repository_policies(self) -> Mapping[RepositoryName, str]:
+        """Of the repositories that have one."""
+        return self._snapshot.repository_policies
+
+    @property
+    def pull_time_exclusions(self) -> frozenset[str]:
+        """ARNs of principals whose pulls leave an image's pull time as it is."""
+        return self._snapshot.exclusions
+
+    def account_setting(self, name: str) -> str:
+        """The value that was put, or the default; `name` is one of DEFAULT_ACCOUNT_SETTINGS."""
+        return self._snapshot.documents.get(account_setting_document(name), DEFAULT_ACCOUNT_SETTINGS[name])
+
+    def _read(self) -> _Snapshot:
+        stamp = self._generation.read()  # before the catalog: what is committed in between makes this one outdated
+        cache_rules = tuple(self._registry.cache_rules())
+        return _Snapshot(
+            stamp,
+            cache_rules,
+            rules_in_force(self._settings, cache_rules),
+            self._registry.documents(),
+            self._repositories.policies(),
+            frozenset(self._registry.exclusions()),
+        )
+
+
+def account_setting_document(name: str) -> str:
+    """The name under which an account setting is kept among the registry's documents."""
+    return f"{_ACCOUNT_SETTING}{name}"
+
+
+def rules_in_force(settings: Settings, made: Iterable[CacheRule]) -> tuple[Rule, ...]:
+    """One rule a prefix: the file's, else the API's, else the built-in one."""
+    accounts = {} if settings.ecr.strict else settings.accounts
+    by_prefix = {rule.prefix: rule for rule in settings.rules if rule.origin is Origin.BUILT_IN}
+    by_prefix |= {rule.prefix: _rule(rule, accounts) for rule in made}
+    by_prefix |= {rule.prefix: rule for rule in settings.rules if rule.origin is Origin.FILE}
+    return tuple(by_prefix.values())
+
+
+def _rule(made: CacheRule, accounts: Mapping[str, CredentialSource]) -> Rule:
+    upstream = upstream_host(made.upstream_registry_url)
+    upstream_prefix = (made.upstream_repository_prefix or ROOT).removesuffix("/")
+    return Rule(
+        prefix=made.prefix,
+        upstream=upstream,
+        upstream_repository_prefix="" if upstream_prefix == ROOT else upstream_prefix,
+        credential=SecretCredential(made.credential_arn) if made.credential_arn else accounts.get(upstream),
+        origin=Origin.API,
+    )
+
+
+def upstream_host(url: str) -> str:
+    """The host that an `upstreamRegistryUrl` means; people put `https://` before it."""
+    return canonical_host(url.removeprefix("https://").removesuffix("/"))

@@ -1,0 +1,44 @@
+"""The registry's own repositories, under no rule: what to say where they do not have what is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pullthrough.engine.rules import RuleBook
+from pullthrough.engine.tasks import Caller
+from pullthrough.errors import BlobUnknown, ManifestUnknown, RepositoryUnknown
+from pullthrough.oci.digests import Digest
+from pullthrough.oci.names import Reference, RepositoryName
+from pullthrough.storage.catalog import Catalog
+
+
+class Own:
+    """`account` is the registry's id, which AWS's sentences name."""
+
+    def __init__(self, *, catalog: Catalog, call: Caller, rules: Callable[[], RuleBook], account: str) -> None:
+        self._catalog = catalog
+        self._call = call
+        self._rules = rules
+        self._account = account
+
+    def unknown(self, repository: RepositoryName) -> RepositoryUnknown:
+        return RepositoryUnknown(
+            f"The repository with name '{repository}' does not exist in the registry with id '{self._account}'",
+            hint=self._rules().advice(repository),
+        )
+
+    async def require(self, repository: RepositoryName) -> None:
+        """Raises RepositoryUnknown where there is no such repository."""
+        if not await self._call(self._catalog.has_repository, repository):
+            raise self.unknown(repository)
+
+    async def no_manifest(self, repository: RepositoryName, reference: Reference) -> ManifestUnknown:
+        """Raises RepositoryUnknown likewise."""
+        await self.require(repository)
+        name = f"{repository}{'@' if isinstance(reference, Digest) else ':'}{reference}"
+        return ManifestUnknown(f"Requested image not found: {name}")
+
+    async def no_blob(self, repository: RepositoryName, digest: Digest) -> BlobUnknown:
+        """Raises RepositoryUnknown likewise."""
+        await self.require(repository)
+        return BlobUnknown(f"{repository} does not have the blob {digest}")

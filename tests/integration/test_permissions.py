@@ -1,0 +1,251 @@
+"""Who may pull, push and delete: logins, roles and policies at the registry's own end-points, with one and two workers."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from pullthrough.demo.images import make_image
+from pullthrough.oci.digests import digest_of
+from tests.aws import ACCOUNT_ID, REGION, Account, key_settings
+from tests.e2e.engine import Engine
+from tests.fakes.upstream import ScriptedUpstream
+from tests.integration.ecr import TRIES
+from tests.integration.lanes import access_lines, error_of
+from tests.integration.pushing import Pusher
+
+ANYBODY: dict[str, str] = {}
+#: As an ECR user has it who builds images for one team.
+BUILDER = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {"Effect": "Allow", "Action": "ecr:GetAuthorizationToken", "Resource": "*"},
+        {
+            "Effect": "Allow",
+            "Action": [
+                *("ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "ecr:BatchCheckLayerAvailability", "ecr:PutImage"),
+                *("ecr:InitiateLayerUpload", "ecr:UploadLayerPart", "ecr:CompleteLayerUpload", "ecr:CreateRepository"),
+            ],
+            "Resource": f"arn:aws:ecr:{REGION}:{ACCOUNT_ID}:repository/team/*",
+        },
+        {
+            "Effect": "Allow",
+            "Action": ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"],
+            "Resource": f"arn:aws:ecr:{REGION}:{ACCOUNT_ID}:repository/hub/*",
+        },
+    ],
+}
+
+
+@dataclass(frozen=True)
+class House:
+    engine: Engine
+    upstream: ScriptedUpstream
+
+    def account(self, name: str) -> Account:
+        return Account(self.engine.url, f"AKID{name.upper()}", f"the-secret-half-of-{name}")
+
+    def login(self, name: str) -> dict[str, str]:
+        """The header that docker sends after `aws ecr get-login-password`."""
+        token = self.account(name).client("ecr").get_authorization_token()["authorizationData"][0]
+        return {"Authorization": f"Basic {token['authorizationToken']}"}
+
+    def ecr(self) -> Any:
+        return self.account("admin").client("ecr")
+
+    def to(self, repository: str, headers: dict[str, str]) -> Pusher:
+        return Pusher(self.engine, repository, headers)
+
+
+def start(folder: Path, workers: int, upstream: ScriptedUpstream, serve: str = "") -> House:
+    keys = ""
+    for name, role in (("admin", "admin"), ("puller", "pull")):
+        keys += key_settings(
+            folder, Account("", f"AKID{name.upper()}", f"the-secret-half-of-{name}"), name=name, role=role
+        )
+    policy = folder / "builder.json"
+    policy.write_text(json.dumps(BUILDER))
+    keys += key_settings(folder, Account("", "AKIDBUILDER", "the-secret-half-of-builder"), name="builder").replace(
+        'role = "admin"', f'policy_file = "{policy}"'
+    )
+    config = (
+        f"standard_rules = false\n[serve]\nworkers = {workers}\n{serve}\n"
+        f'[ecr]\naccount = "{ACCOUNT_ID}"\nregion = "{REGION}"\n'
+        '[rules.hub]\nupstream = "quay.io"\n'
+        f'[upstreams."quay.io"]\nendpoint = "{upstream.url}"\n{keys}'
+    )
+    engine = Engine(folder / "engine", config)
+    engine.start()
+    return House(engine, upstream)
+
+
+@pytest.fixture(params=[1, 2], ids=["one-worker", "two-workers"])
+def workers(request: pytest.FixtureRequest) -> int:
+    count: int = request.param
+    return count
+
+
+@pytest.fixture
+def house(tmp_path: Path, workers: int, upstream: ScriptedUpstream) -> Iterator[House]:
+    """Anybody on this machine may pull."""
+    opened = start(tmp_path, workers, upstream)
+    yield opened
+    opened.engine.end()
+
+
+@pytest.fixture
+def closed(tmp_path: Path, workers: int, upstream: ScriptedUpstream) -> Iterator[House]:
+    """Nobody may do anything without a login."""
+    opened = start(tmp_path, workers, upstream, "pull_auth = true")
+    yield opened
+    opened.engine.end()
+
+
+def statuses(pusher: Pusher, path: str) -> set[int]:
+    """Of several requests, of which each worker gets some."""
+    return {pusher.ask("GET", path).status for _ in range(TRIES)}
+
+
+def test_anybody_pulls_and_only_who_has_logged_in_pushes(house: House) -> None:
+    image = make_image("app")
+    admin, anybody = house.to("team/app", house.login("admin")), house.to("team/app", ANYBODY)
+    challenge = f'Basic realm="http://{house.engine.address}/",service="ecr.amazonaws.com"'
+    ping = anybody.ask("GET", "/v2/")
+    assert (ping.status, ping.headers["www-authenticate"]) == (200, challenge)
+    assert "www-authenticate" not in admin.ask("GET", "/v2/").headers
+    for method, path in (
+        ("POST", "blobs/uploads/"),
+        ("GET", "blobs/uploads/x"),
+        ("PUT", "manifests/1"),
+        ("DELETE", "manifests/1"),
+        ("DELETE", "/v2/hub/x/manifests/1"),
+    ):
+        refused = anybody.ask(method, path, b"")
+        assert error_of(refused)[:2] == (401, "UNAUTHORIZED")
+        assert refused.headers["www-authenticate"] == challenge
+    admin.push(image, "1")
+    assert anybody.pull("1").body == image.manifest.body
+    wrong = {"Authorization": "Basic " + base64.b64encode(b"AWS:wrong").decode()}
+    assert error_of(house.to("team/app", wrong).pull("1"))[:2] == (401, "UNAUTHORIZED")
+
+
+def test_the_role_for_pulls_does_not_push(house: House) -> None:
+    puller = house.to("team/app", house.login("puller"))
+    status, code, message = error_of(puller.ask("POST", "blobs/uploads/", b""))
+    assert (status, code) == (403, "DENIED")
+    assert message == (
+        f"User: arn:aws:iam::{ACCOUNT_ID}:user/puller is not authorized to perform: ecr:InitiateLayerUpload on resource: "
+        f"arn:aws:ecr:{REGION}:{ACCOUNT_ID}:repository/team/app because no identity-based policy allows the "
+        "ecr:InitiateLayerUpload action"
+    )
+
+
+def test_without_a_login_nothing_is_learned(closed: House) -> None:
+    closed.upstream.add("library/app", make_image("app"), "1")
+    admin = closed.to("hub/library/app", closed.login("admin"))
+    assert statuses(admin, "manifests/1") == {200}
+    anybody = closed.to("hub/library/app", ANYBODY)
+    for path in (
+        *("/v2/", "/v2/_catalog", "/v2/x", "/v2x", "manifests/1", "manifests/2", "manifests/.", "tags/list"),
+        *(f"blobs/{digest_of(b'')}", f"referrers/{digest_of(b'')}", "/v2/no/thing/manifests/1", "/v2/A/manifests/1"),
+    ):
+        answers = {(answer.status, answer.body) for answer in (anybody.ask("GET", path) for _ in range(TRIES))}
+        assert {status for status, _ in answers} == {401}
+        assert len(answers) == 1
+    assert anybody.ask("GET", "/healthz").status == 200
+
+
+def test_a_policy_counts_at_once_also_for_what_is_in_memory(house: House) -> None:
+    image = make_image("app")
+    admin = house.to("team/app", house.login("admin"))
+    admin.push(image, "1")
+    anybody = house.to("team/app", ANYBODY)
+    assert statuses(anybody, "manifests/1") == {200}
+    deny = {"Sid": "x", "Effect": "Deny", "Principal": "*", "Action": "ecr:BatchGetImage"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [deny]})
+    house.ecr().set_repository_policy(repositoryName="team/app", policyText=policy)
+    assert statuses(anybody, "manifests/1") == {401}
+    assert statuses(house.to("team/app", house.login("puller")), "manifests/1") == {403}
+    assert statuses(anybody, f"blobs/{image.blobs[0].digest}") == {200}
+    house.ecr().delete_repository_policy(repositoryName="team/app")
+    assert statuses(anybody, "manifests/1") == {200}
+
+
+def test_a_policy_document_says_what_may_be_pushed_and_imported(house: House) -> None:
+    image = make_image("app")
+    builder = house.login("builder")
+    house.to("team/app", builder).push(image, "1")
+    for repository in ("other/app", "team"):
+        answer = house.to(repository, builder).ask("POST", "blobs/uploads/", b"")
+        assert error_of(answer)[:2] == (403, "DENIED")
+    status, _, message = error_of(house.to("team/app", builder).ask("DELETE", "manifests/1"))
+    assert status == 403
+    assert "ecr:BatchDeleteImage" in message
+    # From upstream only what somebody else has imported.
+    house.upstream.add("library/app", image, "1")
+    hub = house.to("hub/library/app", builder)
+    status, _, message = error_of(hub.pull("1"))
+    assert status == 403
+    assert "ecr:CreateRepository" in message
+    assert house.upstream.requests.count() == 0
+    assert house.to("hub/library/app", ANYBODY).pull("1").status == 200
+    assert statuses(hub, "manifests/1") == {200}
+    status, _, message = error_of(hub.pull("2"))
+    assert status == 403
+    assert "ecr:BatchImportUpstreamImage" in message
+    assert house.upstream.requests.count() == 1
+
+
+def test_a_blob_is_mounted_only_from_where_it_may_be_read(house: House) -> None:
+    image = make_image("app")
+    digest = image.blobs[0].digest
+    house.to("secret/app", house.login("admin")).push(image, "1")
+    builder = house.to("team/app", house.login("builder"))
+    for query in (f"mount={digest}&from=secret/app", f"mount={digest}"):
+        assert builder.ask("POST", f"blobs/uploads/?{query}", b"").status == 202
+    house.to("team/open", house.login("admin")).push(image, "1")
+    for query in (f"mount={digest}&from=team/open", f"mount={digest}"):
+        assert builder.ask("POST", f"blobs/uploads/?{query}", b"").status == 201
+
+
+def test_a_signed_download_url_opens_its_layer_and_nothing_else(closed: House) -> None:
+    image = make_image("app")
+    admin = closed.to("team/app", closed.login("admin"))
+    admin.push(image, "1")
+    layer = image.blobs[1]
+    given = closed.ecr().get_download_url_for_layer(repositoryName="team/app", layerDigest=layer.digest)
+    url = urlsplit(given["downloadUrl"])
+    anybody = closed.to("team/app", ANYBODY)
+    assert anybody.ask("GET", f"{url.path}?{url.query}").body == layer.read()
+    assert anybody.ask("HEAD", f"{url.path}?{url.query}").status == 200
+    assert anybody.ask("DELETE", f"{url.path}?{url.query}").status == 401
+    config = url.path.replace(layer.digest, image.blobs[0].digest)
+    assert anybody.ask("GET", f"{config}?{url.query}").status == 403
+    assert anybody.ask("GET", f"{url.path}?{url.query[:-1]}").status == 403
+    assert anybody.ask("GET", f"/v2/team/app/manifests/1?{url.query}").status == 401
+    assert anybody.ask("GET", url.path).status == 401
+    signature = url.query.rpartition("=")[2]
+    closed.engine.stop()
+    assert signature not in closed.engine.log.read_text()
+    assert any(line["path"] == url.path for line in access_lines(closed.engine))
+
+
+def test_pulls_of_an_excluded_principal_leave_the_pull_time_as_it_is(house: House) -> None:
+    image = make_image("app")
+    house.to("team/app", house.login("admin")).push(image, "1")
+    ecr = house.ecr()
+    arn = f"arn:aws:iam::{ACCOUNT_ID}:user/puller"
+    ecr.register_pull_time_update_exclusion(principalArn=arn)
+    assert statuses(house.to("team/app", house.login("puller")), "manifests/1") == {200}
+    house.engine.restart()  # what was noted is written
+    assert "lastRecordedPullTime" not in ecr.describe_images(repositoryName="team/app")["imageDetails"][0]
+    assert house.to("team/app", ANYBODY).pull("1").status == 200
+    house.engine.restart()
+    assert "lastRecordedPullTime" in ecr.describe_images(repositoryName="team/app")["imageDetails"][0]

@@ -1,0 +1,1 @@
+"""Terraform with its real AWS provider: `make test-terraform`."""

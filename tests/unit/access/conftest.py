@@ -1,0 +1,99 @@
+"""Access over a catalog of its own, with as many workers as a test wants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import pytest
+
+from pullthrough.access.access import Access
+from pullthrough.access.administration import KeyAdministration
+from pullthrough.access.htpasswd import Htpasswd
+from pullthrough.access.keys import Keys
+from pullthrough.oci.names import RepositoryName
+from pullthrough.settings import Settings
+from pullthrough.storage.access_keys import AccessKeys
+from pullthrough.storage.database import Database
+from pullthrough.storage.generation import Generation
+from pullthrough.storage.master_keys import MasterKeys
+from pullthrough.storage.sealing import Sealer
+from tests.unit.settings.support import load
+
+P = ParamSpec("P")
+T = TypeVar("T")
+URL_KEY = b"u" * 32
+NOW = 1_800_000_000.0
+
+
+async def call(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    return function(*args, **kwargs)
+
+
+@dataclass
+class Texts:
+    """Stands for the configuration's policies."""
+
+    registry_policy: str | None = None
+    repository_policies: dict[RepositoryName, str] = field(default_factory=dict)
+    scope: str = "V2"
+
+    def account_setting(self, name: str) -> str:
+        assert name == "REGISTRY_POLICY_SCOPE"
+        return self.scope
+
+
+@dataclass
+class Worker:
+    """One process's parts."""
+
+    settings: Settings
+    texts: Texts
+    stored: AccessKeys
+    keys: Keys
+    access: Access
+    administration: KeyAdministration
+
+
+@dataclass
+class House:
+    """A data folder. `now` is everybody's clock."""
+
+    folder: Path
+    stack: ExitStack
+    now: float = NOW
+    texts: Texts = field(default_factory=Texts)
+    slots: int = 0
+
+    def worker(self, config: str = "", *, environ: Mapping[str, str] | None = None) -> Worker:
+        settings = load(self.folder, config, {"PULLTHROUGH_SERVE_DATA": str(self.folder / "data")}).settings
+        generation = Generation(self.folder / "configuration", self.slots, 8)
+        self.stack.callback(generation.close)
+        self.slots += 1
+        database = Database.open(self.folder / "catalog.sqlite", configuration=generation)
+        self.stack.callback(database.close)
+        sealer = Sealer(MasterKeys(settings.encryption_key_path, environ or {}))
+        stored = AccessKeys(database, sealer)
+        keys = Keys(settings.ecr_keys, stored, generation=generation, call=call)
+        file = settings.ecr.htpasswd_file
+        access = Access(
+            settings,
+            self.texts,
+            keys,
+            htpasswd=Htpasswd(file, call=call) if file else None,
+            url_key=URL_KEY,
+            clock=lambda: self.now,
+        )
+        administration = KeyAdministration(
+            settings.ecr_keys, stored, sealer=sealer, database=database, clock=lambda: self.now
+        )
+        return Worker(settings, self.texts, stored, keys, access, administration)
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    with ExitStack() as stack:
+        yield House(tmp_path, stack)

@@ -1,0 +1,81 @@
+"""Authorization tokens and download URLs: whatever was not made with the key is not taken."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pullthrough.access import urls
+from pullthrough.access.tokens import TokenMalformed, make_token, parse_token
+from pullthrough.errors import AccessDenied
+from pullthrough.oci.digests import Digest, parse_digest
+from pullthrough.oci.names import RepositoryName, parse_repository_name
+
+SECRET = b"hunter2hunter2"
+APP: RepositoryName = parse_repository_name("team/app")
+LAYER: Digest = parse_digest("sha256:" + "a" * 64)
+
+
+def test_a_token_says_whose_it_is_and_is_signed() -> None:
+    token = parse_token(make_token("AKIAEXAMPLE", "000000000000", 1_800_000_000, SECRET))
+    assert (token.access_key_id, token.account, token.expires_at) == ("AKIAEXAMPLE", "000000000000", 1_800_000_000)
+    assert token.is_signed_by(SECRET)
+    assert not token.is_signed_by(b"hunter3hunter3")
+
+
+def test_a_token_holds_nothing_of_the_secret() -> None:
+    text = make_token("AKIAEXAMPLE", "000000000000", 1_800_000_000, SECRET)
+    assert "hunter2" not in text
+    assert "hunter2" not in repr(parse_token(text))
+
+
+def test_a_claim_cannot_be_changed() -> None:
+    claim, _, mac = make_token("AKIAEXAMPLE", "000000000000", 1_800_000_000, SECRET).partition(".")
+    later, _, _ = make_token("AKIAEXAMPLE", "000000000000", 1_900_000_000, b"other").partition(".")
+    assert not parse_token(f"{later}.{mac}").is_signed_by(SECRET)
+    assert not parse_token(f"{claim}.{'A' * 43}").is_signed_by(SECRET)
+
+
+@given(st.text(max_size=100), st.sampled_from([0, 1]))
+def test_texts_that_are_no_tokens(text: str, place: int) -> None:
+    parts = make_token("AKIAEXAMPLE", "000000000000", 1_800_000_000, SECRET).split(".")
+    if parts[place] == text:
+        return
+    parts[place] = text
+    try:
+        token = parse_token(".".join(parts))
+    except TokenMalformed:
+        return
+    assert not token.is_signed_by(SECRET)
+
+
+@pytest.mark.parametrize("text", ["", ".", "..", "é.é", "a" * 2_000, "YTpiOmM.YQ", "YTpiOjEy.YQ=", "YTpiOjE.Y Q"])
+def test_malformed_tokens(text: str) -> None:
+    with pytest.raises(TokenMalformed):
+        parse_token(text)
+
+
+def test_a_download_url_is_for_one_layer_of_one_repository_and_a_while() -> None:
+    query = urls.sign(SECRET, APP, LAYER, 1_000)
+    assert urls.opens(SECRET, APP, LAYER, query, 999)
+    assert urls.opens(SECRET, APP, LAYER, f"ns=docker.io&{query}", 1_000)
+    for key, name, digest, text, now in (
+        (b"other", APP, LAYER, query, 999),
+        (SECRET, parse_repository_name("team/other"), LAYER, query, 999),
+        (SECRET, APP, parse_digest("sha256:" + "b" * 64), query, 999),
+        (SECRET, APP, LAYER, query.replace("=1000", "=2000"), 999),
+        (SECRET, APP, LAYER, query, 1_001),
+        (SECRET, APP, LAYER, query + "0", 999),
+        (SECRET, APP, LAYER, f"{query}&{query}", 999),
+        (SECRET, APP, LAYER, query.partition("&")[2], 999),
+        (SECRET, APP, LAYER, query.replace("=1000", "=１０００"), 999),
+        (SECRET, APP, LAYER, "&" * 50 + query + "&a=b" * 50, 999),
+    ):
+        with pytest.raises(AccessDenied):
+            urls.opens(key, name, digest, text, now)
+
+
+def test_a_query_without_a_signature_opens_nothing() -> None:
+    assert not urls.opens(SECRET, APP, LAYER, "", 0)
+    assert not urls.opens(SECRET, APP, LAYER, "X-Pullthrough-Expires=9", 0)

@@ -1,0 +1,369 @@
+"""Repositories: made, set up, tagged, deleted; templates at work; immutable tags."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pullthrough.errors import AlreadyExists, LimitReached, NotEmpty
+from pullthrough.oci.digests import digest_of
+from pullthrough.oci.names import RepositoryName, parse_repository_name, parse_tag
+from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.generation import Generation
+from pullthrough.storage.registry import CreationTemplate, Registry
+from pullthrough.storage.repositories import (
+    MAX_RESOURCE_TAGS,
+    Repositories,
+    RepositorySettings,
+    is_immutable,
+    make_repository,
+)
+from tests.contracts.images import image, index
+
+NGINX = parse_repository_name("docker-hub/library/nginx")
+OTHER = parse_repository_name("quay/acme/other")
+LATEST = parse_tag("latest")
+IMAGE, SECOND = image(b"{}", [b"layer"]), image(b'{"second":1}', [b"layer"])
+POLICY = '{"Statement":[]}'
+
+
+@pytest.fixture
+def configuration(tmp_path: Path) -> Iterator[Generation]:
+    generation = Generation(tmp_path / "configuration", 0, 2)
+    yield generation
+    generation.close()
+
+
+@pytest.fixture
+def catalog(tmp_path: Path, configuration: Generation) -> Iterator[Catalog]:
+    catalog = Catalog.open(tmp_path / "catalog.sqlite", clock=lambda: 100.0, configuration=configuration)
+    yield catalog
+    catalog.close()
+
+
+@pytest.fixture
+def repositories(catalog: Catalog) -> Repositories:
+    return Repositories(catalog.database)
+
+
+@pytest.fixture
+def registry(catalog: Catalog) -> Registry:
+    return Registry(catalog.database)
+
+
+def save(catalog: Catalog, what: Any = IMAGE, name: RepositoryName = NGINX, now: float = 1) -> bool:
+    return catalog.save_manifest(name, what.digest, what.body, what.manifest, tag=LATEST, now=now)
+
+
+def tagged(catalog: Catalog, name: RepositoryName = NGINX) -> str | None:
+    found = catalog.find_tag(name, LATEST)
+    return found.manifest.digest if found else None
+
+
+# Made and described
+
+
+def test_a_repository_is_made_with_what_was_asked_for(repositories: Repositories) -> None:
+    settings = RepositorySettings(
+        tag_mutability="IMMUTABLE_WITH_EXCLUSION",
+        mutability_filters=[{"filterType": "WILDCARD", "filter": "latest*"}],
+        encryption={"encryptionType": "KMS", "kmsKey": "alias/mine"},
+        scan_on_push=True,
+        tags={"team": "a"},
+    )
+    made = repositories.create(NGINX, settings, 7)
+    assert repositories.find(NGINX) == made
+    assert (made.name, made.created_at, made.tag_mutability, made.scan_on_push) == (
+        *(NGINX, 7),
+        "IMMUTABLE_WITH_EXCLUSION",
+        True,
+    )
+    assert list(made.mutability_filters) == settings.mutability_filters
+    assert made.encryption == settings.encryption
+    assert repositories.tags(NGINX) == {"team": "a"}
+
+
+def test_a_repository_that_is_there_cannot_be_made_even_if_a_pull_made_it(
+    repositories: Repositories, catalog: Catalog
+) -> None:
+    save(catalog)
+    with pytest.raises(AlreadyExists):
+        repositories.create(NGINX, RepositorySettings(), 7)
+
+
+def test_pages_go_by_name_and_named_ones_leave_out_what_is_not_there(repositories: Repositories) -> None:
+    names = [parse_repository_name(f"r/{number}") for number in range(5)]
+    for name in reversed(names):
+        repositories.create(name, RepositorySettings(), 1)
+    assert [record.name for record in repositories.page("", 2)] == names[:2]
+    assert [record.name for record in repositories.page(names[1], 9)] == names[2:]
+    assert [record.name for record in repositories.find_all([names[3], NGINX, names[0]])] == [names[0], names[3]]
+
+
+def test_settings_replace_each_other_and_keep_the_repository(repositories: Repositories, catalog: Catalog) -> None:
+    save(catalog)
+    assert repositories.set_mutability(NGINX, "IMMUTABLE", []) is not None
+    changed = repositories.set_scan_on_push(NGINX, True)
+    assert changed is not None
+    assert (changed.tag_mutability, changed.scan_on_push) == ("IMMUTABLE", True)
+    catalog.inventory.forget_manifest(IMAGE.digest)
+    assert repositories.find(NGINX) == changed
+
+
+def test_settings_of_a_repository_that_is_not_there_are_none(repositories: Repositories) -> None:
+    assert repositories.set_mutability(NGINX, "IMMUTABLE", []) is None
+    assert repositories.set_scan_on_push(NGINX, True) is None
+    assert repositories.set_policy(NGINX, POLICY) is None
+    assert repositories.take_policy(NGINX) is None
+    assert repositories.tags(NGINX) is None
+    assert not repositories.tag(NGINX, {"a": "b"})
+    assert not repositories.untag(NGINX, ["a"])
+
+
+def test_a_policy_is_told_to_all_workers(repositories: Repositories, configuration: Generation) -> None:
+    repositories.create(NGINX, RepositorySettings(), 1)
+    before = configuration.read()
+    repositories.set_policy(NGINX, POLICY)
+    between = configuration.read()
+    assert repositories.policies() == {NGINX: POLICY}
+    taken = repositories.take_policy(NGINX)
+    assert taken is not None
+    assert taken.policy == POLICY
+    assert repositories.policies() == {}
+    assert len({before, between, configuration.read()}) == 3
+
+
+# AWS's tags
+
+
+def test_tags_are_added_replaced_and_taken_away(repositories: Repositories) -> None:
+    repositories.create(NGINX, RepositorySettings(tags={"b": "1"}), 1)
+    assert repositories.tag(NGINX, {"a": "2", "b": "3"})
+    assert repositories.tags(NGINX) == {"a": "2", "b": "3"}
+    assert repositories.untag(NGINX, ["b", "never"])
+    assert repositories.tags(NGINX) == {"a": "2"}
+
+
+def test_a_repository_has_fifty_tags_at_most(repositories: Repositories) -> None:
+    full = {f"k{number}": "v" for number in range(MAX_RESOURCE_TAGS)}
+    repositories.create(NGINX, RepositorySettings(tags=full), 1)
+    with pytest.raises(LimitReached):
+        repositories.tag(NGINX, {"one more": "v"})
+    assert repositories.tag(NGINX, {"k0": "changed"})
+    assert repositories.tags(NGINX) == full | {"k0": "changed"}
+
+
+# Deleted
+
+
+def test_a_repository_with_images_is_deleted_by_force_only(repositories: Repositories, catalog: Catalog) -> None:
+    save(catalog)
+    with pytest.raises(NotEmpty):
+        repositories.delete(NGINX, force=False)
+    assert tagged(catalog) == IMAGE.digest
+    deleted = repositories.delete(NGINX, force=True)
+    assert deleted is not None
+    assert deleted.name == NGINX
+    assert repositories.find(NGINX) is None
+    assert tagged(catalog) is None
+    assert catalog.find_manifest(NGINX, IMAGE.digest) is None
+    assert catalog.totals().manifests == 0
+    assert repositories.delete(NGINX, force=True) is None
+
+
+def test_deleting_one_repository_leaves_what_another_has(repositories: Repositories, catalog: Catalog) -> None:
+    both = index([IMAGE, SECOND])
+    for name in (NGINX, OTHER):
+        save(catalog, IMAGE, name)
+        save(catalog, both, name)
+        catalog.publish_blob(name, digest_of(b"layer"), 5, boot_id="boot", now=1)
+    repositories.delete(NGINX, force=True)
+    assert tagged(catalog, OTHER) == both.digest
+    assert catalog.find_manifest(OTHER, IMAGE.digest) is not None
+    assert catalog.find_blob(OTHER, digest_of(b"layer")).granted
+    # Made anew, it has nothing of what it had.
+    repositories.create(NGINX, RepositorySettings(), 1)
+    assert not catalog.find_blob(NGINX, digest_of(b"layer")).granted
+    assert not catalog.find_blob(NGINX, digest_of(b"layer")).named
+
+
+def test_what_belonged_to_a_deleted_repository_goes_with_it(repositories: Repositories, catalog: Catalog) -> None:
+    repositories.create(NGINX, RepositorySettings(tags={"a": "b"}), 1)
+    repositories.set_policy(NGINX, POLICY)
+    catalog.save_negative(NGINX, "gone", until=1000)
+    catalog.save_listing(NGINX, "tags", b"[]", now=1)
+    assert repositories.delete(NGINX, force=False) is not None
+    assert catalog.find_negative(NGINX, "gone") is None
+    assert catalog.find_listing(NGINX, "tags") is None
+    assert repositories.policies() == {}
+    repositories.create(NGINX, RepositorySettings(), 1)
+    assert repositories.tags(NGINX) == {}
+
+
+def test_a_blob_of_a_deleted_repository_is_left_for_eviction(repositories: Repositories, catalog: Catalog) -> None:
+    save(catalog)
+    catalog.publish_blob(NGINX, digest_of(b"layer"), 5, boot_id="boot", now=1)
+    repositories.delete(NGINX, force=True)
+    assert [blob.digest for blob in catalog.inventory.unnamed_blobs(unused_since=1000)] == [digest_of(b"layer")]
+
+
+# Templates
+
+
+def use_template(
+    registry: Registry, prefix: str = "docker-hub", scenario: str = "PULL_THROUGH_CACHE", **more: Any
+) -> None:
+    registry.create_template(CreationTemplate(prefix, {"appliedFor": [scenario], **more}, 1, 1))
+
+
+FULL: dict[str, Any] = {
+    "imageTagMutability": "IMMUTABLE_WITH_EXCLUSION",
+    "imageTagMutabilityExclusionFilters": [{"filterType": "WILDCARD", "filter": "dev-*"}],
+    "encryptionConfiguration": {"encryptionType": "KMS", "kmsKey": "arn:aws:kms:us-east-1:123456789012:key/k"},
+    "repositoryPolicy": POLICY,
+    "lifecyclePolicy": '{"rules":[]}',
+    "resourceTags": [{"Key": "team", "Value": "a"}],
+}
+
+FILLS: dict[str, Callable[[Catalog], object]] = {
+    "manifest": save,
+    "blob": lambda catalog: catalog.publish_blob(NGINX, digest_of(b"layer"), 5, boot_id="boot", now=1),
+}
+
+
+@pytest.mark.parametrize("fill", FILLS.values(), ids=FILLS.keys())
+def test_a_repository_that_a_fill_makes_is_as_its_template_says(
+    repositories: Repositories, registry: Registry, catalog: Catalog, fill: Callable[[Catalog], object]
+) -> None:
+    use_template(registry, **FULL)
+    fill(catalog)
+    made = repositories.find(NGINX)
+    assert made is not None
+    assert (
+        made.tag_mutability,
+        list(made.mutability_filters),
+        made.encryption,
+        made.policy,
+        made.lifecycle_policy,
+    ) == (
+        FULL["imageTagMutability"],
+        FULL["imageTagMutabilityExclusionFilters"],
+        FULL["encryptionConfiguration"],
+        FULL["repositoryPolicy"],
+        FULL["lifecyclePolicy"],
+    )
+    assert repositories.tags(NGINX) == {"team": "a"}
+
+
+def test_without_a_template_a_repository_has_the_defaults(repositories: Repositories, catalog: Catalog) -> None:
+    save(catalog)
+    made = repositories.find(NGINX)
+    assert made is not None
+    assert (made.tag_mutability, made.encryption, made.policy, made.lifecycle_policy, made.scan_on_push) == (
+        *("MUTABLE", {"encryptionType": "AES256"}),
+        *(None, None, False),
+    )
+    assert repositories.tags(NGINX) == {}
+
+
+def test_a_template_never_changes_a_repository_that_is_there(
+    repositories: Repositories, registry: Registry, catalog: Catalog
+) -> None:
+    save(catalog)
+    use_template(registry, **FULL)
+    save(catalog, SECOND)
+    made = repositories.find(NGINX)
+    assert made is not None
+    assert made.tag_mutability == "MUTABLE"
+
+
+def test_a_template_is_applied_for_its_scenario_only(
+    repositories: Repositories, registry: Registry, catalog: Catalog
+) -> None:
+    use_template(registry, scenario="CREATE_ON_PUSH", imageTagMutability="IMMUTABLE")
+    save(catalog)
+    with catalog.database.writing() as connection:
+        make_repository(connection, "docker-hub/pushed", 1, "CREATE_ON_PUSH")
+        make_repository(connection, "docker-hub/plain", 1, None)
+    mutability = {record.name: record.tag_mutability for record in repositories.page("", 10)}
+    assert mutability == {NGINX: "MUTABLE", "docker-hub/pushed": "IMMUTABLE", "docker-hub/plain": "MUTABLE"}
+
+
+def test_a_policy_of_a_template_is_told_to_all_workers_and_nothing_else_is(
+    registry: Registry, catalog: Catalog, configuration: Generation
+) -> None:
+    use_template(registry, "docker-hub", repositoryPolicy=POLICY)
+    use_template(registry, "quay", imageTagMutability="IMMUTABLE")
+    before = configuration.read()
+    save(catalog, name=OTHER)
+    assert configuration.read() == before
+    save(catalog, name=NGINX)
+    assert configuration.read() != before
+    before = configuration.read()
+    save(catalog, SECOND, name=NGINX)
+    assert configuration.read() == before
+
+
+def test_a_repository_made_by_a_template_stays_when_its_last_image_goes(
+    repositories: Repositories, registry: Registry, catalog: Catalog
+) -> None:
+    use_template(registry, **FULL)
+    save(catalog)
+    save(catalog, name=OTHER)
+    catalog.inventory.forget_manifest(IMAGE.digest)
+    assert [record.name for record in repositories.page("", 10)] == [NGINX]
+    assert repositories.tags(NGINX) == {"team": "a"}
+
+
+# Immutable tags
+
+
+@pytest.mark.parametrize(
+    ("mutability", "filters", "tag", "immutable"),
+    [
+        ("MUTABLE", [], "latest", False),
+        ("IMMUTABLE", [], "latest", True),
+        ("IMMUTABLE_WITH_EXCLUSION", ["latest*"], "latest-1", False),
+        ("IMMUTABLE_WITH_EXCLUSION", ["latest*"], "v1", True),
+        ("IMMUTABLE_WITH_EXCLUSION", ["dev", "*-rc*"], "v1-rc2", False),
+        ("IMMUTABLE_WITH_EXCLUSION", ["dev"], "dev2", True),
+        ("IMMUTABLE_WITH_EXCLUSION", ["v1.0"], "v1x0", True),
+        ("IMMUTABLE_WITH_EXCLUSION", ["Latest"], "latest", True),
+        ("MUTABLE_WITH_EXCLUSION", ["v*"], "v1", True),
+        ("MUTABLE_WITH_EXCLUSION", ["v*"], "latest", False),
+    ],
+)
+def test_which_tags_may_not_move(mutability: str, filters: list[str], tag: str, immutable: bool) -> None:
+    given_filters = [{"filterType": "WILDCARD", "filter": text} for text in filters]
+    assert is_immutable(mutability, given_filters, tag) is immutable
+
+
+@given(st.from_regex(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,20}", fullmatch=True), st.integers(0, 20), st.integers(0, 20))
+def test_a_filter_made_of_a_tag_by_wildcards_exempts_it(tag: str, start: int, end: int) -> None:
+    pattern = f"{tag[:start]}*{tag[max(start, end) :]}"
+    assert not is_immutable("IMMUTABLE_WITH_EXCLUSION", [{"filterType": "WILDCARD", "filter": pattern}], tag)
+
+
+def test_a_fill_sets_an_immutable_tag_once_and_never_moves_it(repositories: Repositories, catalog: Catalog) -> None:
+    repositories.create(NGINX, RepositorySettings(tag_mutability="IMMUTABLE"), 1)
+    assert save(catalog, now=1)
+    assert not save(catalog, SECOND, now=5)
+    found = catalog.find_tag(NGINX, LATEST)
+    assert found is not None
+    assert (found.manifest.digest, found.validated_at, found.immutable) == (IMAGE.digest, 5, True)
+    assert catalog.find_manifest(NGINX, SECOND.digest) is not None
+
+
+def test_a_tag_that_a_filter_exempts_is_moved(repositories: Repositories, catalog: Catalog) -> None:
+    filters = [{"filterType": "WILDCARD", "filter": "lat*"}]
+    repositories.create(NGINX, RepositorySettings("IMMUTABLE_WITH_EXCLUSION", filters), 1)
+    save(catalog)
+    assert save(catalog, SECOND)
+    found = catalog.find_tag(NGINX, LATEST)
+    assert found is not None
+    assert (found.manifest.digest, found.immutable) == (SECOND.digest, False)
