@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 .PHONY: help setup setup-dev up test test-terraform ecr-coverage demo check format bench soak docs lock clean
 
 help: ## Say what each target does
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(BIN)/python:
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "pullthrough needs Python 3.11 or newer (python3 is $$(python3 --version 2>&1))"; exit 1; }
@@ -52,7 +52,7 @@ format: setup-dev ## Rewrite the sources in the house format
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: setup-dev ## Measure against nginx, docker-registry and drayage, side by side
+bench: setup-dev ## Measure against nginx, docker-registry, drayage and moto, side by side
 	@$(BIN)/python -m bench
 
 soak: setup-dev ## Hours of kills and injected faults (bounded; see docs/performance.md)

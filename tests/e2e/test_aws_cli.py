@@ -83,6 +83,17 @@ def test_quick_start(
     assert '"t"' not in hub.log.read_text()
 
 
+def test_first_key_is_made_and_shown_once(folder: Path, engine: StartEngine) -> None:
+    """What it prints is what a shell takes: the names are those that the aws CLI reads."""
+    hub = engine()
+    lines = [line.removeprefix("export ") for line in hub.command("keys", "show").splitlines() if "=" in line]
+    shown = {name: value.strip("'\"") for name, _, value in (line.partition("=") for line in lines)}
+    assert {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} <= shown.keys()
+    aws = AwsCli(folder / "aws", Account(hub.url).environ | shown)
+    assert aws.json("sts", "get-caller-identity")["Arn"].endswith("/admin")
+    assert shown["AWS_SECRET_ACCESS_KEY"] not in hub.log.read_text()
+
+
 def test_rotated_secret_counts_from_the_next_pull(
     folder: Path, stock: Stock, tokens: TokenServer, hub: Engine, aws: AwsCli
 ) -> None:
