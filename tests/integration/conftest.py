@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.aws import unique
 from tests.e2e.engine import Engine
 from tests.fakes.upstream import ScriptedUpstream
+from tests.integration.ecr import Site, open_site
 from tests.integration.lanes import Lanes, open_lanes
 
 #: Starts an engine with this configuration beside `workers` and the way to the upstream; ended by the fixture.
@@ -67,3 +70,26 @@ def start_engine(tmp_path: Path, workers: int, upstream: ScriptedUpstream) -> It
             return engine
 
         yield start
+
+
+# For tests of what the APIs set up. A module with other settings has a `site` of its own.
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["one-worker", "two-workers"])
+def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with open_site(tmp_path_factory.mktemp("site"), request.param) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def ecr(site: Site) -> Any:
+    """A client of the ECR API."""
+    return site.client()
+
+
+@pytest.fixture
+def own(ecr: Any) -> str:
+    """A new repository under no rule."""
+    name = unique("own/app")
+    ecr.create_repository(repositoryName=name)
+    return name

@@ -7,7 +7,7 @@ tests/contracts/aws.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -36,25 +36,6 @@ from tests.integration.ecr import TRIES, Site, open_site
 
 INDEX_TYPES = sorted(media_types.INDEXES)
 IMAGE_TYPES = sorted(media_types.IMAGES)
-
-
-@pytest.fixture(scope="module", params=[1, 2], ids=["one-worker", "two-workers"])
-def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with open_site(tmp_path_factory.mktemp("images"), request.param) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def ecr(site: Site) -> Any:
-    return site.client()
-
-
-@pytest.fixture
-def own(ecr: Any) -> str:
-    """A new repository under no rule."""
-    name = unique("own/app")
-    ecr.create_repository(repositoryName=name)
-    return name
 
 
 @pytest.fixture

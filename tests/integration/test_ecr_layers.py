@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,24 +17,6 @@ from tests.aws import ACCOUNT_ID, answer, fails_with, push, put, small_image, un
 from tests.e2e.images import digest_of
 from tests.fakes.upstream import Status
 from tests.integration.ecr import TRIES, Site, open_site
-
-
-@pytest.fixture(scope="module", params=[1, 2], ids=["one-worker", "two-workers"])
-def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with open_site(tmp_path_factory.mktemp("layers"), request.param) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def ecr(site: Site) -> Any:
-    return site.client()
-
-
-@pytest.fixture
-def own(ecr: Any) -> str:
-    name = unique("own/app")
-    ecr.create_repository(repositoryName=name)
-    return name
 
 
 def upload(ecr: Any, name: str, *parts: bytes) -> str:

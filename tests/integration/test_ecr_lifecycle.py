@@ -27,18 +27,6 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         yield opened
 
 
-@pytest.fixture(scope="module")
-def ecr(site: Site) -> Any:
-    return site.client()
-
-
-@pytest.fixture
-def own(ecr: Any) -> str:
-    name = unique("own/app")
-    ecr.create_repository(repositoryName=name)
-    return name
-
-
 def rule(priority: int = 1, action: dict[str, str] | None = None, **selection: Any) -> dict[str, Any]:
     return {
         "rulePriority": priority,

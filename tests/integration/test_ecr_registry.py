@@ -11,23 +11,12 @@ import pytest
 
 from tests.aws import ACCOUNT_ID, REGION, answer, fails_with, small_image, unique
 from tests.aws import push as push_image
-from tests.integration.ecr import TRIES, Site, open_site
+from tests.integration.ecr import TRIES, Site
 
 INVALID = "InvalidParameterException"
 NO_IMAGE = {"imageDigest": "sha256:" + "0" * 64}
 PROFILE = f"arn:aws:signer:{REGION}:{ACCOUNT_ID}:/signing-profiles/releases"
 USER = f"arn:aws:iam::{ACCOUNT_ID}:user/scanner"
-
-
-@pytest.fixture(scope="module", params=[1, 2], ids=["one-worker", "two-workers"])
-def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with open_site(tmp_path_factory.mktemp("registry"), request.param) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def ecr(site: Site) -> Any:
-    return site.client()
 
 
 @pytest.fixture

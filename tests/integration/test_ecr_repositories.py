@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 from tests.aws import ACCOUNT_ID, REGION, answer, fails_with, unique
 from tests.e2e.processes import wait_for
 from tests.fakes.upstream import Gate, Hang
-from tests.integration.ecr import TRIES, Site, open_site
+from tests.integration.ecr import TRIES, Site
 
 NOT_FOUND = "RepositoryNotFoundException"
 INVALID = "InvalidParameterException"
@@ -25,17 +25,6 @@ POLICY = json.dumps(
         "Statement": [{"Effect": "Allow", "Principal": {"AWS": ACCOUNT_ID}, "Action": ["ecr:BatchGetImage"]}],
     }
 )
-
-
-@pytest.fixture(scope="module", params=[1, 2], ids=["one-worker", "two-workers"])
-def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with open_site(tmp_path_factory.mktemp("repositories"), request.param) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def ecr(site: Site) -> Any:
-    return site.client()
 
 
 @pytest.fixture

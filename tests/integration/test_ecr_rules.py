@@ -35,12 +35,6 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         yield opened
 
 
-@pytest.fixture(scope="module")
-def ecr(site: Site) -> Any:
-    """Takes half a second to make."""
-    return site.client()
-
-
 @pytest.fixture
 def prefix(ecr: Any) -> Iterator[str]:
     """For a rule that goes after the test."""

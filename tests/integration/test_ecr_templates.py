@@ -58,11 +58,6 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         yield opened
 
 
-@pytest.fixture(scope="module")
-def ecr(site: Site) -> Any:
-    return site.client()
-
-
 @pytest.fixture
 def team(ecr: Any) -> Iterator[str]:
     """The prefix `quay/<name>` for a template, which goes after the test; images `<name>/...` are pulled under it."""

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from pullthrough.storage.blobs import BlobStore
+from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.folder import DataFolder
+from pullthrough.storage.generation import Generation
+from pullthrough.storage.registry import Registry
 
 
 @pytest.fixture
@@ -31,3 +34,22 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("only who may mount can make a small disk")
     yield path
     subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+@pytest.fixture
+def configuration(tmp_path: Path) -> Iterator[Generation]:
+    generation = Generation(tmp_path / "configuration", 0, 2)
+    yield generation
+    generation.close()
+
+
+@pytest.fixture
+def catalog(tmp_path: Path, configuration: Generation) -> Iterator[Catalog]:
+    catalog = Catalog.open(tmp_path / "catalog.sqlite", clock=lambda: 100.0, configuration=configuration)
+    yield catalog
+    catalog.close()
+
+
+@pytest.fixture
+def registry(catalog: Catalog) -> Registry:
+    return Registry(catalog.database)

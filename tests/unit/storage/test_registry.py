@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -19,25 +18,6 @@ from pullthrough.storage.registry import MAX_CACHE_RULES, CacheRule, CreationTem
 
 NGINX = parse_repository_name("docker-hub/library/nginx")
 OTHER = parse_repository_name("docker-hub2/app")
-
-
-@pytest.fixture
-def configuration(tmp_path: Path) -> Iterator[Generation]:
-    generation = Generation(tmp_path / "configuration", 0, 2)
-    yield generation
-    generation.close()
-
-
-@pytest.fixture
-def catalog(tmp_path: Path, configuration: Generation) -> Iterator[Catalog]:
-    catalog = Catalog.open(tmp_path / "catalog.sqlite", clock=lambda: 100.0, configuration=configuration)
-    yield catalog
-    catalog.close()
-
-
-@pytest.fixture
-def registry(catalog: Catalog) -> Registry:
-    return Registry(catalog.database)
 
 
 def rule(prefix: str = "docker-hub", url: str = "registry-1.docker.io", **more: str) -> CacheRule:

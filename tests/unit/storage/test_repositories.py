@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -33,27 +32,8 @@ POLICY = '{"Statement":[]}'
 
 
 @pytest.fixture
-def configuration(tmp_path: Path) -> Iterator[Generation]:
-    generation = Generation(tmp_path / "configuration", 0, 2)
-    yield generation
-    generation.close()
-
-
-@pytest.fixture
-def catalog(tmp_path: Path, configuration: Generation) -> Iterator[Catalog]:
-    catalog = Catalog.open(tmp_path / "catalog.sqlite", clock=lambda: 100.0, configuration=configuration)
-    yield catalog
-    catalog.close()
-
-
-@pytest.fixture
 def repositories(catalog: Catalog) -> Repositories:
     return Repositories(catalog.database)
-
-
-@pytest.fixture
-def registry(catalog: Catalog) -> Registry:
-    return Registry(catalog.database)
 
 
 def save(catalog: Catalog, what: Any = IMAGE, name: RepositoryName = NGINX, now: float = 1) -> bool:
