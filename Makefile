@@ -3,6 +3,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
+# Tests wait for processes most of the time.
+JOBS ?= 2
+
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev up test test-terraform ecr-coverage demo check format bench soak docs lock clean
 
@@ -29,8 +32,8 @@ setup-dev: $(VENV)/.setup-dev ## The same, with what the tests and checks need
 up: setup ## Start the cache on 127.0.0.1:5000, data in .data
 	@exec $(BIN)/pullthrough serve --data .data
 
-test: setup-dev ## Run every test that this machine allows
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: setup-dev ## Run every test that this machine allows (JOBS=N files at once)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 test-terraform: setup-dev ## Terraform's own AWS provider against the engine (TERRAFORM_PLUGINS=FOLDER for a provider mirror)
 	@$(BIN)/python -m pytest tests/terraform $(PYTEST_ARGS)

@@ -14,6 +14,7 @@ import functools
 import logging
 import os
 import resource
+import shlex
 import shutil
 import signal
 import socket
@@ -429,7 +430,8 @@ def _announce(settings: Settings, listeners: list[Listener]) -> None:
         lines += ["", "Try it:", f"  skopeo copy {insecure}docker://{host}/{example} dir:/tmp/image"]
         lines += [f"  {command} pull {host}/{example}"]
     if settings.ecr.auth is EcrAuth.KEYS and not settings.ecr_keys:
-        lines += ["", "Pushes and the AWS APIs need an API key. The first one, once:", f"  {command} keys show"]
+        keys = f"{command} keys show --data {shlex.quote(str(settings.serve.data))}"
+        lines += ["", "Pushes and the AWS APIs need an API key. The first one, once:", f"  {keys}"]
     sys.stderr.write("\n".join(lines) + "\n\n")
     sys.stderr.flush()
     _log.info("listening on %s", url)

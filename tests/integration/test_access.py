@@ -14,7 +14,7 @@ import pytest
 from pullthrough.demo.images import make_image
 from tests.aws import Account, fails_with
 from tests.e2e.engine import Answer, Engine
-from tests.e2e.processes import free_port
+from tests.e2e.processes import environment, free_port, run
 from tests.fakes.upstream import ScriptedUpstream
 from tests.integration.conftest import StartEngine
 from tests.integration.ecr import TRIES
@@ -69,6 +69,15 @@ def test_the_first_key_is_shown_once_and_logs_in(start_engine: StartEngine, upst
     # It is kept.
     engine.restart()
     assert pulls(engine, basic("AWS", password_of(engine, shown))) == {200}
+
+
+def test_the_start_says_which_command_shows_the_first_key(start_engine: StartEngine, tmp_path: Path) -> None:
+    engine = start_engine()
+    (line,) = (line for line in engine.log.read_text().splitlines() if " keys show" in line)
+    # Also in a folder without the engine's configuration.
+    shown = run(["sh", "-c", f"cd / && {line}"], env=environment(tmp_path / "home"))
+    assert shown.startswith("export AWS_ACCESS_KEY_ID=AKIA")
+    assert [key["name"] for key in keys(engine, "list")["keys"]] == ["admin"]
 
 
 def test_without_login_a_client_is_asked_for_it(start_engine: StartEngine, upstream: ScriptedUpstream) -> None:
@@ -195,6 +204,18 @@ def test_with_no_authentication_everybody_is_the_root(start_engine: StartEngine,
     assert client.get_caller_identity()["Arn"] == "arn:aws:iam::000000000000:root"
     assert pulls(engine, basic("AWS", "anything")) == {200}
     assert engine.get("/v2/own/app/blobs/uploads/", method="POST").status == 202
+    # What a browser sends for a web page without asking first.
+    page = {"Origin": "http://page.example", "Content-Type": "text/plain"}
+    assert engine.get("/v2/own/app/blobs/uploads/", method="POST", headers=page).status == 403
+    # And where the page's own name leads here.
+    calls = {
+        "Origin": "http://page.example",
+        "Content-Type": "application/x-amz-json-1.1",
+        "X-Amz-Target": "secretsmanager.ListSecrets",
+    }
+    assert engine.get("/", method="POST", headers=calls).status == 400
+    del calls["Origin"]
+    assert engine.get("/", method="POST", headers=calls).status == 200
 
 
 def test_without_the_encryption_key_pulls_go_on_and_logins_are_told(

@@ -190,7 +190,7 @@ def test_a_run_deletes_for_all_workers_and_says_what(site: Site, ecr: Any, own: 
     planned = {"repository": own, "expired": [wanted], "archived": [], "skipped": 0, "error": ""}
     assert run(site, "--dry-run", own) == [planned]
     assert digests(ecr, own) == {old.digest, new.digest}
-    assert "1 images would change, by 1 policies" in site.engine.command("lifecycle", "--dry-run", own)
+    assert "1 image would change, by 1 policy" in site.engine.command("lifecycle", "--dry-run", own)
 
     assert run(site, own) == [planned]
     assert site.pulls(own, "v1") == {404}

@@ -160,6 +160,15 @@ def test_a_slash_at_the_end_of_a_prefix_is_echoed_and_means_nothing(ecr: Any, pr
     assert deleted["ecrRepositoryPrefix"] == f"{prefix}/"
 
 
+def test_a_pin_can_be_taken_back_when_its_rule_is_gone(site: Site, ecr: Any, prefix: str) -> None:
+    create(ecr, prefix)  # commands know the rule at once, as pulls do
+    site.engine.command("pin", f"{prefix}/acme/app:1")
+    ecr.delete_pull_through_cache_rule(ecrRepositoryPrefix=prefix)
+    site.engine.command("unpin", f"{prefix}/acme/app:1")
+    with pytest.raises(AssertionError, match="is not pinned"):
+        site.engine.command("unpin", f"{prefix}/acme/app:1")
+
+
 def test_a_second_rule_of_a_prefix_is_refused(ecr: Any, prefix: str) -> None:
     create(ecr, prefix)
     with fails_with(EXISTS, "A pull through cache rule with these settings already exists for the private registry."):

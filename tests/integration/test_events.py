@@ -15,7 +15,7 @@ import pytest
 
 from pullthrough.demo.images import make_image
 from tests.e2e.engine import Engine
-from tests.e2e.processes import wait_for
+from tests.e2e.processes import free_port, wait_for
 from tests.fakes.upstream import ScriptedUpstream, Status
 from tests.integration.conftest import StartEngine
 
@@ -99,6 +99,15 @@ def test_pulls_are_told_and_kept_over_a_restart(start_engine: StartEngine, upstr
     assert (failed["image-tag"], failed["failure-code"]) == ("3", "UpstreamUnavailable")
     assert "docker-hub/acme/app:1" in engine.command("events")
     assert len(shown(engine, 1)) == 1
+
+
+def test_a_webhook_that_is_not_there_is_named_with_its_reason(
+    start_engine: StartEngine, upstream: ScriptedUpstream
+) -> None:
+    upstream.add("acme/app", make_image("app"), "1")
+    engine = start_engine(more=f'[ecr]\nwebhook_url = "http://127.0.0.1:{free_port()}/"')
+    assert engine.get("/v2/docker-hub/acme/app/manifests/1").status == 200
+    wait_for(lambda: "the webhook cannot be reached: Connection refused" in engine.log.read_text(), "a log line")
 
 
 def test_the_webhook_is_told_signed_and_again_after_a_failure(

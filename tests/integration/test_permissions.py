@@ -14,7 +14,7 @@ import pytest
 
 from pullthrough.demo.images import make_image
 from pullthrough.oci.digests import digest_of
-from tests.aws import ACCOUNT_ID, REGION, Account, key_settings
+from tests.aws import ACCOUNT_ID, REGION, Account, fails_with, key_settings
 from tests.e2e.engine import Engine
 from tests.fakes.upstream import ScriptedUpstream
 from tests.integration.ecr import TRIES
@@ -231,6 +231,9 @@ def test_a_signed_download_url_opens_its_layer_and_nothing_else(closed: House) -
     assert anybody.ask("GET", f"{url.path}?{url.query[:-1]}").status == 403
     assert anybody.ask("GET", f"/v2/team/app/manifests/1?{url.query}").status == 401
     assert anybody.ask("GET", url.path).status == 401
+    # Another repository's name, by what the signature is not over.
+    assert anybody.ask("GET", f"{url.path}?{url.query}&ns=quay.io").status == 401
+    assert closed.upstream.requests.count() == 0
     signature = url.query.rpartition("=")[2]
     closed.engine.stop()
     assert signature not in closed.engine.log.read_text()
@@ -249,3 +252,78 @@ def test_pulls_of_an_excluded_principal_leave_the_pull_time_as_it_is(house: Hous
     assert house.to("team/app", ANYBODY).pull("1").status == 200
     house.engine.restart()
     assert "lastRecordedPullTime" in ecr.describe_images(repositoryName="team/app")["imageDetails"][0]
+
+
+def deny(house: House, action: str, repository: str) -> None:
+    """To everybody, by the registry's policy."""
+    statement = {
+        "Sid": "x",
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": action,
+        "Resource": f"arn:aws:ecr:{REGION}:{ACCOUNT_ID}:repository/{repository}",
+    }
+    house.ecr().put_registry_policy(policyText=json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
+
+
+def test_the_list_of_repositories_is_about_all_of_them(house: House) -> None:
+    anybody = house.to("team/app", ANYBODY)
+    assert statuses(anybody, "/v2/_catalog") == {200}
+    deny(house, "ecr:DescribeRepositories", "*")
+    assert statuses(anybody, "/v2/_catalog") == {401}
+
+
+def test_a_name_that_may_mean_two_repositories_is_fetched_for_the_allowed_one_only(house: House) -> None:
+    """`?ns=quay.io` means hub/hub/library/app, or else hub/library/app."""
+    image = make_image("app")
+    house.upstream.add("library/app", image, "1")
+    for action in ("ecr:BatchImportUpstreamImage", "ecr:CreateRepository"):
+        deny(house, action, "hub/library/app")
+        anybody = house.to("hub/library/app", ANYBODY)
+        assert statuses(anybody, "manifests/1?ns=quay.io") == {404}
+    assert statuses(anybody, f"blobs/{image.blobs[0].digest}?ns=quay.io") == {404}
+    assert house.upstream.requests.count(repository="library/app") == 0
+    assert house.ecr().describe_repositories()["repositories"] == []
+
+
+def key_with(house: House, folder: Path, *actions: str) -> Account:
+    """A new key that may do this to everything."""
+    policy = folder / "policy.json"
+    statement = {"Effect": "Allow", "Action": actions, "Resource": "*"}
+    policy.write_text(json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
+    made = json.loads(house.engine.command("keys", "create", "limited", "--policy", str(policy), "--json"))
+    return Account(house.engine.url, made["access_key_id"], made["secret_access_key"])
+
+
+def test_a_secret_goes_to_a_host_of_anybodys_choice_only_for_who_may_read_it(house: House, tmp_path: Path) -> None:
+    secret = house.account("admin").client("secretsmanager")
+    arn = secret.create_secret(Name="ecr-pullthroughcache/x", SecretString="{}")["ARN"]
+    limited = key_with(house, tmp_path, "ecr:*").client("ecr")
+    foreign = {"ecrRepositoryPrefix": "mine", "upstreamRegistryUrl": "registry.example.com"}
+    with fails_with("AccessDeniedException", "secretsmanager:GetSecretValue"):
+        limited.create_pull_through_cache_rule(**foreign, credentialArn=arn)
+    limited.create_pull_through_cache_rule(**foreign)
+    with fails_with("AccessDeniedException", "secretsmanager:GetSecretValue"):
+        limited.update_pull_through_cache_rule(ecrRepositoryPrefix="mine", credentialArn=arn)
+    house.ecr().update_pull_through_cache_rule(ecrRepositoryPrefix="mine", credentialArn=arn)
+    # As on AWS, whose registries are those that the secret is for.
+    known = {"ecrRepositoryPrefix": "known", "upstreamRegistryUrl": "ghcr.io"}
+    limited.create_pull_through_cache_rule(**known, credentialArn=arn)
+
+
+def test_a_batch_by_filters_is_a_list_of_secrets_too(house: House, tmp_path: Path) -> None:
+    limited = key_with(house, tmp_path, "secretsmanager:BatchGetSecretValue").client("secretsmanager")
+    with fails_with("AccessDeniedException", "secretsmanager:ListSecrets"):
+        limited.batch_get_secret_value(Filters=[{"Key": "name", "Values": ["x"]}])
+    assert limited.batch_get_secret_value(SecretIdList=["x"])["Errors"][0]["ErrorCode"] == "AccessDeniedException"
+
+
+def test_a_template_sets_what_its_maker_may_set_only(house: House, tmp_path: Path) -> None:
+    limited = key_with(house, tmp_path, "ecr:CreateRepositoryCreationTemplate", "ecr:UpdateRepositoryCreationTemplate")
+    ecr = limited.client("ecr")
+    ecr.create_repository_creation_template(prefix="team", appliedFor=["CREATE_ON_PUSH"])
+    for member, operation in (("repositoryPolicy", "SetRepositoryPolicy"), ("lifecyclePolicy", "PutLifecyclePolicy")):
+        with fails_with("AccessDeniedException", f"ecr:{operation}", "repository/team/*"):
+            ecr.update_repository_creation_template(prefix="team", **{member: "{}"})
+        with fails_with("AccessDeniedException", f"ecr:{operation}", "repository/*"):
+            ecr.create_repository_creation_template(prefix="ROOT", appliedFor=["CREATE_ON_PUSH"], **{member: "{}"})

@@ -31,7 +31,7 @@ from pullthrough.access.policies import (
     parse_policy,
 )
 from pullthrough.access.principals import Principal
-from pullthrough.access.signatures import UNKNOWN_KEY, ApiDenied, SignedRequest, denied, read_claim
+from pullthrough.access.signatures import UNKNOWN_KEY, WEB_PAGE, ApiDenied, SignedRequest, denied, read_claim
 from pullthrough.errors import AccessDenied, Unauthorized
 from pullthrough.oci.digests import Digest
 from pullthrough.oci.names import RepositoryName, is_host
@@ -54,6 +54,9 @@ _UNLOCKING = frozenset(
 )
 _BASIC = re.compile(r"basic +([A-Za-z0-9+/=_-]*) *", re.ASCII | re.IGNORECASE)
 _EXPIRED = "Your authorization token has expired. Reauthenticate and try again."
+#: A browser lets any page send requests to this machine, and says so by an Origin header wherever one could change
+#: something; also where the page's own name leads to this machine.
+_WEB_PAGE = 'requests of web pages (those with an Origin header) are refused where [ecr] auth = "none"'
 
 
 class PolicyTexts(Protocol):
@@ -110,6 +113,8 @@ class Access:
         Raises ApiDenied, with AWS's codes and words; StorageError and SealingKeyMissing where keys cannot be read.
         """
         if self._everybody is not None:
+            if any(name.lower() == "origin" for name, _ in request.headers):
+                raise denied(WEB_PAGE, service, _WEB_PAGE)
             return self._everybody
         claim = read_claim(request, service)
         claim.check_scope(self._region, service)
@@ -136,6 +141,8 @@ class Access:
         expired; TooManyLogins; StorageError and SealingKeyMissing where keys cannot be read.
         """
         if self._everybody is not None:
+            if "Origin" in headers:
+                raise AccessDenied(_WEB_PAGE)
             return self._everybody
         authorization = headers.get("Authorization", "")
         challenge = self.challenge(headers)

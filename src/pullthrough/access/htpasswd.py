@@ -74,7 +74,7 @@ class Htpasswd:
         self._check_password = check_password
         self._monotonic = monotonic
         self._turns = asyncio.Semaphore(CHECKS_AT_ONCE)
-        self._waiting = 0
+        self._checks: set[asyncio.Future[bool]] = set()
         #: What was right is kept as a keyed hash of user, password and the file's hash, never as itself.
         self._key = os.urandom(32)
         self._right: dict[bytes, float] = {}
@@ -90,20 +90,23 @@ class Htpasswd:
         proof = hmac.digest(self._key, b"\0".join((user.encode(errors="replace"), known.encode(), secret)), "sha256")
         if hashed is not None and self._right.get(proof, float("-inf")) > self._monotonic():
             return True
-        if self._waiting >= CHECKS_AT_ONCE + CHECKS_WAITING:
+        if len(self._checks) >= CHECKS_AT_ONCE + CHECKS_WAITING:
             raise TooManyLogins("too many logins are being checked; try again in a moment")
-        self._waiting += 1
-        try:
-            async with self._turns:
-                is_right = await self._call(self._check_password, secret, known.encode())
-        finally:
-            self._waiting -= 1
+        # To its end, though the client goes away: its thread goes on too, and its turn with it.
+        check = asyncio.ensure_future(self._check(secret, known.encode()))
+        self._checks.add(check)
+        check.add_done_callback(self._checks.discard)
+        is_right = await asyncio.shield(check)
         if not is_right or hashed is None:
             return False
         if len(self._right) >= _MAX_REMEMBERED:
             self._right.clear()
         self._right[proof] = self._monotonic() + REMEMBERED_SECONDS
         return True
+
+    async def _check(self, secret: bytes, hashed: bytes) -> bool:
+        async with self._turns:
+            return await self._call(self._check_password, secret, hashed)
 
 
 def _nobody(users: Mapping[str, str]) -> str:

@@ -298,10 +298,11 @@ def _known(entry: Mapping[str, Any], names: Sequence[str], where: str) -> None:
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A key that is there twice would be read in two ways by two readers."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        twice = next(key for key, _ in pairs if sum(other == key for other, _ in pairs) > 1)
-        raise PolicyInvalid(f"the key {twice[:80]!r} is there twice")
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise PolicyInvalid(f"the key {key[:80]!r} is there twice")
+        found[key] = value
     return found
 
 

@@ -70,6 +70,7 @@ MISSING = _Refusal(("MissingAuthenticationTokenException", 400), ("MissingAuthen
 INCOMPLETE = _Refusal(("IncompleteSignatureException", 400), ("IncompleteSignature", 400))
 INVALID = _Refusal(("InvalidSignatureException", 400), ("SignatureDoesNotMatch", 403))
 UNKNOWN_KEY = _Refusal(("UnrecognizedClientException", 400), ("InvalidClientTokenId", 403))
+WEB_PAGE = _Refusal(("AccessDeniedException", 400), ("AccessDenied", 403))
 _QUERY_SERVICES = ("sts", "iam")
 
 

@@ -11,6 +11,7 @@ from pullthrough.cli.operations import session
 from pullthrough.cli.options import ConfigOption, DataOption, JsonOption
 from pullthrough.cli.output import note, write, write_json, write_table
 from pullthrough.errors import ConfigurationError
+from pullthrough.units import counted
 
 #: As IAM limits what is attached to a user.
 _MAX_POLICY_BYTES = 10_240
@@ -116,7 +117,8 @@ def rotate(
     if as_json:
         write_json(answer)
     else:
-        write(f"{answer['values']} values are encrypted with the new key in {answer['key']}; back it up")
+        values = counted(answer["values"], "value")
+        write(f"encrypted anew: {values}, with the new key in {answer['key']}; back it up")
 
 
 def _ask(context: typer.Context, config: Path | None, data: Path | None, **request: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import typer
 from pullthrough.cli.operations import session
 from pullthrough.cli.options import ConfigOption, DataOption, JsonOption
 from pullthrough.cli.output import write, write_json, write_table
+from pullthrough.units import counted
 
 _HELP = "As in `docker-hub/library/nginx`. All repositories with a policy if left out."
 
@@ -43,9 +44,12 @@ def lifecycle(
         if entry["error"]:
             write(f"{entry['repository']}: {entry['error']}")
         if entry["skipped"]:
-            write(f"{entry['repository']}: {entry['skipped']} images changed meanwhile and were left for the next time")
+            write(
+                f"{entry['repository']}: {counted(entry['skipped'], 'image')} changed meanwhile, left for the next time"
+            )
     verb = "would change" if answer["dry_run"] else "changed"
-    write(f"{len(rows)} images {verb}, by {len(answer['repositories'])} policies")
+    count = len(answer["repositories"])
+    write(f"{counted(len(rows), 'image')} {verb}, by {count:,} {'policy' if count == 1 else 'policies'}")
 
 
 def _rows(repository: str, images: list[dict[str, Any]], what: str) -> list[tuple[str, str, str, str]]:

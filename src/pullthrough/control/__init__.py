@@ -40,6 +40,8 @@ class Control:
 
     async def _dispatch(self, request: web.BaseRequest) -> dict[str, Any]:
         engine = self._engine
+        if not engine.configuration.is_current:
+            await engine.configuration.refresh()
         match request.method, request.path:
             case "GET", "/status":
                 return await engine.status()

@@ -5,10 +5,12 @@ https://docs.aws.amazon.com/AmazonECR/latest/userguide/security_iam_service-with
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from pullthrough.access.access import Access
 from pullthrough.access.principals import Principal
 from pullthrough.distribution.exchange import Exchange
-from pullthrough.distribution.routes import Kind, parse_path
+from pullthrough.distribution.routes import Kind, parse_path, parse_query
 from pullthrough.engine.engine import Engine
 from pullthrough.engine.rules import Target, Targets
 from pullthrough.errors import AccessDenied, PullthroughError, Unauthorized
@@ -36,7 +38,8 @@ class Permissions:
         """
         request = exchange.request
         reads = request.method in _READS
-        if reads and "Signature" in raw_query:
+        # Not where something that is not signed says which repository the name means.
+        if reads and "Signature" in raw_query and exchange.mirror is None and parse_query(raw_query).ns is None:
             route = parse_path(raw_path)
             name = route.name if route.kind is Kind.BLOB else None
             if name is not None and self._access.is_signed_layer_url(name, route.digest, raw_query):
@@ -52,12 +55,12 @@ class Permissions:
         return None
 
     def check(self, exchange: Exchange, action: str, repository: RepositoryName | None = None) -> None:
-        """Raises AccessDenied, or Unauthorized for who has not logged in. Without a repository: for the registry."""
+        """Raises AccessDenied, or Unauthorized for who has not logged in. Without a repository: for all of them."""
         if exchange.principal is not None:
             self._access.authorize(
                 exchange.principal,
                 f"ecr:{action}",
-                "*" if repository is None else self._arn + repository,
+                self._arn + ("*" if repository is None else repository),
                 repository=repository,
                 source_ip=exchange.request.remote,
             )
@@ -69,31 +72,39 @@ class Permissions:
             return False
         return True
 
-    def allowed(self, exchange: Exchange, action: str, targets: Targets) -> Targets:
+    async def allowed(self, exchange: Exchange, action: str, targets: Targets) -> Targets:
         """Those of the targets for which the action is allowed. Raises as `check` does where it is for none."""
-        found: list[Target] = []
-        refusal: PullthroughError | None = None
-        for target in targets.all:
-            try:
-                self.check(exchange, action, target.repository)
-                found.append(target)
-            except (AccessDenied, Unauthorized) as error:
-                refusal = refusal or error
-        if not found:
-            assert refusal is not None
-            raise refusal
-        return Targets(*found)
 
-    async def check_import(self, exchange: Exchange, targets: Targets, reference: Reference) -> None:
-        """A manifest that is not here needs two more rights: to have it fetched, and to make its repository."""
-        name = targets.literal.repository
-        if targets.literal.is_own or all(self.may(exchange, action, name) for action in _IMPORT):
-            return
-        for target in targets.all:
-            if await self._engine.call(self._has_manifest, target.repository, reference):
+        async def check(target: Target) -> None:
+            self.check(exchange, action, target.repository)
+
+        return await _passing(targets, check)
+
+    async def importable(self, exchange: Exchange, targets: Targets, reference: Reference) -> Targets:
+        """Those that have the manifest, or that the client may have it fetched to. Raises as `check` does.
+
+        A manifest that is not here needs two more rights: to have it fetched, and to make its repository.
+        """
+
+        async def check(target: Target) -> None:
+            name = target.repository
+            if target.is_own or all(self.may(exchange, action, name) for action in _IMPORT):
                 return
-        await self.check_creation(exchange, name)
-        self.check(exchange, "BatchImportUpstreamImage", name)
+            if not await self._engine.call(self._has_manifest, name, reference):
+                await self.check_creation(exchange, name)
+                self.check(exchange, "BatchImportUpstreamImage", name)
+
+        return await _passing(targets, check)
+
+    async def creatable(self, exchange: Exchange, targets: Targets) -> Targets:
+        """Those whose repository is there, or that the client may make: a blob that comes in makes it. Raises as `check`
+        does."""
+
+        async def check(target: Target) -> None:
+            if not target.is_own:
+                await self.check_creation(exchange, target.repository)
+
+        return await _passing(targets, check)
 
     async def check_creation(self, exchange: Exchange, repository: RepositoryName) -> None:
         """Raises AccessDenied where there is no such repository and the client may not make it."""
@@ -108,3 +119,19 @@ class Permissions:
         if isinstance(reference, Digest):
             return catalog.find_manifest(repository, reference) is not None
         return catalog.find_tag(repository, reference) is not None
+
+
+async def _passing(targets: Targets, check: Callable[[Target], Awaitable[None]]) -> Targets:
+    """The targets that pass. Raises what the first one was refused with where none does."""
+    found: list[Target] = []
+    refusal: PullthroughError | None = None
+    for target in targets.all:
+        try:
+            await check(target)
+            found.append(target)
+        except (AccessDenied, Unauthorized) as error:
+            refusal = refusal or error
+    if not found:
+        assert refusal is not None
+        raise refusal
+    return Targets(*found)

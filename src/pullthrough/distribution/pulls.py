@@ -63,13 +63,13 @@ class PullFace:
     async def _manifest(self, exchange: Exchange, route: Route, targets: Targets) -> web.StreamResponse:
         request = exchange.request
         assert route.reference is not None
-        targets = self._permissions.allowed(exchange, "BatchGetImage", targets)
+        targets = await self._permissions.allowed(exchange, "BatchGetImage", targets)
         force = _wants_check(request)
         answer: ManifestAnswer | None = None
         if not force and targets.stripped is None:
             answer = self._engine.manifests.from_memory(targets.literal, route.reference)
         if answer is None:
-            await self._permissions.check_import(exchange, targets, route.reference)
+            targets = await self._permissions.importable(exchange, targets, route.reference)
             answer = await self._engine.manifest(targets, route.reference, force=force)
         if not self._is_excluded(exchange):
             self._engine.pull_times.note_manifest(answer.target.repository, answer.manifest.digest)
@@ -94,7 +94,7 @@ class PullFace:
     async def _blob(self, exchange: Exchange, route: Route, targets: Targets) -> web.StreamResponse:
         request, digest = exchange.request, route.digest
         action = "BatchCheckLayerAvailability" if exchange.is_head else "GetDownloadUrlForLayer"
-        targets = self._permissions.allowed(exchange, action, targets)
+        targets = await self._permissions.allowed(exchange, action, targets)
         if exchange.is_head:
             facts = await self._engine.blob_facts(targets, digest)
             exchange.outcome = facts.outcome
@@ -109,8 +109,7 @@ class PullFace:
         if targets.stripped is None:
             answer = self._engine.blobs.from_memory(targets.literal, digest)
         if answer is None:
-            if not targets.literal.is_own:  # a blob that comes in makes its repository
-                await self._permissions.check_creation(exchange, targets.literal.repository)
+            targets = await self._permissions.creatable(exchange, targets)
             answer = await self._engine.blob(targets, digest, whole=range_header is None)
         try:
             exchange.outcome = answer.outcome
@@ -220,7 +219,7 @@ class PullFace:
     # --- lists -------------------------------------------------------------------------------------------------------
 
     async def _tags(self, exchange: Exchange, route: Route, targets: Targets) -> web.StreamResponse:
-        targets = self._permissions.allowed(exchange, "ListImages", targets)
+        targets = await self._permissions.allowed(exchange, "ListImages", targets)
         listing = await self._engine.tags(targets, force=_wants_check(exchange.request))
         exchange.outcome = listing.outcome
         page, link = _page(exchange, listing.entries, f"/v2/{route.name}/tags/list")
@@ -228,7 +227,7 @@ class PullFace:
         return self._listed(exchange, {"name": route.name, "tags": page}, link)
 
     async def _referrers(self, exchange: Exchange, route: Route, targets: Targets) -> web.StreamResponse:
-        targets = self._permissions.allowed(exchange, "ListImageReferrers", targets)
+        targets = await self._permissions.allowed(exchange, "ListImageReferrers", targets)
         listing: Listing = await self._engine.referrers(targets, route.digest, force=_wants_check(exchange.request))
         exchange.outcome = listing.outcome
         entries = listing.entries

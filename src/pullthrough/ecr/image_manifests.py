@@ -12,6 +12,7 @@ from pullthrough.ecr.image_ids import as_output, failure, read_image_ids
 from pullthrough.ecr.parameters import invalid
 from pullthrough.ecr.targets import check_import, pull_target, require_pushable, require_repository
 from pullthrough.engine.manifests import ManifestAnswer
+from pullthrough.engine.own import NOT_FOUND
 from pullthrough.engine.rules import Target, Targets
 from pullthrough.errors import (
     AccessDenied,
@@ -112,10 +113,12 @@ def _failure(image_id: ImageId, error: BaseException) -> dict[str, Any]:
         case ImageArchived():
             code = "ImageInaccessible"
         case ManifestUnknown():
-            code, reason = "ImageNotFound", f"Requested image not found ({error.message})"
+            code, reason = "ImageNotFound", error.message
+            if not reason.startswith(NOT_FOUND):  # of an upstream
+                reason = f"{NOT_FOUND} ({reason})"
         case AccessDenied():
             # What AWS answers to who may not have an image fetched; the reason is what it keeps to itself.
-            code, reason = "ImageNotFound", f"Requested image not found (it is not cached, and: {error.message})"
+            code, reason = "ImageNotFound", f"{NOT_FOUND} (it is not cached, and: {error.message})"
         case UpstreamDenied():
             code = "UpstreamAccessDenied"
         case UpstreamThrottled():

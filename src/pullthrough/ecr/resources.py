@@ -42,7 +42,8 @@ def resources_of(operation: Operation, input: Mapping[str, Any], registry: Regis
             yield _repository(name, registry)
     elif "resourceArn" in input:
         named = _REPOSITORY_ARN.fullmatch(input["resourceArn"])
-        yield Resource(input["resourceArn"], _valid(named[1]) if named else None)
+        # By the ARN that policies know it by: handlers refuse other regions and accounts, and take any partition.
+        yield _repository(named[1], registry) if named else Resource(input["resourceArn"])
     else:
         yield Resource("*")
 

@@ -44,7 +44,7 @@ async def create_rule(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
         _check_upstream_prefix(prefix, kind, input.get("upstreamRepositoryPrefix"))
         check_credential(kind, credential_arn, custom_role_arn)
     if credential_arn is not None:
-        await check_secret(call, credential_arn)
+        await check_secret(call, credential_arn, input["upstreamRegistryUrl"])
     now = call.clock()
     rule = CacheRule(
         prefix=prefix,
@@ -87,7 +87,8 @@ async def update_rule(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
     prefix = _key(input["ecrRepositoryPrefix"])
     _refuse_written(call, prefix, "Change")
     credential_arn, custom_role_arn = input.get("credentialArn"), input.get("customRoleArn")
-    if prefix not in _listed(call):
+    made = _listed(call).get(prefix)
+    if made is None:
         raise _not_found()
     if call.settings.ecr.strict and credential_arn is None and custom_role_arn is None:
         raise ApiError(
@@ -95,7 +96,7 @@ async def update_rule(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
             "Invalid input: Please set either credential arn or role arn to update the credentials",
         )
     if credential_arn is not None:
-        await check_secret(call, credential_arn)
+        await check_secret(call, credential_arn, made.upstream_registry_url)
     rule = await call.engine.call(
         call.engine.registry.update_cache_rule,
         prefix,

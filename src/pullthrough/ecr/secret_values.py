@@ -9,7 +9,7 @@ from typing import Any
 
 from pullthrough.ecr.calls import Call, Handler
 from pullthrough.ecr.paging import page_request
-from pullthrough.ecr.secret_ids import batch_error, find_secret, invalid
+from pullthrough.ecr.secret_ids import authorize, batch_error, find_secret, invalid
 from pullthrough.ecr.secret_lists import listed
 from pullthrough.ecr.secretsmanager import read_token, read_value
 from pullthrough.errors import PullthroughError
@@ -41,6 +41,7 @@ async def batch_get_secret_value(call: Call, input: Mapping[str, Any]) -> dict[s
             raise invalid("'MaxResults' and 'NextToken' go with 'Filters' only.")
         secret_ids = list(dict.fromkeys(input["SecretIdList"]))
     else:
+        authorize(call, "ListSecrets", "*")
         page, following = await listed(call, "BatchGetSecretValue", input, default=_BATCH)
         secret_ids = [record.arn for record in page]
     values, errors = [], []

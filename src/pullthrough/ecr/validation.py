@@ -16,6 +16,9 @@ from __future__ import annotations
 from pullthrough.declaration import Rule, SecretCredential
 from pullthrough.ecr.calls import Call
 from pullthrough.ecr.errors import ApiError
+from pullthrough.ecr.secret_ids import find_secret
+from pullthrough.ecr.upstream_registries import kind_of
+from pullthrough.engine.configuration import upstream_host
 from pullthrough.errors import (
     ConfigurationError,
     SecretNotUsable,
@@ -31,10 +34,18 @@ from pullthrough.upstream.credentials import CredentialUnreadable
 _LIMIT_SECONDS = 20.0
 
 
-async def check_secret(call: Call, arn: str) -> None:
-    """Raises ApiError where there is no such secret. What it holds is for ValidatePullThroughCacheRule, as on AWS."""
+async def check_secret(call: Call, arn: str, upstream_url: str) -> None:
+    """Raises ApiError where there is no such secret. What it holds is for ValidatePullThroughCacheRule, as on AWS.
+
+    Raises AccessDenied where the upstream is none that AWS knows and the caller may not read the secret: it is sent there,
+    so that whoever owns the host reads it.
+    """
     try:
-        marked = (await call.engine.call(call.engine.secrets.find, arn)).deleted_at is not None
+        if kind_of(upstream_host(upstream_url)) is None:
+            record = await find_secret(call, "GetSecretValue", arn)
+        else:
+            record = await call.engine.call(call.engine.secrets.find, arn)
+        marked = record.deleted_at is not None
     except SecretUnknown:
         marked = True
     if marked:

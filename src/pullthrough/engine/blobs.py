@@ -14,6 +14,7 @@ What an answer costs upstream (tests count exactly):
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 from collections import Counter
@@ -22,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from pullthrough.engine.eviction import blob_lock
 from pullthrough.engine.fills import HOLD_BACK_BYTES, Fill, Fills, LookAgain
 from pullthrough.engine.memory import Memory
 from pullthrough.engine.outcomes import Kind, Outcome
@@ -44,6 +46,7 @@ from pullthrough.oci.names import RepositoryName
 from pullthrough.oci.ranges import ByteRange
 from pullthrough.storage.blobs import BlobStore
 from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.locks import Locks
 from pullthrough.storage.pushed import Pushed
 from pullthrough.storage.records import BlobRecord
 from pullthrough.upstream.abort import AbortHandle
@@ -180,6 +183,7 @@ class Blobs:
         catalog: Catalog,
         call: Caller,
         store: BlobStore,
+        locks: Locks,
         memory: Memory,
         fills: Fills,
         upstreams: Upstreams,
@@ -196,6 +200,7 @@ class Blobs:
         self._catalog = catalog
         self._call = call
         self._store = store
+        self._locks = locks
         self._memory = memory
         self._fills = fills
         self._upstreams = upstreams
@@ -238,8 +243,7 @@ class Blobs:
                 if answer := self._stored(target, record):
                     return answer
                 _log.error("the file of %s is missing or cut short; it is filled again", digest)
-                await self._call(self._catalog.forget_blob, digest)
-                await self._call(self._store.remove, digest)
+                await self._forget(digest, functools.partial(self._has_size, digest, record.size_bytes))
                 continue
             if target.is_own:
                 if await self._regrant(target, record):
@@ -273,10 +277,6 @@ class Blobs:
             os.close(fd)  # cut short on our side; a body of the wrong length is no body
             return None
         digest = record.digest
-        size = os.fstat(fd).st_size
-        if size != record.size_bytes:
-            os.close(fd)
-            return None
         self._open[digest] += 1
 
         def closed() -> None:
@@ -407,10 +407,19 @@ class Blobs:
                 await self._call(self._catalog.verify_blob, digest, self._boot_id)
             else:
                 _log.error("%s was damaged since the last run; it is filled again", digest)
+                await self._forget(digest, lambda: self._is_whole(digest))
+
+        await self._tasks.once(("verify", digest), verify, name=f"verify {digest}")
+
+    async def _forget(self, digest: Digest, is_good: Callable[[], bool]) -> None:
+        """Remove a blob whose file is missing or damaged, unless somebody has pushed it anew since that was seen."""
+        async with self._locks.hold(blob_lock(digest)):
+            if not await asyncio.get_running_loop().run_in_executor(self._threads, is_good):
                 await self._call(self._catalog.forget_blob, digest)
                 await self._call(self._store.remove, digest)
 
-        await self._tasks.once(("verify", digest), verify, name=f"verify {digest}")
+    def _has_size(self, digest: Digest, size_bytes: int | None) -> bool:
+        return self._store.size(digest) == size_bytes
 
     def _is_whole(self, digest: Digest) -> bool:
         fd = self._store.open(digest)

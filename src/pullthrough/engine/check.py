@@ -179,11 +179,15 @@ class _Check:
             actual = digest_of(body, digest.algorithm)
             if actual != digest:
                 detail = f"the stored manifest has the digest {actual}; {_AGAIN}"
-                self.problem("manifest_digest", digest, detail, partial(inventory.forget_manifest, digest))
+                self.problem(
+                    "manifest_digest", digest, detail, partial(inventory.forget_manifest, digest, now=self._clock())
+                )
             self._pause()
         for repository, digest in inventory.dangling():
             detail = f"{repository} has it, but its body is not stored; {_AGAIN}"
-            self.problem("manifest_missing", digest, detail, partial(inventory.forget_manifest, digest))
+            self.problem(
+                "manifest_missing", digest, detail, partial(inventory.forget_manifest, digest, now=self._clock())
+            )
 
     def recorded_blobs(self) -> None:
         """Every blob that the catalog has, against its file."""

@@ -193,6 +193,7 @@ class Engine:
             catalog=self.catalog,
             call=self.call,
             store=self.store,
+            locks=self.locks,
             memory=memory,
             fills=self.fills,
             upstreams=self.upstreams,
@@ -386,7 +387,9 @@ class Engine:
         return {"image": _stored_name(target, parsed), "pinned": True}
 
     async def unpin(self, image: str) -> dict[str, Any]:
-        target, parsed = self._target(image)
+        # Also under no rule: there may have been one when it was pinned.
+        parsed = parse_image_reference(image)
+        target = self.rules.resolve(parsed.repository).literal
         if not await self.call(self.catalog.unpin, target.repository, str(parsed.reference)):
             raise ContentUnknown(f"{image} is not pinned")
         return {"image": _stored_name(target, parsed), "pinned": False}

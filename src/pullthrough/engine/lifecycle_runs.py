@@ -126,7 +126,10 @@ class LifecycleRuns:
     async def _evaluate(self, repository: RepositoryName, policy: str, *, dry_run: bool) -> LifecycleOutcome:
         await self._call(self._flush)
         try:
-            outcome = await self._call_slow(self._evaluate_blocking, repository, policy, dry_run)
+            decisions = await self._call_slow(self._judge, repository, policy)
+            if dry_run:
+                return LifecycleOutcome(repository, tuple(decisions))
+            outcome = await self._carry_out(repository, decisions)
         except LifecyclePolicyInvalid as error:
             outcome = LifecycleOutcome(repository, error=error.message)
             _log.error("the lifecycle policy of %s can not be evaluated: %s", repository, error)
@@ -134,12 +137,25 @@ class LifecycleRuns:
             return LifecycleOutcome(repository, error="it was deleted meanwhile")
         if not dry_run:
             await self._call(self._lifecycles.note_evaluated, repository, self._clock())
-            for decision in outcome.done:
-                if decision.fate is Fate.EXPIRED:
-                    self._tell_deleted(repository, decision.image)
-            if outcome.done:
-                _log.info("the lifecycle policy of %s changed %d images", repository, len(outcome.done))
+        if outcome.done:
+            _log.info("the lifecycle policy of %s changed %d images", repository, len(outcome.done))
         return outcome
+
+    async def _carry_out(self, repository: RepositoryName, decisions: Sequence[Decision]) -> LifecycleOutcome:
+        """Step by step; each is told as soon as it is done, for the next may fail."""
+        done: set[int] = set()
+        for step in _steps(await self._call_slow(together, decisions)):
+            for group in await self._call_slow(self._take, repository, step):
+                done.update(image.image_id for image in (*group.expired, *group.archived))
+                for image in group.expired:
+                    self._tell_deleted(repository, image)
+        carried_out = tuple(decision for decision in decisions if decision.image.image_id in done)
+        return LifecycleOutcome(repository, carried_out, skipped=len(decisions) - len(carried_out))
+
+    def _take(self, repository: RepositoryName, step: Sequence[Group]) -> list[Group]:
+        done = self._images.carry_out(repository, step, now=self._clock())
+        self._pause()
+        return done
 
     def _tell_deleted(self, repository: RepositoryName, image: ImageState) -> None:
         """An event for each tag, or one without."""
@@ -152,18 +168,6 @@ class LifecycleRuns:
                 media_type=image.media_type,
                 artifact_type=image.artifact_type,
             )
-
-    def _evaluate_blocking(self, repository: RepositoryName, policy: str, dry_run: bool) -> LifecycleOutcome:
-        decisions = self._judge(repository, policy)
-        if dry_run:
-            return LifecycleOutcome(repository, tuple(decisions))
-        done: set[int] = set()
-        for step in _steps(together(decisions)):
-            for group in self._images.carry_out(repository, step, now=self._clock()):
-                done.update(image.image_id for image in (*group.expired, *group.archived))
-            self._pause()
-        carried_out = tuple(decision for decision in decisions if decision.image.image_id in done)
-        return LifecycleOutcome(repository, carried_out, skipped=len(decisions) - len(carried_out))
 
     def _judge(self, repository: RepositoryName, policy: str) -> list[Decision]:
         rules = parse_lifecycle_policy(policy)

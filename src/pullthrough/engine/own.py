@@ -11,6 +11,9 @@ from pullthrough.oci.digests import Digest
 from pullthrough.oci.names import Reference, RepositoryName
 from pullthrough.storage.catalog import Catalog
 
+#: As ECR begins what it says of an image that is not there.
+NOT_FOUND = "Requested image not found"
+
 
 class Own:
     """`account` is the registry's id, which AWS's sentences name."""
@@ -36,7 +39,7 @@ class Own:
         """Raises RepositoryUnknown likewise."""
         await self.require(repository)
         name = f"{repository}{'@' if isinstance(reference, Digest) else ':'}{reference}"
-        return ManifestUnknown(f"Requested image not found: {name}")
+        return ManifestUnknown(f"{NOT_FOUND}: {name}")
 
     async def no_blob(self, repository: RepositoryName, digest: Digest) -> BlobUnknown:
         """Raises RepositoryUnknown likewise."""

@@ -242,8 +242,12 @@ class Pushes:
                 await self._wait_for(self._call_slow(self._publish, target.repository, upload, digest))
 
     def _publish(self, repository: RepositoryName, upload: Upload, digest: Digest) -> None:
-        """Into the store and the catalog, or neither: then the upload stays as it was."""
-        self._store.publish(upload.path, digest)
+        """Into the store and the catalog, or neither: then the upload stays as it was.
+
+        Unless it has replaced the file of a blob that was there already, which stays: it is recorded at the next try.
+        """
+        if upload.path.exists():
+            self._store.publish(upload.path, digest)
         try:
             self._pushed.publish_blob(repository, digest, upload.size_bytes, boot_id=self._boot_id, now=self._clock())
         except StorageError:

@@ -109,5 +109,8 @@ def post(url: str, headers: Mapping[str, str], payload: bytes, timeout_seconds: 
     except urllib.error.HTTPError as error:
         error.close()
         return error.code
+    except urllib.error.URLError as error:
+        # It has no `strerror` of its own: "Connection refused" is in what it wraps.
+        raise (error.reason if isinstance(error.reason, OSError) else error) from None
     except http.client.HTTPException as error:
         raise OSError(0, f"no proper HTTP answer ({type(error).__name__})") from error

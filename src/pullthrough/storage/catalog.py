@@ -149,7 +149,8 @@ _TOUCH_BLOB = (
 class Catalog:
     """The catalog of one data folder. Safe to use from many threads and processes; not across a fork.
 
-    What changes an answer bumps the generation after its commit; pull times, pins and verifications do not.
+    What changes an answer bumps the generation after its commit; pull times and pins do not, nor what no worker
+    keeps in memory: listings, and what is not there.
     Every method may raise StorageError or one of its kinds.
     """
 
@@ -391,7 +392,7 @@ class Catalog:
         self._remember(absent_names, {"upstream": upstream, "name": name}, {"seen_at": now}, MAX_ABSENT_NAMES)
 
     def _remember(self, table: Table, key: dict[str, str], values: dict[str, Any], most: int) -> None:
-        with self.database.writing() as connection:
+        with self.database.writing(changes_answers=False) as connection:
             connection.execute(delete(table).where(*(table.c[column] == value for column, value in key.items())))
             if table is negatives:
                 connection.execute(delete(negatives).where(negatives.c.until <= self._clock()))
@@ -416,11 +417,12 @@ class Catalog:
     # Repositories, pins, totals
 
     def tags(self, repository: RepositoryName) -> list[Tag]:
-        """The tags that were pulled, sorted."""
+        """The tags that were pulled or pushed, sorted; not those of archived images, which cannot be pulled."""
         query = (
             select(tags.c.name)
             .join(repositories, repositories.c.id == tags.c.repository_id)
-            .where(repositories.c.name == repository)
+            .join(_images, _images.c.id == tags.c.image_id)
+            .where(repositories.c.name == repository, _images.c.archived_at.is_(None))
             .order_by(tags.c.name)
         )
         with self.database.reading() as connection:

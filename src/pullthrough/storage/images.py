@@ -21,7 +21,7 @@ from pullthrough.oci import media_types
 from pullthrough.oci.digests import Digest
 from pullthrough.oci.names import RepositoryName, Tag
 from pullthrough.storage.database import Database
-from pullthrough.storage.pushed import delete_images
+from pullthrough.storage.deletion import delete_images
 from pullthrough.storage.records import ImageDetail, ImageState
 from pullthrough.storage.schema import (
     blobs,
@@ -267,7 +267,7 @@ class Images:
         """Delete and archive what a policy says to; the groups that were carried out.
 
         One in which an image has changed since it was evaluated is left alone as a whole: an image that is gone, has
-        other tags, or is part of an index that stays.
+        other tags, was archived or restored, or is part of an index that stays.
         """
         done: list[Group] = []
         with self._database.writing() as connection:
@@ -491,14 +491,19 @@ def _is_valid(connection: Connection, repository_id: int, group: Group) -> bool:
 
 
 def _are_unchanged(connection: Connection, images: Sequence[ImageState]) -> bool:
-    """Whether these images are all there, with the tags that they had."""
-    there: set[int] = set()
+    """Whether these images are all there, with the tags that they had, in the archive or not as they were."""
+    there: dict[int, tuple[float | None, float | None]] = {}
     names: dict[int, set[str]] = defaultdict(set)
     for part in _parts([image.image_id for image in images]):
-        there.update(connection.execute(select(_images.c.id).where(_images.c.id.in_(part))).scalars())
+        mine = select(_images.c.id, _images.c.archived_at, _images.c.activated_at).where(_images.c.id.in_(part))
+        there.update((row.id, (row.archived_at, row.activated_at)) for row in connection.execute(mine))
         for image_id, name in connection.execute(select(tags.c.image_id, tags.c.name).where(tags.c.image_id.in_(part))):
             names[image_id].add(name)
-    return all(image.image_id in there and names[image.image_id] == set(image.tags) for image in images)
+    return all(
+        there.get(image.image_id) == (image.archived_at, image.activated_at)
+        and names[image.image_id] == set(image.tags)
+        for image in images
+    )
 
 
 def _parts(values: Iterable[_T]) -> Iterator[list[_T]]:

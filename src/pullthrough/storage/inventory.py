@@ -13,10 +13,10 @@ from sqlalchemy import Connection, Exists, and_, delete, exists, func, select
 from pullthrough.oci.digests import Digest
 from pullthrough.oci.names import RepositoryName
 from pullthrough.storage.database import Database
+from pullthrough.storage.deletion import delete_images
 from pullthrough.storage.records import ImageUse, NamedBlob, StoredBlob
 from pullthrough.storage.schema import (
     blobs,
-    listings,
     manifest_blobs,
     manifest_children,
     manifests,
@@ -119,17 +119,7 @@ class Inventory:
             ids = [image.image_id for image in gone]
             named = _named_blobs(connection, ids)
             affected = _repositories_of(connection, ids)
-            for image in gone:
-                connection.execute(
-                    delete(listings).where(
-                        listings.c.repository == image.repository, listings.c.kind == f"referrers:{image.digest}"
-                    )
-                )
-            for part in _parts(ids):
-                connection.execute(delete(_images).where(_images.c.id.in_(part)))
-            for digests in _parts({image.digest for image in gone}):
-                kept = exists().where(_images.c.digest == manifests.c.digest)
-                connection.execute(delete(manifests).where(manifests.c.digest.in_(digests), ~kept))
+            delete_images(connection, ids, now=None)  # their blobs go here as well
             order = {image_id: position for position, image_id in enumerate(ids)}
             owners = {blob.digest: blob.image_id for blob in sorted(named, key=lambda blob: order[blob.image_id])}
             freed = _remove_blobs(connection, owners, unused_since)
@@ -217,12 +207,15 @@ class Inventory:
             with self._database.writing() as connection:
                 upsert(connection, blobs, part, key=["digest"], update=[])
 
-    def forget_manifest(self, digest: Digest) -> None:
-        """Take the manifest out of every repository, with the tags that name it; it is fetched again when asked for."""
+    def forget_manifest(self, digest: Digest, *, now: float) -> None:
+        """Take the manifest out of every repository, with the tags that name it; it is fetched again when asked for.
+
+        Its blobs are loose from now on: who pushes it again need not push them.
+        """
         with self._database.writing() as connection:
-            of = select(_images.c.repository_id).where(_images.c.digest == digest)
-            affected = list(connection.execute(of).scalars())
-            connection.execute(delete(_images).where(_images.c.digest == digest))
+            mine = list(connection.execute(select(_images.c.id).where(_images.c.digest == digest)).scalars())
+            affected = _repositories_of(connection, mine)
+            delete_images(connection, mine, now=now)
             connection.execute(delete(manifests).where(manifests.c.digest == digest))
             _remove_empty(connection, affected)
 

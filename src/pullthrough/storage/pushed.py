@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, and_, bindparam, case, delete, exists, or_, select, tuple_, update
+from sqlalchemy import Connection, and_, bindparam, case, delete, exists, or_, select, update
 
 from pullthrough.errors import BlobUnknown, ManifestBlobUnknown, ManifestUnknown, StillReferenced, TagImmutable
 from pullthrough.oci import media_types
@@ -21,12 +21,12 @@ from pullthrough.oci.manifests import Manifest, parse_manifest
 from pullthrough.oci.names import RepositoryName, Tag
 from pullthrough.storage.catalog import grant, save_image, save_tag
 from pullthrough.storage.database import Database
+from pullthrough.storage.deletion import delete_images
 from pullthrough.storage.records import StoredBlob
 from pullthrough.storage.registry import find_template
 from pullthrough.storage.repositories import make_repository, may_move_tag
 from pullthrough.storage.schema import (
     blobs,
-    listings,
     manifest_blobs,
     manifest_children,
     manifests,
@@ -189,6 +189,7 @@ class Pushed:
                 _check_tag(connection, repository, repository_id, tag, before)
             upsert(connection, manifests, [{"digest": digest, "body": body}], key=["digest"], update=["body"])
             image_id = save_image(connection, repository_id, digest, manifest, now)
+            # Who pushes an archived image again wants it to be pulled.
             for part in _parts([digest, *(child.digest for child in manifest.children)]):
                 connection.execute(
                     update(_images)
@@ -199,12 +200,6 @@ class Pushed:
                         activated_at=case((_images.c.archived_at.is_not(None), now), else_=_images.c.activated_at),
                     )
                 )
-            # Who pushes an archived image again wants it to be pulled.
-            connection.execute(
-                update(_images)
-                .where(_images.c.id == image_id, _images.c.archived_at.is_not(None))
-                .values(archived_at=None, activated_at=now)
-            )
             moved = tag is not None and save_tag(connection, repository_id, tag, image_id, now)
             references = [digest, tag] if tag else [digest]
             connection.execute(
@@ -309,32 +304,6 @@ class Pushed:
                 connection.execute(delete(blobs).where(blobs.c.digest.in_([row.digest for row in rows])))
             gone += [StoredBlob(Digest(row[0]), row[1], row[2]) for row in rows]
         return gone
-
-
-def delete_images(connection: Connection, image_ids: Collection[int], *, now: float) -> None:
-    """Delete images of whatever repository, with their tags. Their blobs are loose from now on.
-
-    To be called within `Database.writing`; whether they may go is the caller's question.
-    """
-    for part in _parts(image_ids):
-        rows = connection.execute(
-            select(_images.c.digest, repositories.c.name)
-            .join(repositories, repositories.c.id == _images.c.repository_id)
-            .where(_images.c.id.in_(part))
-        ).all()
-        named = select(manifest_blobs.c.repository_id, manifest_blobs.c.blob_digest).where(
-            manifest_blobs.c.image_id.in_(part)
-        )
-        # By their key: asked with EXISTS, SQLite would read every repository's blobs.
-        is_named = tuple_(repository_blobs.c.repository_id, repository_blobs.c.digest).in_(named)
-        connection.execute(update(repository_blobs).where(is_named).values(loose_at=now))
-        for digest, name in rows:
-            connection.execute(
-                delete(listings).where(listings.c.repository == name, listings.c.kind == f"referrers:{digest}")
-            )
-        connection.execute(delete(_images).where(_images.c.id.in_(part)))
-        kept = exists().where(_images.c.digest == manifests.c.digest)
-        connection.execute(delete(manifests).where(manifests.c.digest.in_({row.digest for row in rows}), ~kept))
 
 
 def _keep_repository(connection: Connection, repository: RepositoryName, now: float) -> int:

@@ -12,21 +12,20 @@ from fnmatch import fnmatchcase
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, exists, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from pullthrough.errors import AlreadyExists, LimitReached, NotEmpty
 from pullthrough.oci.names import RepositoryName
 from pullthrough.storage.database import Database, note_configuration
+from pullthrough.storage.deletion import delete_images
 from pullthrough.storage.registry import find_template
 from pullthrough.storage.schema import (
     listings,
-    manifests,
     negatives,
     repositories,
     repository_blobs,
     repository_manifests,
     resource_tags,
-    tags,
 )
 from pullthrough.storage.sqlite import upsert
 
@@ -117,28 +116,38 @@ class Repositories:
     def delete(self, name: RepositoryName, *, force: bool) -> RepositoryRecord | None:
         """What was deleted: its images, tags, grants and settings with it. None where there is no such repository.
 
-        Raises NotEmpty where it has images and `force` is false. Blobs that nothing names any more stay for eviction;
-        pins stay as they are, since they may be set before there is anything to pin.
+        Raises NotEmpty where it has images and `force` is false. Many images go in several transactions, so that other
+        writers need not wait for all of them: after a crash it may be there still, with fewer. Blobs that nothing names
+        any more stay for eviction; pins stay as they are, since they may be set before there is anything to pin.
         """
+        while force and self._delete_some_images(name):
+            pass
         with self._database.writing(changes_configuration=True) as connection:
             record = _find(connection, name)
             if record is None:
                 return None
             mine = _images.c.repository_id == record.id
-            if not force and connection.execute(select(_images.c.id).where(mine).limit(1)).first() is not None:
+            images = connection.execute(select(_images.c.id).where(mine)).scalars().all()
+            if images and not force:
                 raise NotEmpty(f"the repository {name} still contains images")
-            digests = connection.execute(select(_images.c.digest).where(mine)).scalars().all()
-            connection.execute(delete(tags).where(tags.c.repository_id == record.id))
-            connection.execute(delete(_images).where(mine))
-            for part in _parts(digests):
-                elsewhere = exists().where(_images.c.digest == manifests.c.digest)
-                connection.execute(delete(manifests).where(manifests.c.digest.in_(part), ~elsewhere))
+            delete_images(connection, images, now=None)  # all that it has goes
             connection.execute(delete(repository_blobs).where(repository_blobs.c.repository_id == record.id))
             for table in (listings, negatives):
                 connection.execute(delete(table).where(table.c.repository == name))
             connection.execute(delete(resource_tags).where(resource_tags.c.resource == _resource(name)))
             connection.execute(delete(repositories).where(repositories.c.id == record.id))
         return record
+
+    def _delete_some_images(self, name: RepositoryName) -> bool:
+        """Those above what one transaction may delete; False where there are not so many."""
+        mine = select(_images.c.id).join(repositories).where(repositories.c.name == name).limit(2 * _PART)
+        with self._database.reading() as connection:
+            images = connection.execute(mine).scalars().all()
+        if len(images) <= _PART:
+            return False
+        with self._database.writing() as connection:
+            delete_images(connection, images[:_PART], now=None)
+        return True
 
     # Settings. None where there is no such repository. Who sets something wants it to stay: it is kept from then on.
 

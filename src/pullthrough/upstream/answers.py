@@ -95,7 +95,10 @@ def other(response: Response, what: str, *, missing: bool = True) -> UpstreamErr
 
 
 def denied(response: Response, repository: str, problem: str, *, own: bool) -> UpstreamDenied:
-    """401, 403, or a 404 that a broken credential may have caused. `problem` says what was wrong with it."""
+    """401, 403, or a 404 that a broken credential may have caused. `problem` says what was wrong with it.
+
+    `repository` is empty where a login was tried, without a credential.
+    """
     upstream, status, host = response.upstream, response.status, response.url.authority
     text = error_text(response)
     if not own:
@@ -104,6 +107,8 @@ def denied(response: Response, repository: str, problem: str, *, own: bool) -> U
         message = (
             f"{upstream} does not let us read {repository}: {problem}, and without it the answer is {status}{text}"
         )
+    elif not repository:
+        message = f"{upstream} does not let us in without a credential ({status}{text})"
     else:
         message = f"{upstream} does not let us read {repository}: it does not exist or is private ({status}{text})"
     hint = "Renew the credential." if problem else CREDENTIAL_HINT

@@ -177,7 +177,7 @@ class Exchanges:
             if secret is not None:
                 status = response.status
                 response.discard()
-                raise self._login_refused(status, "the registry refuses the credential")
+                raise self._login_refused(status, f"the registry refuses the credential ({status})")
         else:
             self._settle(endpoint, response, call, "")
         if secret is not None:
@@ -189,7 +189,7 @@ class Exchanges:
 
     def _login_refused(self, status: int, problem: str) -> UpstreamDenied:
         return UpstreamDenied(
-            f"{self._upstream} does not let us log in: {problem} ({status})", upstream=self._upstream, status=status
+            f"{self._upstream} does not let us log in: {problem}", upstream=self._upstream, status=status
         )
 
     # -- who we are

@@ -258,6 +258,7 @@ def test_missing_image_is_said_in_the_words_of_aws(ecr: Any, repository: str) ->
     (failure,) = got["failures"]
     assert failure["failureCode"] == "ImageNotFound"
     assert failure["failureReason"].startswith("Requested image not found")
+    assert failure["failureReason"].count("not found") == 1
     said = (
         "The image with imageId {imageDigest:'null', imageTag:'1'} does not exist within the repository "
         f"with name '{repository}' in the registry with id '{ACCOUNT_ID}'"

@@ -83,21 +83,22 @@ async def test_a_login_that_works_costs_three_requests_at_most(
 
 
 @pytest.mark.parametrize(
-    ("registry", "environ"),
+    ("registry", "environ", "says"),
     [
-        (Registry(), BAD),
-        (Registry("Basic"), BAD),
-        (Registry("Basic"), None),
-        (Registry(tokens_for_all=False), None),
-        (Registry("Digest"), GOOD),
+        (Registry(), BAD, "does not let us log in: the token server"),
+        (Registry("Basic"), BAD, "does not let us log in: the registry refuses"),
+        (Registry("Basic"), None, "does not let us log in: it wants a login"),
+        (Registry(tokens_for_all=False), None, "does not let us in without a credential"),
+        (Registry("Digest"), GOOD, "does not let us log in: "),
     ],
 )
 async def test_a_login_that_does_not_work_is_denied_and_nobody_else_is_tried(
-    upstreams: Make, registry: Registry, environ: dict[str, str] | None
+    upstreams: Make, registry: Registry, environ: dict[str, str] | None, says: str
 ) -> None:
-    with pytest.raises(UpstreamDenied) as caught:
+    with pytest.raises(UpstreamDenied, match=says) as caught:
         await log_in(upstreams, registry, environ)
     assert "wrong" not in caught.value.message
+    assert "(401) (401)" not in caught.value.message
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,17 @@ async def test_without_authentication_every_request_is_the_roots(today: House) -
         await today.worker().access.authenticate_registry(basic("AWS", token), wants_write=False)
 
 
+async def test_a_web_page_is_nobody_where_everybody_is_the_root(today: House) -> None:
+    worker = today.worker('[ecr]\nauth = "none"\n')
+    request = type(sign()[0])("POST", "/", "", [("ORIGIN", "null")], b"")
+    for service, code, status in (("secretsmanager", "AccessDeniedException", 400), ("sts", "AccessDenied", 403)):
+        with pytest.raises(ApiDenied, match="web pages") as caught:
+            await worker.access.authenticate_api(request, service)
+        assert (caught.value.code, caught.value.status) == (code, status)
+    with pytest.raises(AccessDenied, match="web pages"):
+        await worker.access.authenticate_registry({"Origin": "http://page.example"}, wants_write=True)
+
+
 # Registry clients
 
 

@@ -120,12 +120,44 @@ async def test_few_checks_run_at_once_and_few_more_wait(file: Path) -> None:
         for number in range(CHECKS_AT_ONCE + CHECKS_WAITING)
     ]
     await asyncio.sleep(0)
+    await asyncio.sleep(0)
     with pytest.raises(TooManyLogins):
         await users.accepts("bob", "hunter2")
     gate.set()
     assert await asyncio.gather(*waiting) == [False] * len(waiting)
     assert most == CHECKS_AT_ONCE
     assert await users.accepts("bob", "hunter2")
+
+
+async def test_who_goes_away_leaves_the_check_in_its_turn(file: Path) -> None:
+    """Else clients that do not wait for their answers could have any number of checks run at once."""
+    running, most, gate = 0, 0, asyncio.Event()
+
+    async def thread() -> bool:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await gate.wait()
+        running -= 1
+        return False
+
+    def slow(function: Callable[..., bool], *arguments: Any) -> asyncio.Future[bool]:
+        work = asyncio.ensure_future(thread())
+        outer: asyncio.Future[bool] = asyncio.shield(work)  # like a thread, it goes on when nobody waits for it
+        return outer
+
+    users = Htpasswd(file, call=slow, check_password=Checks())
+    for _ in range(CHECKS_WAITING):
+        hasty = asyncio.create_task(users.accepts("bob", "wrong"))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        hasty.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await hasty
+    assert running == most == CHECKS_AT_ONCE
+    gate.set()
+    assert not await users.accepts("bob", "wrong")
+    assert most == CHECKS_AT_ONCE
 
 
 @pytest.mark.parametrize(

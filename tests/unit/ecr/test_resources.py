@@ -28,6 +28,8 @@ def asked(service: str, operation: str, input: dict[str, Any]) -> list[tuple[str
         ("DescribeRepositories", {"repositoryNames": ["aa", "bb"]}, [(ARN + "aa", "aa"), (ARN + "bb", "bb")]),
         ("DescribeRepositories", {}, [(ARN + "*", None)]),
         ("TagResource", {"resourceArn": ARN + "aa", "tags": []}, [(ARN + "aa", "aa")]),
+        # There is one registry, however its partition is spelled.
+        ("TagResource", {"resourceArn": ARN.replace("aws", "aws-cn", 1) + "aa", "tags": []}, [(ARN + "aa", "aa")]),
         ("TagResource", {"resourceArn": "arn:aws:s3:::b", "tags": []}, [("arn:aws:s3:::b", None)]),
         ("DescribeRegistry", {}, [("*", None)]),
         ("CreatePullThroughCacheRule", {"ecrRepositoryPrefix": "quay"}, [("*", None)]),

@@ -14,6 +14,8 @@ from pullthrough.oci.names import parse_repository_name, parse_tag
 from pullthrough.storage.blobs import BlobStore
 from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.folder import DataFolder
+from pullthrough.storage.inventory import LOOSE_SECONDS
+from pullthrough.storage.pushed import Pushed
 from pullthrough.storage.uploads import Uploads
 from tests.contracts.images import image
 
@@ -135,6 +137,17 @@ def test_a_changed_manifest_is_forgotten_with_its_tags(store: Store) -> None:
     assert store.catalog.find_tag(NGINX, LATEST) is None
     assert store.catalog.find_manifest(NGINX, IMAGE.digest) is None
     assert store.catalog.save_manifest(NGINX, IMAGE.digest, IMAGE.body, IMAGE.manifest, tag=LATEST, now=2)
+
+
+def test_who_pushes_a_changed_manifest_again_need_not_push_its_blobs(store: Store) -> None:
+    pushed = Pushed(store.catalog.database)
+    for body in (LAYER, CONFIG):
+        pushed.publish_blob(NGINX, digest_of(body), len(body), boot_id="boot", now=1)
+    edit(store, "UPDATE manifests SET body = CAST(replace(body, '2', '3') AS BLOB)")
+    now = time.time()
+    assert store.check(repair=True).repaired == 1
+    assert pushed.collect_blobs(loose_since=now - LOOSE_SECONDS, in_use=()) == []
+    pushed.put_manifest(NGINX, IMAGE.digest, IMAGE.body, IMAGE.manifest, tag=LATEST, now=now)
 
 
 def test_a_link_to_a_manifest_that_is_missing_is_removed(store: Store) -> None:

@@ -322,6 +322,15 @@ def test_an_archived_image_is_not_pulled_until_it_is_restored(catalog: Catalog, 
     assert catalog.find_tag(APP, Tag("v1")) is not None
 
 
+def test_tags_of_archived_images_are_not_listed_for_who_pulls(catalog: Catalog, images: Images) -> None:
+    save(catalog, numbered(1), "kept")
+    save(catalog, numbered(2), "v1", "v2")
+    images.archive(APP, wish(tag="v1"), now=5)
+    assert catalog.tags(APP) == ["kept"]
+    images.restore(APP, wish(tag="v1"), now=6)
+    assert catalog.tags(APP) == ["kept", "v1", "v2"]
+
+
 def test_the_second_time_changes_nothing(catalog: Catalog, images: Images) -> None:
     save(catalog, numbered(1), "v1")
     first = images.archive(APP, wish(tag="v1"), now=5)
@@ -433,6 +442,18 @@ def test_what_changed_since_it_was_judged_is_left_alone_with_its_group(
     left = {detail.digest: detail.archived_at for detail in everything(images)}
     assert left[second.digest] is None
     assert third.digest not in left
+
+
+def test_what_came_out_of_the_archive_since_it_was_judged_is_left_alone(catalog: Catalog, images: Images) -> None:
+    restored, again = save(catalog, numbered(1), "v1"), save(catalog, numbered(2), "v2")
+    for what in (restored, again):
+        images.archive(APP, wish(what), now=2)
+    groups = [Group(expired=(state(images, what),)) for what in (restored, again)]
+    for what in (restored, again):
+        images.restore(APP, wish(what), now=3)
+    images.archive(APP, wish(again), now=4)
+    assert images.carry_out(APP, groups, now=9) == []
+    assert digests(everything(images)) == {restored.digest, again.digest}
 
 
 def test_policies_are_due_until_they_are_evaluated(catalog: Catalog) -> None:

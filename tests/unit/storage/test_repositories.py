@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import Connection, Engine, event, insert, select
 
 from pullthrough.errors import AlreadyExists, LimitReached, NotEmpty
 from pullthrough.oci.digests import digest_of
@@ -22,6 +24,8 @@ from pullthrough.storage.repositories import (
     is_immutable,
     make_repository,
 )
+from pullthrough.storage.schema import manifests, repository_manifests
+from pullthrough.storage.schema import repositories as repository_table
 from tests.contracts.images import image, index
 
 NGINX = parse_repository_name("docker-hub/library/nginx")
@@ -91,7 +95,7 @@ def test_settings_replace_each_other_and_keep_the_repository(repositories: Repos
     changed = repositories.set_scan_on_push(NGINX, True)
     assert changed is not None
     assert (changed.tag_mutability, changed.scan_on_push) == ("IMMUTABLE", True)
-    catalog.inventory.forget_manifest(IMAGE.digest)
+    catalog.inventory.forget_manifest(IMAGE.digest, now=1)
     assert repositories.find(NGINX) == changed
 
 
@@ -170,6 +174,30 @@ def test_deleting_one_repository_leaves_what_another_has(repositories: Repositor
     repositories.create(NGINX, RepositorySettings(), 1)
     assert not catalog.find_blob(NGINX, digest_of(b"layer")).granted
     assert not catalog.find_blob(NGINX, digest_of(b"layer")).named
+
+
+def test_many_images_are_deleted_in_several_transactions(repositories: Repositories, catalog: Catalog) -> None:
+    repositories.create(NGINX, RepositorySettings(), 1)
+    mine = [digest_of(b"%d" % number) for number in range(1_200)]
+    with catalog.database.writing() as connection:
+        connection.execute(insert(manifests), [{"digest": digest, "body": b"{}"} for digest in mine])
+        (repository_id,) = connection.execute(select(repository_table.c.id)).scalars()
+        row = {"repository_id": repository_id, "media_type": "", "stored_at": 1}
+        connection.execute(insert(repository_manifests), [{**row, "digest": digest} for digest in mine])
+    left: list[int] = []
+
+    def note(_: Connection) -> None:
+        left.append(catalog.totals().manifests)
+
+    event.listen(Engine, "commit", note)
+    try:
+        assert repositories.delete(NGINX, force=True) is not None
+    finally:
+        event.remove(Engine, "commit", note)
+    steps = [1_200, *left, catalog.totals().manifests]
+    assert max(before - after for before, after in pairwise(steps)) <= 500
+    assert steps[-1] == 0
+    assert not catalog.has_repository(NGINX)
 
 
 def test_what_belonged_to_a_deleted_repository_goes_with_it(repositories: Repositories, catalog: Catalog) -> None:
@@ -295,7 +323,7 @@ def test_a_repository_made_by_a_template_stays_when_its_last_image_goes(
     use_template(registry, **FULL)
     save(catalog)
     save(catalog, name=OTHER)
-    catalog.inventory.forget_manifest(IMAGE.digest)
+    catalog.inventory.forget_manifest(IMAGE.digest, now=1)
     assert [record.name for record in repositories.page("", 10)] == [NGINX]
     assert repositories.tags(NGINX) == {"team": "a"}
 

@@ -1,0 +1,111 @@
+"""Blobs whose file is damaged, while somebody pushes them again."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pullthrough.engine.blobs import Blobs
+from pullthrough.engine.memory import Memory
+from pullthrough.engine.own import Own
+from pullthrough.engine.pull_times import PullTimes
+from pullthrough.engine.rules import OWN_RULE, RuleBook, Target
+from pullthrough.engine.tasks import Tasks
+from pullthrough.errors import BlobUnknown
+from pullthrough.oci.digests import Digest, digest_of
+from pullthrough.oci.names import parse_repository_name
+from pullthrough.storage.blobs import BlobStore
+from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.folder import DataFolder
+from pullthrough.storage.generation import Generation
+from pullthrough.storage.locks import Locks
+from pullthrough.storage.pushed import Pushed
+
+TEAM = Target(OWN_RULE, parse_repository_name("team/app"), "")
+BODY = b"layer"
+DIGEST = digest_of(BODY)
+
+
+class WatchedStore(BlobStore):
+    """`opened` is called once, right after a file was opened."""
+
+    opened: Callable[[], None] | None = None
+
+    def open(self, digest: Digest) -> int | None:
+        descriptor = super().open(digest)
+        if self.opened:
+            once, self.opened = self.opened, None
+            once()
+        return descriptor
+
+
+class Store:
+    def __init__(self, folder: DataFolder, generation: Generation) -> None:
+        self.folder, self.generation = folder, generation
+        self.catalog = Catalog.open(folder.catalog_path, generation=generation)
+        self.pushed = Pushed(self.catalog.database)
+        self.files = WatchedStore(folder)
+
+    def push(self, body: bytes = BODY, boot_id: str = "boot") -> None:
+        partial = self.files.partial_path(DIGEST)
+        partial.write_bytes(body)
+        self.files.publish(partial, DIGEST)
+        self.pushed.publish_blob(TEAM.repository, DIGEST, len(BODY), boot_id=boot_id, now=1)
+
+    def blobs(self, threads: ThreadPoolExecutor) -> Blobs:
+        # An own repository asks neither fills nor upstreams.
+        nothing: Any = None
+        return Blobs(
+            catalog=self.catalog,
+            call=call,
+            store=self.files,
+            locks=Locks(self.folder.locks_path),
+            memory=Memory(self.generation),
+            fills=nothing,
+            upstreams=nothing,
+            tasks=Tasks(),
+            pull_times=PullTimes(self.catalog, lambda: 1.0),
+            clock=lambda: 1.0,
+            boot_id="boot",
+            prefetch=False,
+            range_ahead_bytes=0,
+            threads=threads,
+            own=Own(catalog=self.catalog, call=call, rules=lambda: RuleBook([]), account="000000000000"),
+            pushed=self.pushed,
+        )
+
+
+def call(function: Callable[..., Any], /, *arguments: Any, **keywords: Any) -> Any:
+    work = functools.partial(function, *arguments, **keywords)
+    return asyncio.get_running_loop().run_in_executor(None, work)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    generation = Generation(tmp_path / "generation", 0, 1)
+    with DataFolder.open(tmp_path / "data", boot_id="boot") as folder:
+        opened = Store(folder, generation)
+        yield opened
+        opened.catalog.close()
+    generation.close()
+
+
+@pytest.mark.parametrize(("body", "boot_id"), [(b"wrong", "old boot"), (b"cut", "boot")], ids=["damaged", "cut"])
+async def test_a_damaged_blob_goes_unless_it_is_pushed_again_meanwhile(store: Store, body: bytes, boot_id: str) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        blobs = store.blobs(threads)
+        store.push(body, boot_id)
+        store.files.opened = store.push
+        answer = await blobs.get(TEAM, DIGEST, whole=True)
+        answer.content.close()
+        assert store.files.path(DIGEST).read_bytes() == BODY
+        store.push(body, boot_id)
+        with pytest.raises(BlobUnknown):
+            await blobs.get(TEAM, DIGEST, whole=True)
+        assert not store.files.path(DIGEST).exists()
