@@ -60,12 +60,21 @@ def test_json_has_every_row_and_the_exit_code_says_whether_all_is_well(capsys: p
     assert printed.err == ""
 
 
+#: Whoever runs the tests may have SIGINT ignored, which a program inherits.
+_DEMO = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from pullthrough.cli.main import run
+run(["demo"])
+"""
+
+
 @pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_demo_leaves_nothing_behind(tmp_path: Path, which: signal.Signals) -> None:
     env = environment(tmp_path)
     folder = Path(env["TMPDIR"])
     with subprocess.Popen(
-        [sys.executable, "-c", "from pullthrough.cli.main import run; run(['demo'])"],
+        [sys.executable, "-c", _DEMO],
         env=env | {"PYTHONPATH": os.pathsep.join(sys.path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

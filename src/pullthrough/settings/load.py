@@ -39,7 +39,7 @@ from pullthrough.settings.models import (
     TopSettings,
     UpstreamSettings,
 )
-from pullthrough.settings.sources import ENVIRONMENT_PREFIX, Sources, dotted, nearest, shown
+from pullthrough.settings.sources import ENVIRONMENT_PREFIX, Sources, dotted, nearest
 
 #: For each account of the top level: the beginning of its keys, and the upstream it belongs to.
 ACCOUNTS: Mapping[str, str] = {"docker_hub": DOCKER_HUB, "github": GITHUB}
@@ -431,7 +431,8 @@ class _Loader:
 
     def _check_file(self, path: tuple[str, ...], key: str, file: Path | None) -> None:
         if file is not None and _is_missing(file):
-            self._in.problem(f"{self._in.named(*path, key)} = {shown(str(file))} is not a file")
+            # Whole: its end is what tells people what is missing.
+            self._in.problem(f'{self._in.named(*path, key)} = "{file}" is not a file')
 
     def _check_secret_file(self, path: tuple[str, ...], key: str, file: Path | None) -> None:
         """Without the path, which may be the secret itself, put into the wrong key."""
