@@ -58,7 +58,7 @@ format: setup-dev ## Rewrite the sources in the house format
 bench: setup-dev ## Measure against nginx, docker-registry, drayage and moto, side by side
 	@$(BIN)/python -m bench
 
-soak: setup-dev ## Hours of kills and injected faults (bounded; see docs/performance.md)
+soak: setup-dev ## 1,000 kills and 10,000 injected faults, an hour or so (see docs/performance.md)
 	@$(BIN)/python -m bench.soak
 
 docs: setup-dev ## Build the documentation site into site/

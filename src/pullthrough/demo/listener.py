@@ -7,6 +7,7 @@ import socket
 import ssl
 import struct
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from aiohttp import web
 
@@ -35,7 +36,7 @@ class Listener:
         self.address = address
         self.port: int = self._reservation.getsockname()[1]
         self._runner: web.ServerRunner | None = None
-        self._server: web.Server | None = None
+        self._server: _Server | None = None
 
     @property
     def host(self) -> str:
@@ -55,7 +56,7 @@ class Listener:
         if self._runner is not None:
             return
         # A client that goes away ends its handler, so that the records say how far it came.
-        self._server = web.Server(self._handler, handler_cancellation=True, access_log=None)
+        self._server = _Server(self._handler, handler_cancellation=True, access_log=None)
         self._runner = web.ServerRunner(self._server, shutdown_timeout=_STOP_SECONDS)
         await self._runner.setup()
         site = web.SockSite(self._runner, _bound_socket(self.address, self.port), ssl_context=self._tls)
@@ -69,13 +70,10 @@ class Listener:
         for site in list(runner.sites):
             await site.stop()
         await _turn_loop()
-        for connection in self._server.connections:
-            if connection.transport is not None:
-                # On, for no seconds: the abort sends RST, as a machine that went away would (socket(7), SO_LINGER).
-                connection.transport.get_extra_info("socket").setsockopt(
-                    socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-                )
-                connection.transport.abort()
+        for transport in list(self._server.transports.values()):
+            # On, for no seconds: the abort sends RST, as a machine that went away would (socket(7), SO_LINGER).
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            transport.abort()
         await _turn_loop()
         await runner.cleanup()
 
@@ -83,6 +81,23 @@ class Listener:
         """Stop for good."""
         await self.stop()
         self._reservation.close()
+
+
+class _Server(web.Server):
+    """Knows all its open connections, those too that aiohttp has done with and that still hold bytes for a client which
+    does not read them."""
+
+    def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], **options: Any) -> None:
+        super().__init__(handler, **options)
+        self.transports: dict[web.RequestHandler, asyncio.Transport] = {}
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        super().connection_made(handler, transport)
+        self.transports[handler] = transport
+
+    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
+        super().connection_lost(handler, exc)
+        self.transports.pop(handler, None)
 
 
 async def _turn_loop() -> None:
