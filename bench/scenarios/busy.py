@@ -6,12 +6,13 @@ import contextlib
 import json
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from bench.load import run_small_load, start_body_load
 from bench.machine import Unavailable, drop_from_page_cache
-from bench.processes import Failed
+from bench.processes import START_SECONDS, Failed
 from bench.report import Outcome, Target
 from bench.run import Run, Scenario, candidates, interleaved
 from bench.servers import Server, engine, fresh, upstream
@@ -39,6 +40,7 @@ def _busy(run: Run, outcome: Outcome) -> None:
         resident.warm(image, blobs=False)
         resident.warm(large)
         file = resident_folder / "data" / "blobs" / "sha256" / large.layer.digest[7:9] / large.layer.digest[7:]
+        _wait_published(file)
         for number, condition in interleaved(run, [IDLE, FILL_SLOW, FILL_FAST, COLD_PAGES], warm_up=False):
             if condition in (IDLE, COLD_PAGES):
                 with _reading_from_disk(
@@ -67,6 +69,15 @@ def _busy(run: Run, outcome: Outcome) -> None:
             Target(case, "requests_per_second", candidate=condition, peer=IDLE, at_least=0.7),
             Target(case, "p99_ms", candidate=condition, at_most=6),
         ]
+
+
+def _wait_published(file: Path) -> None:
+    """A body is served whole before it is synced and in its place."""
+    deadline = time.monotonic() + START_SECONDS
+    while not file.exists():
+        if time.monotonic() > deadline:
+            raise Failed(f"{file.name} was served, but is not in the store")
+        time.sleep(0.05)
 
 
 @contextlib.contextmanager
