@@ -22,7 +22,7 @@ $(VENV)/.setup: requirements/run.txt pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.setup-dev: requirements/dev.txt $(VENV)/.setup
-	@$(PIP) install --require-hashes --no-deps -r requirements/dev.txt
+	@$(PIP) install --no-compile --require-hashes --no-deps -r requirements/dev.txt
 	@touch $@
 
 setup: $(VENV)/.setup ## Make .venv and install pullthrough into it

@@ -8,9 +8,11 @@ So that a setting, a command or an error cannot change without its page: `make c
 
 from __future__ import annotations
 
+import ast
 import difflib
 import importlib
 import inspect
+import itertools
 import json
 import os
 import subprocess
@@ -28,11 +30,14 @@ from pullthrough.cli.main import command_tree
 from pullthrough.errors import PullthroughError
 from pullthrough.settings import load_settings
 from pullthrough.settings.models import (
+    AccessSettings,
     EcrSettings,
     KeySettings,
     Model,
     RuleSettings,
+    ScanningSettings,
     ServeSettings,
+    TemplateSettings,
     TopSettings,
     UpstreamSettings,
     kinds_of,
@@ -46,6 +51,9 @@ _NAV_MARK = "# What follows is written by `python -m docs_build write`, from the
 #: The order of the site; a page that is not named here comes last.
 _PAGES = (
     "index.md",
+    "module.md",
+    "exports.md",
+    "pulumi-cdk.md",
     "clients.md",
     "operations.md",
     "ecr.md",
@@ -158,6 +166,22 @@ access_token_command = ["vault", "kv", "get", "-field=token", "secret/registry"]
 token_realms = ["sso.example.com"]
 proxy = "http://proxy.example.com:3128"
 stall_timeout = "1m"
+
+# What follows is for `plan` and `apply`; `serve` reads over it.
+
+[tags]
+team = "platform"
+
+[template]
+keep_images = 100
+
+[templates.internal]               # as [template], but for this
+tag_mutability = "immutable"
+tag_mutability_exclusions = ["latest"]
+
+[access]
+node_roles = ["eks-nodes"]
+pull_accounts = ["123456789012"]
 """
 
 _CONFIGURATION_HEAD = """\
@@ -172,8 +196,8 @@ The first of these that names a setting decides:
 1. a flag of the command line, such as `--listen`;
 2. the environment: `PULLTHROUGH_<KEY>` for keys outside tables, `PULLTHROUGH_SERVE_<KEY>` for those of `[serve]` and
    `PULLTHROUGH_ECR_<KEY>` for those of `[ecr]`.
-   A variable that is empty counts as not set. Lists are separated by commas, and `PULLTHROUGH_SERVE_MIRRORS` is
-   written `127.0.0.1:5001=docker-hub,127.0.0.1:5002=github`;
+   A variable that is empty counts as not set. Lists are separated by commas; `PULLTHROUGH_SERVE_MIRRORS` is written
+   `127.0.0.1:5001=docker-hub,127.0.0.1:5002=github`, and `PULLTHROUGH_TAGS` likewise `team=platform,stage=test`;
 3. the file: the one of `--config`, else of `PULLTHROUGH_CONFIG`, else `pullthrough.toml` in the current folder, if it
    is there;
 4. the default.
@@ -188,11 +212,19 @@ Kubernetes makes of a Service called `pullthrough` are ignored.
   `16MiB`, `10GB`, `1TiB`; the units with an `i` count by 1024, the others by 1000. A bare number is refused.
 - **Paths** that are relative begin at the folder of the file that names them, or at the current one for flags and the
   environment. `~/` is the home folder.
-- **Secrets** are never in the file. It names where they are: an environment variable, a file, or a command.
+- **Secrets** are not in the file. It names where they are: an environment variable, a file, or a command. Access
+  tokens may stand in it with `allow_inline_tokens = true`, and are warned of.
 
 ## An example
 
 ```toml
+"""
+
+_TEMPLATES = """\
+The same keys for one rule. What is not said here is as in `[template]`, unless what is said here excludes it:
+`keep_images` here takes the place of a `lifecycle_policy_file` there; `repository_policy_file` takes that of
+`pull_accounts` and `pull_organization`, and they take its; `kms_key` does not go with `encryption = "AES256"` here, nor
+`tag_mutability_exclusions` with another `tag_mutability`.
 """
 
 
@@ -200,12 +232,16 @@ def configuration_page() -> str:
     check_example()
     parts = [
         _MARK + _CONFIGURATION_HEAD + EXAMPLE + "```\n",
-        _table("Accounts and standard rules", "Keys before the first table of the file.", TopSettings, ()),
+        _table("Outside of tables", TopSettings.__doc__, TopSettings, ()),
         _table("`[serve]`", ServeSettings.__doc__, ServeSettings, ("serve",)),
         _table("`[rules.<prefix>]`", RuleSettings.__doc__, RuleSettings, ("rules", "")),
         _table('`[upstreams."<host>"]`', UpstreamSettings.__doc__, UpstreamSettings, ("upstreams", "")),
         _table("`[ecr]`", EcrSettings.__doc__, EcrSettings, ("ecr",)),
         _table("`[ecr.keys.<name>]`", KeySettings.__doc__, KeySettings, ("ecr", "keys", "")),
+        _table("`[template]`", TemplateSettings.__doc__, TemplateSettings, ("template",)),
+        f"## `[templates.<prefix>]`\n\n{_wrap(_TEMPLATES)}\n",
+        _table("`[access]`", AccessSettings.__doc__, AccessSettings, ("access",)),
+        _table("`[scanning]`", ScanningSettings.__doc__, ScanningSettings, ("scanning",)),
     ]
     return "\n".join(parts)
 
@@ -222,9 +258,10 @@ def check_example() -> None:
 
 def _table(title: str, introduction: str | None, model: type[Model], path: tuple[str, ...]) -> str:
     text = [f"## {title}\n\n{_wrap(inspect.cleandoc(introduction or ''))}\n"]
+    docstrings = _docstrings(model)
     for key, (attribute, kind) in kinds_of(model).items():
         info = model.model_fields[attribute]
-        if not info.description:
+        if attribute not in docstrings:
             raise SystemExit(f"{model.__name__}.{attribute} has no docstring")
         facts = [f"- Accepts: {kind.accepted}"]
         if not info.is_required():
@@ -233,8 +270,20 @@ def _table(title: str, introduction: str | None, model: type[Model], path: tuple
             facts.append(f"- Environment: `{variable}`")
         if path == ("serve",) and key in ("listen", "data"):
             facts.append(f"- Flag: `--{key}`")
-        text.append(f"### `{key}`\n\n{_wrap(inspect.cleandoc(info.description))}\n\n" + "\n".join(facts) + "\n")
+        text.append(f"### `{key}`\n\n{_wrap(inspect.cleandoc(docstrings[attribute]))}\n\n" + "\n".join(facts) + "\n")
     return "\n".join(text)
+
+
+def _docstrings(model: type[Model]) -> dict[str, str]:
+    """The text below each attribute of the class."""
+    (definition,) = ast.parse(inspect.getsource(model)).body
+    assert isinstance(definition, ast.ClassDef)
+    return {
+        field.target.id: text.value.value
+        for field, text in itertools.pairwise(definition.body)
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant) and isinstance(text.value.value, str)
+    }
 
 
 def _default(value: object) -> str:

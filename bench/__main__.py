@@ -18,7 +18,7 @@ from bench.machine import Unavailable, describe
 from bench.processes import Failed
 from bench.report import Outcome
 from bench.run import Run, Scenario
-from bench.scenarios import busy, cold, ecr, image, manifests, memory, start, warm_blobs
+from bench.scenarios import busy, cold, ecr, image, manifests, memory, module, start, warm_blobs
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
@@ -27,7 +27,9 @@ PAGE = ROOT / "docs" / "performance.md"
 
 def all_scenarios() -> list[Scenario]:
     return [
-        one for module in (warm_blobs, manifests, cold, busy, memory, start, ecr, image) for one in module.scenarios()
+        one
+        for scenario in (warm_blobs, manifests, cold, busy, memory, start, ecr, module, image)
+        for one in scenario.scenarios()
     ]
 
 

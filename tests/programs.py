@@ -24,6 +24,7 @@ _PACKAGES = {
     "ip": "iproute2",
     "nginx": "nginx-light",
     "htpasswd": "apache2-utils",
+    "node": "nodejs",
 }
 #: Built from source where a toolchain is there; never a failure when it is not.
 _OPTIONAL = dict.fromkeys(("crane", "oci-conformance"), "`.ci/run` builds it where Go is installed")

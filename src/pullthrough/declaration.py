@@ -7,7 +7,7 @@ a repr in a log gives nothing away.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -48,11 +48,21 @@ class Origin(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class InlineToken:
+    """A token that is held here itself. Neither repr nor str gives it away."""
+
+    token: str = field(default="", repr=False)
+
+    def __bool__(self) -> bool:
+        return bool(self.token)
+
+
+@dataclass(frozen=True, slots=True)
 class CredentialSource:
     """A user name, and the one place its access token is read from.
 
-    Exactly one of the three places is set. Files and commands are read again when they change and once after a 401;
-    that is the upstream client's work.
+    Exactly one of the places is set. Files and commands are read again when they change and once after a 401; that is
+    the upstream client's work.
     """
 
     username: str
@@ -61,21 +71,24 @@ class CredentialSource:
     access_token_file: Path | None = None
     #: Program and arguments, run without a shell; its standard output, stripped, is the token. Empty if elsewhere.
     access_token_command: tuple[str, ...] = ()
+    #: The token itself, where the file may hold it (`allow_inline_tokens`) or a program gave it. Empty if elsewhere.
+    access_token: InlineToken = InlineToken()
 
     def __post_init__(self) -> None:
-        places = (self.access_token_env, self.access_token_file, self.access_token_command)
+        places = (self.access_token_env, self.access_token_file, self.access_token_command, self.access_token)
         if not self.username or sum(bool(place) for place in places) != 1:
             raise ValueError("a credential is a username and exactly one place of its token")
 
     def __repr__(self) -> str:
         # A command's arguments and a mistyped name or path may hold the secret itself.
-        place = "env" if self.access_token_env else "file" if self.access_token_file else "command"
-        return f"CredentialSource(username={self.username!r}, access_token_{place}=...)"
+        place = "_env" if self.access_token_env else "_file" if self.access_token_file else ""
+        place = "_command" if self.access_token_command else place
+        return f"CredentialSource(username={self.username!r}, access_token{place}=...)"
 
 
 @dataclass(frozen=True, slots=True)
 class SecretCredential:
-    """A credential whose user name and token are in the engine's own Secrets Manager, under this ARN."""
+    """A credential whose user name and token are in Secrets Manager (AWS's, or the engine's own), under this ARN."""
 
     arn: str
 
@@ -110,6 +123,14 @@ class Rule:
     deny: tuple[str, ...] = ()
     credential: Credential | None = None
     origin: Origin = Origin.FILE
+    #: Whether it says that it wants no credential, although its upstream may.
+    anonymous: bool = False
+    #: The name of the secret that holds its credential in Secrets Manager; empty for the usual one.
+    secret_name: str = ""
+    #: The role that ECR assumes for an upstream that is an ECR of another account; empty for none.
+    custom_role_arn: str = ""
+    #: What `verify` pulls, without the rule's prefix; empty for the upstream's usual one.
+    verify_image: str = ""
 
     def freshness_of(self, tag: str) -> float:
         for pattern, seconds in self.freshness_by_tag:
@@ -139,3 +160,102 @@ STANDARD_UPSTREAMS: Mapping[str, str] = {
 STANDARD_RULES: tuple[Rule, ...] = tuple(
     Rule(prefix=prefix, upstream=upstream, origin=Origin.BUILT_IN) for prefix, upstream in STANDARD_UPSTREAMS.items()
 )
+
+
+class TagMutability(StrEnum):
+    """Whether a tag may come to name another image: the API's `imageTagMutability`, without its exclusions."""
+
+    MUTABLE = "mutable"
+    IMMUTABLE = "immutable"
+
+
+class Encryption(StrEnum):
+    """How repositories are encrypted: the API's `encryptionType`."""
+
+    AES256 = "AES256"
+    KMS = "KMS"
+
+
+class ScanFrequency(StrEnum):
+    """When images are scanned: the API's `scanFrequency`."""
+
+    ON_PUSH = "on_push"
+    #: Wants enhanced scanning, which is the registry's own choice and costs money.
+    CONTINUOUS = "continuous"
+
+
+#: How many tagged images a repository of the cache keeps, unless the declaration says otherwise.
+KEEP_IMAGES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """What repositories are created with that pulls create: a repository creation template of one prefix."""
+
+    enabled: bool = True
+    #: The newest tagged images that stay; None keeps all.
+    keep_images: int | None = KEEP_IMAGES
+    #: A lifecycle policy of the user's own, instead of the one made of `keep_images`.
+    lifecycle_policy_file: Path | None = None
+    tag_mutability: TagMutability = TagMutability.MUTABLE
+    #: Patterns of tags for which the opposite of `tag_mutability` holds; `*` is wild.
+    tag_mutability_exclusions: tuple[str, ...] = ()
+    #: Tags that repositories carry.
+    resource_tags: Mapping[str, str] = field(default_factory=dict)
+    encryption: Encryption = Encryption.AES256
+    #: The KMS key's full ARN; empty for AWS's own key.
+    kms_key: str = ""
+    #: Accounts that may pull from the repositories.
+    pull_accounts: tuple[str, ...] = ()
+    #: The organisation whose accounts may; empty for none.
+    pull_organization: str = ""
+    #: A repository policy of the user's own, instead of the one made of the two above.
+    repository_policy_file: Path | None = None
+    #: The role that ECR assumes to create such repositories; empty to make one where the template needs it.
+    role_arn: str = ""
+
+    @property
+    def needs_role(self) -> bool:
+        """Whether ECR can not create such repositories as itself: it fails silently then, and pulls answer 404.
+
+        https://docs.aws.amazon.com/AmazonECR/latest/userguide/repository-creation-templates.html
+        """
+        return bool(self.resource_tags) or self.encryption is not Encryption.AES256
+
+
+@dataclass(frozen=True, slots=True)
+class NodeAccess:
+    """Who may pull."""
+
+    #: Names of the IAM roles of nodes.
+    node_roles: tuple[str, ...] = ()
+    #: Other accounts that may pull, and fill the cache by it.
+    pull_accounts: tuple[str, ...] = ()
+    #: The organisation whose accounts may; empty for none.
+    pull_organization: str = ""
+    #: The VPC whose endpoints `verify` looks at; empty for none.
+    vpc: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """Everything that the module makes, in AWS's account or in an engine."""
+
+    #: What marks as ours what it made.
+    name: str = "pullthrough"
+    #: Those that are to be there, the standard ones included.
+    rules: tuple[Rule, ...] = ()
+    #: Those that are switched off: they have an address still, which is their upstream's own.
+    disabled: tuple[Rule, ...] = ()
+    #: By the prefix of a rule.
+    templates: Mapping[str, Template] = field(default_factory=dict)
+    access: NodeAccess = field(default_factory=NodeAccess)
+    #: When images under the rules' prefixes are scanned; None leaves that to the registry.
+    scan_frequency: ScanFrequency | None = None
+    #: Tags of secrets and roles.
+    tags: Mapping[str, str] = field(default_factory=dict)
+    #: The user names given for Docker Hub and GitHub, by canonical host; there whether or not a token was found.
+    usernames: Mapping[str, str] = field(default_factory=dict)
+
+    def rule(self, prefix: str) -> Rule | None:
+        return next((rule for rule in self.rules if rule.prefix == prefix), None)

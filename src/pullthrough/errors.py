@@ -21,11 +21,21 @@
     ├── ContentError                 bytes that are not what they claim to be
     │   ├── DigestMismatch, SizeMismatch
     │   └── ManifestInvalid
-    └── StorageError                 our own disk or catalog
-        ├── DiskFull
-        ├── FolderLocked, FolderNotWritable, FolderNewer
-        ├── CatalogBroken
-        └── SealingKeyMissing
+    ├── StorageError                 our own disk or catalog
+    │   ├── DiskFull
+    │   ├── FolderLocked, FolderNotWritable, FolderNewer
+    │   ├── CatalogBroken
+    │   └── SealingKeyMissing
+    └── ProvisionError               plan, apply, verify: the account or the engine that is set up
+        ├── InputMissing             an account's username or token is missing or malformed
+        ├── TargetUnusable           no credentials, no region, or one in which AWS does not offer this
+        ├── ActionDenied             the caller lacks a permission; `.action`
+        ├── AwsRefused               AWS refuses a call for another reason; `.code`
+        ├── AwsUnreachable           no connection, a time-out, throttling without end
+        ├── PlanProblem              what is wanted and what is there do not go together
+        ├── PlanOutdated             a saved plan is not what would be planned now
+        ├── ApplyFailed              a step failed; the message says what was done and what was not
+        └── VerificationFailed       a rule does not work
 
 A message is for people: where, what, why. `hint` says what to try. `reference` is stable across releases. Neither
 message nor hint ever holds a credential or a signed URL.
@@ -392,3 +402,90 @@ class SealingKeyMissing(StorageError):
     """The key that secrets and API keys are encrypted with is not there, is another one, or cannot be used."""
 
     reference = "PT506"
+
+
+class ProvisionError(PullthroughError):
+    """The module could not plan, apply or verify."""
+
+    reference = "PT600"
+
+
+class InputMissing(ProvisionError):
+    """A user name or token that the declaration needs is missing, malformed, or cannot be read."""
+
+    reference = "PT601"
+
+
+class TargetUnusable(ProvisionError):
+    """There are no AWS credentials, no region, or AWS does not offer pull-through caches there."""
+
+    reference = "PT602"
+
+
+class ActionDenied(ProvisionError):
+    """The caller may not do this. `action` is the IAM action it lacks, such as `ecr:CreatePullThroughCacheRule`."""
+
+    reference = "PT603"
+
+    def __init__(self, message: str, *, action: str, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.action = action
+
+
+class AwsRefused(ProvisionError):
+    """A call of AWS's API was refused. `code` is AWS's own; `operation` is what was called."""
+
+    reference = "PT604"
+
+    def __init__(self, message: str, *, code: str, operation: str, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.code = code
+        self.operation = operation
+
+
+class AwsUnreachable(ProvisionError):
+    """An AWS endpoint gives no connection, no answer in time, or throttles without end."""
+
+    reference = "PT605"
+    temporary = True
+
+
+class PlanProblem(ProvisionError):
+    """What is declared and what is there do not go together; the message has every problem."""
+
+    reference = "PT606"
+
+
+class PlanOutdated(ProvisionError):
+    """A saved plan is not what would be planned now: the account, a credential or the declaration has changed."""
+
+    reference = "PT607"
+
+
+class ApplyFailed(ProvisionError):
+    """A step failed. What was done stays done; running it again goes on.
+
+    `done`, `failed` and `not_done` are the steps' ids, such as `rule:docker-hub`.
+    """
+
+    reference = "PT608"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        done: tuple[str, ...] = (),
+        failed: tuple[str, ...] = (),
+        not_done: tuple[str, ...] = (),
+        hint: str = "",
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.done = done
+        self.failed = failed
+        self.not_done = not_done
+
+
+class VerificationFailed(ProvisionError):
+    """A rule, or what nodes may do with it, does not work."""
+
+    reference = "PT609"

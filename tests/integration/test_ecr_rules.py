@@ -22,6 +22,8 @@ EXISTS = "PullThroughCacheRuleAlreadyExistsException"
 UNSUPPORTED = "UnsupportedUpstreamRegistryException"
 INVALID = "InvalidParameterException"
 NO_SECRET = f"arn:aws:secretsmanager:us-east-1:{ACCOUNT_ID}:secret:ecr-pullthroughcache/nothing-AbCdEf"
+ECR_HOST = "012345678901.dkr.ecr.eu-west-1.amazonaws.com"
+ROLE = "arn:aws:iam::123456789012:role/pulls"
 GOOD = json.dumps({"username": USER, "accessToken": TOKEN})
 
 
@@ -30,6 +32,9 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     more = (
         '[rules.from-file]\nupstream = "quay.io"\nupstream_repository_prefix = "team"\n'
         '[rules."with/token"]\nupstream = "registry-1.docker.io"\nusername = "acme"\naccess_token_file = "missing"\n'
+        f'[rules.with-secret]\nupstream = "registry-1.docker.io"\ncredential_arn = "{NO_SECRET}"\n'
+        f'[rules.with-role]\nupstream = "{ECR_HOST}"\ncustom_role_arn = "{ROLE}"\n'
+        '[rules.switched-off]\nupstream = "quay.io"\nenabled = false\n'
     )
     with open_site(tmp_path_factory.mktemp("rules"), request.param, more=more) as opened:
         yield opened
@@ -267,9 +272,30 @@ def test_rules_of_the_file_are_listed_and_protected(site: Site, ecr: Any) -> Non
     assert describe(ecr, "from-file") == [rule]
 
 
+def test_rules_of_the_file_list_the_secret_and_the_role_that_they_name(ecr: Any) -> None:
+    (with_role, with_secret, with_token) = describe(ecr, "with-role", "with-secret", "with/token")
+    assert with_role == {
+        "ecrRepositoryPrefix": "with-role",
+        "upstreamRegistryUrl": ECR_HOST,
+        "registryId": ACCOUNT_ID,
+        "upstreamRegistry": "ecr",
+        "customRoleArn": ROLE,
+    }
+    assert (with_secret["credentialArn"], "customRoleArn" in with_secret) == (NO_SECRET, False)
+    assert with_token.keys().isdisjoint({"credentialArn", "customRoleArn"})
+
+
+def test_a_rule_of_the_file_that_is_switched_off_is_none(site: Site, ecr: Any) -> None:
+    with fails_with(NOT_FOUND):
+        describe(ecr, "switched-off")
+    site.add("switched-off/app")
+    assert site.pulls("switched-off/switched-off/app") == {404}
+
+
 def test_rules_of_the_file_can_be_validated(ecr: Any) -> None:
     assert validate(ecr, "from-file") == (True, "")
     assert validate(ecr, "with/token") == (False, "SECRET_ACCESS_DENIED")
+    assert validate(ecr, "with-secret") == (False, "SECRET_NOT_FOUND")
 
 
 # Rules and pulls

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from pullthrough.declaration import STANDARD_RULES, CredentialSource, Rule
+from pullthrough.declaration import (
+    STANDARD_RULES,
+    CredentialSource,
+    Declaration,
+    Encryption,
+    InlineToken,
+    Rule,
+    Template,
+)
 
 
 @pytest.mark.parametrize(
@@ -56,8 +64,47 @@ def test_a_credential_has_exactly_one_place_and_shows_none_of_it() -> None:
     assert "hunter2" not in repr(CredentialSource("acme", access_token_command=("echo", "hunter2")))
     assert "hunter2" not in repr(CredentialSource("acme", access_token_env="hunter2"))
     assert "hunter2" not in repr(CredentialSource("acme", access_token_file=Path("hunter2")))
-    for wrong in ({}, {"access_token_env": "A", "access_token_command": ("b",)}):
+    assert "hunter2" not in repr(CredentialSource("acme", access_token=InlineToken("hunter2")))
+    for wrong in (
+        {},
+        {"access_token": InlineToken()},
+        {"access_token_env": "A", "access_token_command": ("b",)},
+        {"access_token_env": "A", "access_token": InlineToken("b")},
+    ):
         with pytest.raises(ValueError, match="exactly one place"):
-            CredentialSource("acme", **wrong)  # type: ignore[arg-type] # a table of wrong arguments
+            CredentialSource("acme", **wrong)
     with pytest.raises(ValueError, match="exactly one place"):
         CredentialSource("", access_token_env="A")
+
+
+def test_a_credential_says_which_place_it_has() -> None:
+    assert repr(CredentialSource("a", access_token_env="A")) == "CredentialSource(username='a', access_token_env=...)"
+    assert repr(CredentialSource("a", access_token_file=Path("f"))).endswith("access_token_file=...)")
+    assert repr(CredentialSource("a", access_token_command=("c",))).endswith("access_token_command=...)")
+    assert repr(CredentialSource("a", access_token=InlineToken("t"))).endswith("access_token=...)")
+
+
+def test_a_token_is_in_neither_text_of_it_and_equals_itself_only() -> None:
+    token = InlineToken("hunter2")
+    assert "hunter2" not in f"{token} {token!r} {[token]}"
+    assert (token == InlineToken("hunter2"), token == InlineToken("hunter3")) == (True, False)
+    assert (bool(token), bool(InlineToken())) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("template", "needs"),
+    [
+        (Template(), False),
+        (Template(pull_accounts=("123456789012",), keep_images=None), False),
+        (Template(resource_tags={"a": "b"}), True),
+        (Template(encryption=Encryption.KMS), True),
+    ],
+)
+def test_tags_and_kms_need_a_role_and_nothing_else_does(template: Template, needs: bool) -> None:
+    assert template.needs_role is needs
+
+
+def test_a_rule_of_a_declaration_is_found_by_its_whole_prefix() -> None:
+    declaration = Declaration(rules=STANDARD_RULES, disabled=(Rule("off", "host"),))
+    assert declaration.rule("quay") == STANDARD_RULES[2]
+    assert [declaration.rule(prefix) for prefix in ("qua", "quay/", "off")] == [None, None, None]

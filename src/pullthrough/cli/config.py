@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pullthrough.cli.fingerprints import KEY_FILE, Fingerprints
 from pullthrough.cli.options import ConfigOption, DataOption, JsonOption, ListenOption, load, parts_of
 from pullthrough.cli.output import note, warn, write, write_json, write_table
+from pullthrough.fingerprints import KEY_FILE, Fingerprints
 
 if TYPE_CHECKING:
-    from pullthrough.declaration import CredentialSource
+    from pullthrough.declaration import Credential
     from pullthrough.settings import Loaded
 
 #: No token is longer; a file of that size is something else.
@@ -31,7 +31,7 @@ def show(
     listen: ListenOption = None,
     data: DataOption = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="Also the settings of rules and upstreams that have their default.")
+        bool, typer.Option("--all", help="Also the settings of tables other than [serve] that have their default.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -55,7 +55,7 @@ def show(
     shown = [row for row in rows if everything or not row.is_detail]
     write_table(("setting", "value", "from"), [(row.key, row.as_text(), row.source) for row in shown])
     if len(shown) < len(rows):
-        note(f"{len(rows) - len(shown)} settings of rules and upstreams have their default; --all shows them")
+        note(f"{len(rows) - len(shown)} settings of tables other than [serve] have their default; --all shows them")
     if not fingerprints.stored and any(row.fingerprint for row in shown):
         note(
             f"the fingerprints hold for this run only: {loaded.settings.serve.data / KEY_FILE} is not there and could "
@@ -110,12 +110,11 @@ def _rows(loaded: Loaded, environ: Mapping[str, str], fingerprints: Fingerprints
     from pullthrough.declaration import CredentialSource
     from pullthrough.settings.kinds import FilePath, Secret
     from pullthrough.settings.models import kinds_of
-    from pullthrough.settings.sources import dotted, environment_name
+    from pullthrough.settings.sources import TABLES, dotted
 
-    credentials = {rule.prefix: rule.credential for rule in loaded.settings.rules}
-    for path, table in sorted(
-        loaded.tables.items(), key=lambda item: ("", "serve", "rules", "upstreams", "ecr").index(_of(item[0]))
-    ):
+    settings = loaded.settings
+    rules = {rule.prefix: rule for rule in (*settings.rules, *settings.declaration.disabled)}
+    for path, table in sorted(loaded.tables.items(), key=lambda item: ("", *TABLES).index(_of(item[0]))):
         for key, (attribute, kind) in kinds_of(type(table)).items():
             full = dotted(*path, key)
             source = loaded.sources.get(full, "default")
@@ -124,21 +123,24 @@ def _rows(loaded: Loaded, environ: Mapping[str, str], fingerprints: Fingerprints
             fingerprint = ""
             if isinstance(kind, Secret):
                 value = None
-                fingerprint = fingerprints.of(environ[environment_name(path, key) or ""]) if raw else ""
+                token = _token(loaded, path, key, environ) if raw else ""
+                fingerprint = fingerprints.of(token) if token else ""
             elif isinstance(kind, FilePath) and kind.private and raw:
                 token = _read_token(raw)
                 # A path that leads nowhere may be the token itself, put into the wrong key.
                 value = value if token else "(a file that cannot be read)"
                 fingerprint = fingerprints.of(token) if token else ""
             elif key == "access_token_env" and raw:
-                fingerprint = fingerprints.of(environ[raw])
+                fingerprint = fingerprints.of(token) if (token := environ.get(raw, "")) else ""
             elif key == "proxy" and "@" in str(raw):
                 scheme, _, rest = str(raw).partition("://")
                 user, _, host = rest.rpartition("@")
                 value, fingerprint = f"{scheme}://…@{host}", fingerprints.of(user)
-            elif key == "username" and not raw and isinstance(credential := credentials.get(path[1]), CredentialSource):
-                value, source = credential.username, _account_source(loaded, credential)
-            is_detail = path[:1] in (("rules",), ("upstreams",), ("ecr",)) and source == "default"
+            elif (
+                key == "username" and not raw and isinstance(credential := rules[path[1]].credential, CredentialSource)
+            ):
+                value, source = credential.username, _account_source(rules[path[1]].upstream)
+            is_detail = _of(path) not in ("", "serve") and source == "default"
             yield _Row(full, value, source, fingerprint, is_detail)
 
 
@@ -146,12 +148,30 @@ def _of(path: tuple[str, ...]) -> str:
     return path[0] if path else ""
 
 
-def _account_source(loaded: Loaded, credential: CredentialSource) -> str:
-    """Which account of the top level a rule's credential is."""
+def _token(loaded: Loaded, path: tuple[str, ...], key: str, environ: Mapping[str, str]) -> str:
+    """The token of a key that holds it: its variable's, or the one in the file. Empty where another place goes first."""
+    from pullthrough.declaration import CredentialSource
+    from pullthrough.settings.load import ACCOUNTS
+    from pullthrough.settings.sources import dotted, environment_name
+
+    if loaded.sources.get(dotted(*path, key), "").startswith("environment "):
+        return environ[environment_name(path, key) or ""].strip()
+    settings = loaded.settings
+    credential: Credential | None
+    if not path:
+        credential = settings.accounts.get(ACCOUNTS[key.removesuffix("_access_token")])
+    else:
+        credential = next(
+            rule.credential for rule in (*settings.rules, *settings.declaration.disabled) if rule.prefix == path[1]
+        )
+    return credential.access_token.token if isinstance(credential, CredentialSource) else ""
+
+
+def _account_source(upstream: str) -> str:
+    """Which account of the top level the credential of a rule for this upstream is."""
     from pullthrough.settings.load import ACCOUNTS
 
-    host = next(rule.upstream for rule in loaded.settings.rules if rule.credential == credential)
-    return next(f"{account}_username" for account, upstream in ACCOUNTS.items() if upstream == host)
+    return next(f"{account}_username" for account, host in ACCOUNTS.items() if host == upstream)
 
 
 def _read_token(path: Path) -> str:

@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from enum import IntEnum
 
 from pullthrough.errors import (
+    AwsUnreachable,
     ConfigurationError,
     ContentError,
     DigestInvalid,
+    InputMissing,
     NameInvalid,
     PullthroughError,
     TagInvalid,
+    TargetUnusable,
     UpstreamThrottled,
     UpstreamUnavailable,
 )
@@ -48,6 +51,9 @@ _CODES: tuple[tuple[type[PullthroughError], ExitCode], ...] = (
     (DigestInvalid, ExitCode.USAGE),
     (UpstreamUnavailable, ExitCode.UNREACHABLE),
     (UpstreamThrottled, ExitCode.UNREACHABLE),
+    (AwsUnreachable, ExitCode.UNREACHABLE),
+    (InputMissing, ExitCode.USAGE),
+    (TargetUnusable, ExitCode.USAGE),
     (ContentError, ExitCode.CONTENT),
 )
 

@@ -17,19 +17,28 @@ from typer.main import get_group
 
 from pullthrough import __version__
 from pullthrough.cli import (
+    addresses,
+    apply,
     check,
     config,
     demo,
+    destroy,
     events,
     evict,
+    export,
+    import_,
     keys,
     lifecycle,
     output,
     pin,
+    plan,
+    policy,
     pull,
     refresh,
     serve,
+    status,
     unpin,
+    verify,
     version,
 )
 from pullthrough.cli.exit_codes import ExitCode, exit_code_of
@@ -60,10 +69,22 @@ def pullthrough(
 ) -> None:
     """A pull-through cache for container images.
 
-    `pullthrough serve` starts it on 127.0.0.1:5000; then pull `127.0.0.1:5000/docker-hub/library/nginx:latest`.
+    `pullthrough plan` and `pullthrough apply` make one of AWS's ECR. `pullthrough serve` starts one of its own on
+    127.0.0.1:5000; then pull `127.0.0.1:5000/docker-hub/library/nginx:latest`.
     """
 
 
+# The module: ECR, or an engine, as it is declared.
+app.command("plan")(plan.plan)
+app.command("apply")(apply.apply)
+app.command("verify")(verify.verify)
+app.command("addresses")(addresses.addresses)
+app.command("status")(status.status)
+app.command("destroy")(destroy.destroy)
+app.command("import")(import_.import_)
+app.add_typer(export.export_app)
+app.add_typer(policy.policy_app)
+# The engine.
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.command("pull")(pull.pull)

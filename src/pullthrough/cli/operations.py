@@ -85,7 +85,7 @@ def session(context: typer.Context, config: Path | None, data: Path | None) -> I
     if client.is_live():
         yield Session(client, loaded)
         return
-    warn(loaded.warnings)
+    warn((*loaded.missing_tokens, *loaded.warnings))
     with parts_of(context).offline(loaded) as operations:
         yield Session(operations, loaded)
 

@@ -6,6 +6,7 @@ The defaults import the real parts when they are called: a command loads only wh
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from pullthrough.cli.operations import Operations
     from pullthrough.client.reports import ProgressEvent, PullReport
     from pullthrough.oci.names import ImageReference
+    from pullthrough.provision.aws import Connection
     from pullthrough.settings import Loaded
 
 
@@ -50,6 +52,24 @@ def _offline(loaded: Loaded) -> AbstractContextManager[Operations]:
     return offline(loaded)
 
 
+def _connect(
+    environ: Mapping[str, str], *, profile: str | None, region: str | None, endpoint_url: str | None
+) -> Connection:
+    from pullthrough.provision.aws import connect
+
+    return connect(environ, profile=profile, region=region, endpoint_url=endpoint_url)
+
+
+def _is_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _ask(question: str, secret: bool) -> str:
+    from pullthrough.cli.module import ask_at_terminal
+
+    return ask_at_terminal(question, secret)
+
+
 @dataclass(frozen=True)
 class Parts:
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
@@ -61,3 +81,9 @@ class Parts:
     pull: Callable[..., PullReport] = _pull
     #: The operations on a data folder that no engine holds; takes the folder's lock.
     offline: Callable[[Loaded], AbstractContextManager[Operations]] = _offline
+    #: What the module works on: an AWS account in a region, or an engine.
+    connect: Callable[..., Connection] = _connect
+    #: Whether somebody sits at a terminal and can be asked.
+    is_terminal: Callable[[], bool] = _is_terminal
+    #: Asks; the second argument says whether the answer is a secret.
+    ask: Callable[[str, bool], str] = _ask

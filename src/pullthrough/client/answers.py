@@ -16,19 +16,24 @@ from pullthrough.errors import (
 )
 
 
-def refusal(*, registry: str, what: str, status: int, body: bytes, retry_after: str | None) -> PullthroughError:
-    """The error for an answer that is not 200. `what` is what was asked for; `registry` is a host."""
+def refusal(
+    *, registry: str, what: str, status: int, body: bytes, retry_after: str | None, logged_in: bool = False
+) -> PullthroughError:
+    """The error for an answer that is not 200. `what` is what was asked for; `registry` is a host.
+
+    `logged_in`: whether a login was sent.
+    """
     said = describe_error(body)
     message = f"{registry} answered {status} for {what}" + (f": {said}" if said else "")
     match status:
-        case 401:
+        case 401 if not logged_in:
             return UpstreamDenied(
                 f"{message}. This client sends no credentials",
                 upstream=registry,
                 status=status,
                 hint="pull through a pullthrough engine that holds the credentials; its own pulls need no login",
             )
-        case 403:
+        case 401 | 403:
             return UpstreamDenied(message, upstream=registry, status=status)
         case 404:
             return UpstreamNotFound(

@@ -11,14 +11,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pullthrough.declaration import ROOT, Origin, Rule
+from pullthrough.declaration import ROOT, Origin, Rule, SecretCredential
 from pullthrough.ecr.calls import Call, Handler
 from pullthrough.ecr.errors import ApiError
 from pullthrough.ecr.paging import page_request
 from pullthrough.ecr.parameters import invalid
-from pullthrough.ecr.upstream_registries import check_credential, kind_of, read_upstream
+from pullthrough.ecr.upstream_registries import check_credential, read_upstream
 from pullthrough.ecr.validation import check_secret, find_failure
 from pullthrough.errors import AlreadyExists, LimitReached
+from pullthrough.oci.ecr_upstreams import kind_of
 from pullthrough.storage.registry import CacheRule
 
 _EXISTS = "A pull through cache rule with these settings already exists for the private registry."
@@ -157,6 +158,8 @@ def _as_made(rule: Rule) -> CacheRule:
         updated_at=0.0,
         upstream_registry=kind_of(rule.upstream),
         upstream_repository_prefix=rule.upstream_repository_prefix or None,
+        credential_arn=rule.credential.arn if isinstance(rule.credential, SecretCredential) else None,
+        custom_role_arn=rule.custom_role_arn or None,
     )
 
 

@@ -1,50 +1,13 @@
-"""AWS's nine kinds of upstream registries: which host is which, and which of them want a secret. No I/O.
-
-https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache.html
-"""
+"""Upstreams as the API names them: what it takes and refuses of their URLs and credentials. No I/O."""
 
 from __future__ import annotations
-
-import re
 
 from pullthrough.ecr.errors import ApiError
 from pullthrough.ecr.parameters import invalid
 from pullthrough.engine.configuration import upstream_host
+from pullthrough.oci.ecr_upstreams import ECR, WANT_SECRET, kind_of
 from pullthrough.oci.names import canonical_host
 from pullthrough.settings.addresses import is_upstream_host
-
-ECR = "ecr"
-#: By canonical host.
-_KINDS = {
-    "public.ecr.aws": "ecr-public",
-    "registry.k8s.io": "k8s",
-    "quay.io": "quay",
-    "registry-1.docker.io": "docker-hub",
-    "ghcr.io": "github-container-registry",
-    "registry.gitlab.com": "gitlab-container-registry",
-    "cgr.dev": "chainguard",
-}
-_PATTERNS = (
-    (re.compile(r"[a-z0-9]{5,50}\.azurecr\.io"), "azure-container-registry"),
-    (re.compile(r"[0-9]{12}\.dkr[.-]ecr(-fips)?\.[a-z0-9-]+\.(amazonaws\.com|on\.aws)"), ECR),
-)
-#: AWS pulls nothing from these without a secret.
-_WANT_SECRET = frozenset(
-    {
-        "docker-hub",
-        "github-container-registry",
-        "gitlab-container-registry",
-        "azure-container-registry",
-        "chainguard",
-    }
-)
-
-
-def kind_of(host: str) -> str | None:
-    """AWS's name for the upstream at this canonical host; None for one that AWS does not know."""
-    if host in _KINDS:
-        return _KINDS[host]
-    return next((kind for pattern, kind in _PATTERNS if pattern.fullmatch(host)), None)
 
 
 def read_upstream(url: str, given_kind: str | None, *, strict: bool) -> str | None:
@@ -72,13 +35,13 @@ def read_upstream(url: str, given_kind: str | None, *, strict: bool) -> str | No
 
 def check_credential(kind: str | None, credential_arn: str | None, custom_role_arn: str | None) -> None:
     """What AWS asks of credentials; for strict mode. Raises ApiError."""
-    if kind in _WANT_SECRET and credential_arn is None:
+    if kind in WANT_SECRET and credential_arn is None:
         raise ApiError(
             "UnsupportedUpstreamRegistryException",
             "The specified upstream registry requires authentication. Specify a valid Secrets Manager ARN in "
             "credentialArn and try again.",
         )
-    if kind not in _WANT_SECRET and credential_arn is not None:
+    if kind not in WANT_SECRET and credential_arn is not None:
         raise invalid("credentialArn", f"an upstream of the kind {kind} takes no secret")
     if kind != ECR and custom_role_arn is not None:
         raise invalid("customRoleArn", f"it goes with an upstream of the kind {ECR} only")

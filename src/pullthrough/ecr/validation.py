@@ -17,7 +17,6 @@ from pullthrough.declaration import Rule, SecretCredential
 from pullthrough.ecr.calls import Call
 from pullthrough.ecr.errors import ApiError
 from pullthrough.ecr.secret_ids import find_secret
-from pullthrough.ecr.upstream_registries import kind_of
 from pullthrough.engine.configuration import upstream_host
 from pullthrough.errors import (
     ConfigurationError,
@@ -28,6 +27,7 @@ from pullthrough.errors import (
     UpstreamThrottled,
     UpstreamUnavailable,
 )
+from pullthrough.oci.ecr_upstreams import kind_of
 from pullthrough.upstream.credentials import CredentialUnreadable
 
 #: For reaching the upstream and logging in; SDKs wait for a minute.

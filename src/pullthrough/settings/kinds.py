@@ -18,7 +18,7 @@ from typing import Any
 
 from pullthrough.declaration import ROOT
 from pullthrough.errors import RequestError
-from pullthrough.oci.names import parse_repository_name
+from pullthrough.oci.names import parse_image_reference, parse_repository_name
 from pullthrough.units import format_duration, format_size, parse_duration, parse_size
 
 
@@ -211,8 +211,8 @@ class Choice(Kind):
         except ValueError:
             raise ValueError(f"is not {self.accepted.replace('`', chr(39))}") from None
 
-    def show(self, value: StrEnum) -> str:
-        return value.value
+    def show(self, value: StrEnum | None) -> str:
+        return value.value if value else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,16 +324,135 @@ class VariableName(Kind):
 
 @dataclass(frozen=True, slots=True)
 class Secret(Kind):
-    """A secret in the environment. The setting keeps only that it is there; who needs it reads it there."""
+    """A secret in the environment, or in a file that may hold it. The setting keeps only that it is there; who needs it
+    reads it there."""
 
     accepted: str = "a secret; from the environment only"
     private: bool = True
 
     def parse(self, value: object, place: Place) -> bool:
-        return bool(value)
+        text = text_of(value).strip()
+        if any(ord(character) < 32 or ord(character) == 127 for character in text):
+            raise ValueError("has several lines or control characters")
+        return bool(text)
+
+    def from_text(self, text: str, place: Place) -> bool:
+        return bool(text)
 
     def show(self, value: bool) -> str:
         return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Count(Kind):
+    """A whole number, or `never` for None."""
+
+    minimum: int
+    maximum: int
+
+    @property
+    def accepted(self) -> str:  # type: ignore[override] # computed from the range
+        return f"a whole number from {self.minimum} to {self.maximum}, or `never`"
+
+    def parse(self, value: object, place: Place) -> int | None:
+        if value == "never":
+            return None
+        if isinstance(value, bool) or not isinstance(value, int) or not self.minimum <= value <= self.maximum:
+            raise ValueError(f"is not {self.accepted.replace('`', chr(39))}")
+        return value
+
+    def from_text(self, text: str, place: Place) -> int | None:
+        return self.parse(int(text) if re.fullmatch(r"[0-9]{1,9}", text, re.ASCII) else text, place)
+
+    def show(self, value: int | None) -> object:
+        return "never" if value is None else value
+
+
+@dataclass(frozen=True, slots=True)
+class FormedList(Kind):
+    """Different texts of one form, each of which `pattern` matches."""
+
+    pattern: str
+    accepted: str
+    most: int | None = None
+
+    def parse(self, value: object, place: Place) -> tuple[str, ...]:
+        texts = texts_of(value)
+        for text in texts:
+            if re.fullmatch(self.pattern, text, re.ASCII) is None:
+                raise ValueError(f"has {text[:80]!r}; it takes {self.accepted.replace('`', chr(39))}")
+        if len(set(texts)) < len(texts):
+            repeated = next(text for text in texts if texts.count(text) > 1)
+            raise ValueError(f"has {repeated[:80]!r} twice")
+        if self.most is not None and len(texts) > self.most:
+            raise ValueError(f"has more than {self.most}; it takes {self.accepted.replace('`', chr(39))}")
+        return texts
+
+    def show(self, value: tuple[str, ...]) -> list[str]:
+        return list(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Tags(Kind):
+    """AWS's resource tags: https://docs.aws.amazon.com/tag-editor/latest/userguide/best-practices-and-strats.html"""
+
+    #: Whether they go on what also bears a mark of ours, and on IAM's roles, for which `Team` and `team` are one:
+    #: https://docs.aws.amazon.com/IAM/latest/UserGuide/id_tags.html#id_tags_rules
+    marked: bool
+
+    @property
+    def accepted(self) -> str:  # type: ignore[override] # computed from the limit
+        return f'a table of up to {self._most} tags such as `{{ team = "platform" }}`'
+
+    @property
+    def _most(self) -> int:
+        return 49 if self.marked else 50
+
+    def parse(self, value: object, place: Place) -> dict[str, str]:
+        if not isinstance(value, dict):
+            raise ValueError("is not a table such as { team = 'platform' }")
+        if len(value) > self._most:
+            ours = ", and one is the mark of what is pullthrough's" if self.marked else ""
+            raise ValueError(f"has more than {self._most} tags; AWS takes 50{ours}")
+        for key, text in value.items():
+            if not isinstance(text, str):
+                raise ValueError(f"has a value for {key[:80]!r} that is not a text in quotes")
+            if key.lower().startswith(("aws:", "pullthrough:")):
+                raise ValueError(f"has the tag {key[:80]!r}, whose beginning is reserved")
+            if re.fullmatch(r"[\w .:/=+@-]{1,128}", key) is None or re.fullmatch(r"[\w .:/=+@-]{0,256}", text) is None:
+                raise ValueError(
+                    f"has the tag {key[:80]!r}, which AWS does not take: letters, digits, spaces and any of _.:/=+-@, "
+                    "up to 128 characters in its key and 256 in its value"
+                )
+        if self.marked and len({key.casefold() for key in value}) < len(value):
+            raise ValueError("has two tags that differ in capitals only, which are one for IAM")
+        return dict(value)
+
+    def from_text(self, text: str, place: Place) -> dict[str, str]:
+        pairs = [part.partition("=") for part in texts_of(text)]
+        tags = {key.strip(): value.strip() for key, _, value in pairs}
+        if not all(equals for _, equals, _ in pairs) or len(tags) < len(pairs):
+            raise ValueError("is not a list of different tags such as 'team=platform,stage=test'")
+        return self.parse(tags, place)
+
+
+@dataclass(frozen=True, slots=True)
+class Image(Kind):
+    """An image of one rule's upstream. Empty stands for none."""
+
+    accepted: str = "an image without its registry, such as `team/app:1.0`"
+
+    def parse(self, value: object, place: Place) -> str:
+        text = text_of(value)
+        if not text:
+            return ""
+        try:
+            image = parse_image_reference(text)
+        except RequestError:
+            image = None
+        if image is None or image.host is not None:
+            raise ValueError(f"is not {self.accepted.replace('`', chr(39))}")
+        return text
 
 
 NEVER_AND_ALWAYS: Mapping[str, float] = {"never": math.inf, "always": 0.0}

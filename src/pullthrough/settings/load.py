@@ -6,6 +6,7 @@ load_settings
   ├── the rules             the file's, then the built-in ones it does not replace
   ├── the upstreams         by canonical host
   ├── the AWS APIs          and their keys
+  ├── read_declaration      what `plan` and `apply` make of it: templates, access, scanning
   └── checks of the whole   open listeners, pairs of keys, mirrors of unknown rules
 """
 
@@ -21,13 +22,17 @@ from pullthrough.declaration import (
     ROOT,
     STANDARD_RULES,
     STANDARD_UPSTREAMS,
+    Credential,
     CredentialSource,
+    InlineToken,
     Origin,
     Rule,
+    SecretCredential,
 )
 from pullthrough.errors import ConfigurationError, RequestError
 from pullthrough.oci.names import DOCKER_HUB, canonical_host, parse_repository_name
 from pullthrough.settings.addresses import is_upstream_host, parse_listen
+from pullthrough.settings.declared import read_declaration
 from pullthrough.settings.models import (
     EcrAuth,
     EcrSettings,
@@ -39,7 +44,7 @@ from pullthrough.settings.models import (
     TopSettings,
     UpstreamSettings,
 )
-from pullthrough.settings.sources import ENVIRONMENT_PREFIX, Sources, dotted, nearest
+from pullthrough.settings.sources import ENVIRONMENT_PREFIX, TABLES, Sources, dotted, nearest
 
 #: For each account of the top level: the beginning of its keys, and the upstream it belongs to.
 ACCOUNTS: Mapping[str, str] = {"docker_hub": DOCKER_HUB, "github": GITHUB}
@@ -61,6 +66,8 @@ class Loaded:
     tables: Mapping[tuple[str, ...], Model] = field(repr=False)
     #: The file that was read; None for none.
     file: Path | None = None
+    #: Which tokens are not to be found here, and what would name them; empty unless that is allowed.
+    missing_tokens: tuple[str, ...] = ()
 
 
 def load_settings(
@@ -74,8 +81,8 @@ def load_settings(
     """Raises ConfigurationError with all that is wrong.
 
     `config` is the value of --config. `flags` maps dotted keys such as `serve.listen` to what the flag said; None is a
-    flag not given. `folder` stands for the current one. With `require_tokens` false, an account whose token is not to
-    be found here is left out with a warning: a command that only talks to a running engine does not need it.
+    flag not given. `folder` stands for the current one. With `require_tokens` false, a token that is not to be found
+    here is no problem: a command that talks to a running engine does not need it, and the module asks for it.
     """
     return _Loader(Sources(environ, flags, folder or Path.cwd()), require_tokens).load(config)
 
@@ -86,13 +93,16 @@ class _Loader:
     def __init__(self, sources: Sources, require_tokens: bool) -> None:
         self._in = sources
         self._require_tokens = require_tokens
+        #: The rules that say `enabled = false`.
+        self._disabled: list[Rule] = []
+        self._missing_tokens: list[str] = []
 
     def load(self, config: Path | None) -> Loaded:
         sources = self._in
         sources.read_file(config)
         sources.check_tables()
         sources.check_environment()
-        document = {k: v for k, v in sources.document.items() if k not in ("serve", "rules", "upstreams", "ecr")}
+        document = {key: value for key, value in sources.document.items() if key not in TABLES}
         top = sources.table(TopSettings, (), document) or TopSettings()
         serve = self._serve()
         accounts = {host: self._account(name, top) for name, host in ACCOUNTS.items()}
@@ -100,6 +110,8 @@ class _Loader:
         upstreams = self._upstreams(rules)
         ecr = self._ecr()
         keys = self._keys()
+        usernames = {host: getattr(top, f"{name}_username") for name, host in ACCOUNTS.items()}
+        declaration = read_declaration(sources, top, rules, tuple(self._disabled), usernames)
         self._warn_of_rules(rules, accounts)
         if serve is not None:
             self._check_listeners(serve, rules, ecr)
@@ -107,8 +119,19 @@ class _Loader:
         if sources.problems or serve is None:
             raise _error(sources.problems)
         known = {host: account for host, account in accounts.items() if account}
-        settings = Settings(serve=serve, rules=rules, upstreams=upstreams, ecr=ecr, ecr_keys=keys, accounts=known)
-        return Loaded(settings, sources.of, tuple(sources.warnings), sources.tables, sources.file)
+        settings = Settings(
+            serve=serve,
+            rules=rules,
+            upstreams=upstreams,
+            ecr=ecr,
+            ecr_keys=keys,
+            accounts=known,
+            declaration=declaration,
+            journal=top.journal,
+        )
+        return Loaded(
+            settings, sources.of, tuple(sources.warnings), sources.tables, sources.file, tuple(self._missing_tokens)
+        )
 
     # [serve]
 
@@ -213,13 +236,14 @@ class _Loader:
             return CredentialSource(username, access_token_file=value)
         if place.endswith("_command"):
             return CredentialSource(username, access_token_command=value)
+        if place not in in_environment:
+            return _inline(username, sources.document[place])
         return CredentialSource(username, access_token_env=variable)
 
     def _token_missing(self, sentence: str) -> None:
+        self._missing_tokens.append(sentence)
         if self._require_tokens:
             self._in.problem(sentence)
-        else:
-            self._in.warnings.append(f"{sentence}; pulls are anonymous here")
 
     def _check_token_file(self, path: Path, *key: str) -> None:
         """A token file may appear later, and its lack must not stop what is public: hence a warning. It does not repeat
@@ -236,9 +260,15 @@ class _Loader:
     def _rules(self, top: TopSettings, accounts: Accounts) -> tuple[Rule, ...]:
         sources = self._in
         tables = sources.subtable("rules")
-        rules = [rule for prefix, table in tables.items() if (rule := self._rule(prefix, table, accounts))]
-        for rule in STANDARD_RULES if top.standard_rules else ():
-            if rule.prefix not in tables:
+        rules: list[Rule] = []
+        for prefix, table in tables.items():
+            rule, is_enabled = self._rule(prefix, table, accounts)
+            if rule is not None:
+                (rules if is_enabled else self._disabled).append(rule)
+        for rule in STANDARD_RULES:
+            if rule.prefix not in tables and not top.standard_rules:
+                self._disabled.append(rule)
+            elif rule.prefix not in tables:
                 path = ("rules", rule.prefix)
                 sources.tables[path] = RuleSettings(upstream=rule.upstream)
                 sources.of[dotted(*path, "upstream")] = "built-in rule"
@@ -248,18 +278,19 @@ class _Loader:
                 )
         return tuple(rules)
 
-    def _rule(self, prefix: str, table: object, accounts: Accounts) -> Rule | None:
+    def _rule(self, prefix: str, table: object, accounts: Accounts) -> tuple[Rule | None, bool]:
+        """The rule, and whether it is switched on."""
         sources, path = self._in, ("rules", prefix)
         where = f"{sources.file}: [{dotted(*path)}]"
         if not isinstance(table, dict):
             sources.problem(f"{sources.file}: {dotted(*path)} is not a table; write [rules.<prefix>]")
-            return None
+            return None, False
         if not _is_rule_prefix(prefix):
             sources.problem(
                 f"{where} is not for a prefix: leading segments of a repository name such as docker-hub or "
                 '"team/images", without a slash at the end, or ROOT'
             )
-            return None
+            return None, False
         keys = sources.table(RuleSettings, path, table) or RuleSettings()
         if "upstream" not in table and prefix in STANDARD_UPSTREAMS:
             keys = keys.model_copy(update={"upstream": STANDARD_UPSTREAMS[prefix]})
@@ -267,7 +298,7 @@ class _Loader:
             sources.of[dotted(*path, "upstream")] = "built-in rule"
         elif "upstream" not in table:
             sources.problem(f'{where} lacks its upstream; add upstream = "registry.example.com"')
-        return Rule(
+        rule = Rule(
             prefix=prefix,
             upstream=keys.upstream,
             upstream_repository_prefix=keys.upstream_repository_prefix,
@@ -280,21 +311,35 @@ class _Loader:
             allow=keys.allow,
             deny=keys.deny,
             credential=self._rule_credential(path, keys, accounts.get(keys.upstream)),
+            anonymous=keys.anonymous,
+            secret_name=keys.secret_name,
+            custom_role_arn=keys.custom_role_arn,
+            verify_image=keys.verify_image,
         )
+        return rule, keys.enabled
 
     def _rule_credential(
         self, path: tuple[str, ...], keys: RuleSettings, account: CredentialSource | None
-    ) -> CredentialSource | None:
+    ) -> Credential | None:
         sources = self._in
         where = f"{sources.file}: [{dotted(*path)}]"
         places = {
             key: value
-            for key in ("access_token_env", "access_token_file", "access_token_command")
+            for key in ("access_token", "access_token_env", "access_token_file", "access_token_command")
             if (value := getattr(keys, key))
         }
+        if keys.credential_arn:
+            if keys.anonymous or keys.username or places or keys.secret_name:
+                sources.problem(
+                    f"{where} has a credential_arn, which excludes anonymous, username, secret_name and tokens; "
+                    "remove one or the other"
+                )
+            return SecretCredential(keys.credential_arn)
         if keys.anonymous:
-            if keys.username or places:
-                sources.problem(f"{where} is anonymous and has a username or a token; remove one or the other")
+            if keys.username or places or keys.secret_name:
+                sources.problem(
+                    f"{where} is anonymous and has a username, a token or a secret_name; remove one or the other"
+                )
             return None
         if len(places) > 1:
             sources.problem(
@@ -312,11 +357,13 @@ class _Loader:
                 "add access_token_env, access_token_file or access_token_command"
             )
             return None
-        if keys.access_token_env and not self._in.environ.get(keys.access_token_env):
+        if keys.access_token:
+            return _inline(keys.username, sources.subtable("rules")[path[1]]["access_token"])
+        # Nothing asks for the token of a rule that is switched off.
+        if keys.access_token_env and keys.enabled and not self._in.environ.get(keys.access_token_env):
             # The name is not repeated: people put the token itself into this key.
             self._token_missing(f"{where} has an access_token_env that names a variable which is not set")
-            return None
-        if keys.access_token_file:
+        if keys.access_token_file and keys.enabled:
             self._check_token_file(keys.access_token_file, *path, "access_token_file")
         return CredentialSource(keys.username, **places)
 
@@ -354,7 +401,7 @@ class _Loader:
             else:
                 upstream = sources.table(UpstreamSettings, path, table) or UpstreamSettings()
                 upstreams[canonical] = upstream
-                self._check_file(path, "ca_file", upstream.ca_file)
+                self._in.check_file(path, "ca_file", upstream.ca_file)
                 self._check_pair(path, "client_cert", upstream.client_cert, "client_key", upstream.client_key)
                 if all(rule.upstream != canonical for rule in rules):
                     sources.warnings.append(f"{where} is for an upstream that no rule of the settings has")
@@ -366,8 +413,8 @@ class _Loader:
         sources = self._in
         table = {key: value for key, value in sources.subtable("ecr").items() if key != "keys"}
         ecr = sources.table(EcrSettings, ("ecr",), table) or EcrSettings()
-        self._check_file(("ecr",), "htpasswd_file", ecr.htpasswd_file)
-        self._check_secret_file(("ecr",), "webhook_secret_file", ecr.webhook_secret_file)
+        self._in.check_file(("ecr",), "htpasswd_file", ecr.htpasswd_file)
+        self._in.check_secret_file(("ecr",), "webhook_secret_file", ecr.webhook_secret_file)
         if ecr.webhook_secret_file and not ecr.webhook_url:
             sources.problem(f"{sources.named('ecr', 'webhook_secret_file')} needs ecr.webhook_url beside it")
         if ecr.auth is EcrAuth.NONE:
@@ -412,8 +459,8 @@ class _Loader:
         for attribute in ("access_key_id", "secret_access_key_file"):
             if attribute not in table:
                 sources.problem(f"{where} lacks its {attribute}")
-        self._check_secret_file(path, "secret_access_key_file", key.secret_access_key_file)
-        self._check_file(path, "policy_file", key.policy_file)
+        self._in.check_secret_file(path, "secret_access_key_file", key.secret_access_key_file)
+        self._in.check_file(path, "policy_file", key.policy_file)
         if key.policy_file and "role" in table:
             sources.problem(f"{where} has a role and a policy_file, which exclude each other")
         return key
@@ -426,25 +473,8 @@ class _Loader:
         if bool(first_file) != bool(second_file):
             given, missing = (first, second) if first_file else (second, first)
             self._in.problem(f"{self._in.named(*path, given)} needs {dotted(*path, missing)} beside it")
-        self._check_file(path, first, first_file)
-        self._check_file(path, second, second_file)
-
-    def _check_file(self, path: tuple[str, ...], key: str, file: Path | None) -> None:
-        if file is not None and _is_missing(file):
-            # Whole: its end is what tells people what is missing.
-            self._in.problem(f'{self._in.named(*path, key)} = "{file}" is not a file')
-
-    def _check_secret_file(self, path: tuple[str, ...], key: str, file: Path | None) -> None:
-        """Without the path, which may be the secret itself, put into the wrong key."""
-        if file is not None and _is_missing(file):
-            self._in.problem(f"{self._in.named(*path, key)} names a file that does not exist")
-
-
-def _is_missing(file: Path) -> bool:
-    try:
-        return not file.is_file()
-    except OSError:
-        return False  # in a folder that this user cannot look into; whoever serves can, or says so then
+        self._in.check_file(path, first, first_file)
+        self._in.check_file(path, second, second_file)
 
 
 def is_key_name(name: str) -> bool:
@@ -460,6 +490,11 @@ def _is_rule_prefix(prefix: str) -> bool:
     except RequestError:
         return False
     return True
+
+
+def _inline(username: str, token: str) -> CredentialSource:
+    """A credential whose token stands in the file itself; its kind has made sure that it is there."""
+    return CredentialSource(username, access_token=InlineToken(token.strip()))
 
 
 def _error(problems: list[str]) -> ConfigurationError:

@@ -13,7 +13,17 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pullthrough.declaration import CredentialSource, GoneUpstream, Revalidate, Rule
+from pullthrough.declaration import (
+    KEEP_IMAGES,
+    CredentialSource,
+    Declaration,
+    Encryption,
+    GoneUpstream,
+    Revalidate,
+    Rule,
+    ScanFrequency,
+    TagMutability,
+)
 from pullthrough.oci.names import canonical_host
 from pullthrough.settings.addresses import (
     Hosts,
@@ -31,11 +41,14 @@ from pullthrough.settings.kinds import (
     NEVER_AND_ALWAYS,
     Choice,
     Command,
+    Count,
     Duration,
     DurationByTag,
     FilePath,
     Flag,
     Formed,
+    FormedList,
+    Image,
     Kind,
     Limit,
     Number,
@@ -44,6 +57,7 @@ from pullthrough.settings.kinds import (
     Secret,
     Size,
     SizeLimit,
+    Tags,
     Text,
     VariableName,
 )
@@ -52,6 +66,13 @@ _DAY = 86400.0
 _YEAR = 365 * _DAY
 _FRESHNESS = Duration(0, _YEAR, NEVER_AND_ALWAYS)
 MIB = 1024 * 1024
+_INLINE_SECRET = Secret("a secret; from the environment, or from the file with `allow_inline_tokens = true`")
+_ACCOUNTS = FormedList(r"[0-9]{12}", "a list of account ids, 12 digits each in quotes")
+#: https://docs.aws.amazon.com/organizations/latest/APIReference/API_Organization.html
+_ORGANIZATION = Formed(r"|o-[a-z0-9]{10,32}", "an organisation's id such as `o-a1b2c3d4e5`")
+_ROLE = r"arn:aws[a-z-]*:iam::[0-9]{12}:role/(?:[!-.0-~]{1,510}/)*"
+_ROLE_NAME = r"[\w+=,.@-]{1,64}"
+_ROLE_ARN = Formed(f"|{_ROLE}{_ROLE_NAME}", "a role's ARN such as `arn:aws:iam::123456789012:role/name`")
 
 
 class AccessLog(StrEnum):
@@ -84,9 +105,8 @@ class Role(StrEnum):
 class Model(BaseModel):
     """Frozen; types are not coerced; unknown names are refused."""
 
-    model_config = ConfigDict(
-        frozen=True, strict=True, extra="forbid", populate_by_name=True, use_attribute_docstrings=True
-    )
+    # Not use_attribute_docstrings: it parses this file once for each class, at each start. The page reads them itself.
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", populate_by_name=True)
 
 
 def kinds_of(model: type[Model]) -> dict[str, tuple[str, Kind]]:
@@ -99,14 +119,15 @@ def kinds_of(model: type[Model]) -> dict[str, tuple[str, Kind]]:
 
 
 class TopSettings(Model):
-    """Keys outside any table: the accounts of the Terraform module, and which rules are there."""
+    """Keys before the first table of the file: the accounts, with the names of the Terraform module's inputs, which
+    standard rules are there, and what holds for everything that `plan` and `apply` make."""
 
     docker_hub_username: Annotated[str, Text()] = ""
     """The account for Docker Hub. It goes to every rule whose upstream is `registry-1.docker.io`, unless the rule has
     its own `username` or says `anonymous = true`. Empty: pulls are anonymous, under Docker Hub's limit per address."""
-    docker_hub_access_token: Annotated[bool, Secret()] = False
-    """The account's access token. Only `PULLTHROUGH_DOCKER_HUB_ACCESS_TOKEN` may hold it; in a file, which gets copied
-    and committed, it is refused."""
+    docker_hub_access_token: Annotated[bool, _INLINE_SECRET] = False
+    """The account's access token. Its place is `PULLTHROUGH_DOCKER_HUB_ACCESS_TOKEN`; in the file, which gets copied
+    and committed, it is refused unless `allow_inline_tokens = true`."""
     docker_hub_access_token_file: Annotated[Path | None, FilePath(private=True)] = None
     """A file with nothing but the token, read again when it changes and once after a 401."""
     docker_hub_access_token_command: Annotated[tuple[str, ...], Command()] = ()
@@ -114,13 +135,27 @@ class TopSettings(Model):
     once after a 401; 10 seconds are its limit."""
     github_username: Annotated[str, Text()] = ""
     """The account for `ghcr.io`, as above. Empty: pulls are anonymous."""
-    github_access_token: Annotated[bool, Secret()] = False
-    """The account's access token, with the right `read:packages`. Only `PULLTHROUGH_GITHUB_ACCESS_TOKEN` may hold
-    it."""
+    github_access_token: Annotated[bool, _INLINE_SECRET] = False
+    """The account's access token, with the right `read:packages`. Its place is `PULLTHROUGH_GITHUB_ACCESS_TOKEN`, as
+    above."""
     github_access_token_file: Annotated[Path | None, FilePath(private=True)] = None
     """A file with nothing but the token, as above."""
     github_access_token_command: Annotated[tuple[str, ...], Command()] = ()
     """A program whose output is the token, as above."""
+    allow_inline_tokens: Annotated[bool, Flag()] = False
+    """Whether this file may hold access tokens themselves: `docker_hub_access_token`, `github_access_token`, and
+    `access_token` of a rule. Files get copied and committed; each such token is warned of."""
+    name: Annotated[
+        str,
+        Formed(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?", "1 to 32 lower-case letters and digits with `-` between them"),
+    ] = "pullthrough"
+    """The declaration's name. What `apply` makes is marked with it, and only what bears the mark is ever taken back.
+    Two declarations in one account and region need two names."""
+    journal: Annotated[Path | None, FilePath()] = None
+    """The file in which `apply` and `destroy` write down each step they finish. It holds no secret. None: one for each
+    name, account, region and endpoint in `$XDG_STATE_HOME/pullthrough`, else `~/.local/state/pullthrough`."""
+    tags: Annotated[Mapping[str, str], Tags(marked=True)] = Field(default_factory=dict)
+    """Tags of what AWS lets carry them: secrets, and roles that `apply` makes. Tags of repositories are a template's."""
     standard_rules: Annotated[bool, Flag()] = True
     """Whether the five built-in rules are there: `docker-hub`, `github`, `quay`, `kubernetes`, `ecr-public`. A rule of
     the file with the same prefix replaces the built-in one."""
@@ -239,8 +274,103 @@ class RuleSettings(Model):
     access_token_command: Annotated[tuple[str, ...], Command()] = ()
     """A program whose output is the token. It runs when the token is first needed, every 10 minutes after that, and
     once after a 401; 10 seconds are its limit."""
+    access_token: Annotated[bool, Secret("a secret; from the file with `allow_inline_tokens = true`")] = False
+    """The token itself; refused unless `allow_inline_tokens = true`."""
     anonymous: Annotated[bool, Flag()] = False
-    """Whether pulls under this rule are anonymous although there is an account for its upstream."""
+    """Whether pulls under this rule are anonymous although there is an account for its upstream. `plan` and `apply` want
+    an account for Docker Hub and GitHub unless the rule says this; AWS itself takes no such rule."""
+    credential_arn: Annotated[
+        str,
+        Formed(
+            r"|(?=.{1,612}$)arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:"
+            r"secret:ecr-pullthroughcache/[a-zA-Z0-9/_+=.@-]+-[a-zA-Z0-9]{6}",
+            "a secret's whole ARN, the 6 characters at its end included, with a name that begins with "
+            "`ecr-pullthroughcache/`",
+        ),
+    ] = ""
+    """A secret that is there already, in Secrets Manager, with this rule's account: instead of `username` and a token.
+    `apply` leaves it as it is; an engine looks for it in its own Secrets Manager."""
+    secret_name: Annotated[
+        str,
+        Formed(r"|ecr-pullthroughcache/[a-zA-Z0-9/_+=.@-]{1,491}", "a name that begins with `ecr-pullthroughcache/`"),
+    ] = ""
+    """The name of the secret that `apply` keeps this rule's account in. Empty: `ecr-pullthroughcache/` and the prefix."""
+    custom_role_arn: Annotated[str, _ROLE_ARN] = ""
+    """The role with which ECR pulls from the ECR of another account. An engine keeps it and pulls without it."""
+    verify_image: Annotated[str, Image()] = ""
+    """What `verify` pulls the manifest of, without the rule's prefix. Empty: a small public image of the known
+    upstreams; of others nothing is pulled."""
+    enabled: Annotated[bool, Flag()] = True
+    """Whether the rule is there at all. `false` switches it off, also where the prefix is a standard one: nothing is
+    served under it, and `addresses` names the upstream itself."""
+
+
+class TemplateSettings(Model):
+    """What repositories are created with that pulls create: `plan` and `apply` make a repository creation template of
+    it for each rule."""
+
+    enabled: Annotated[bool, Flag()] = True
+    """Whether there is a template. Without one, ECR creates repositories with its defaults, which expire nothing."""
+    keep_images: Annotated[int | None, Count(1, 100_000)] = KEEP_IMAGES
+    """How many tagged images a repository keeps, the newest ones, by a lifecycle policy. `never`: none is expired. On
+    AWS an expired image can not be filled again by its digest, only by a tag; hence a count, and no age."""
+    lifecycle_policy_file: Annotated[Path | None, FilePath()] = None
+    """A lifecycle policy in JSON, instead of the one that `keep_images` makes; not beside that key."""
+    tag_mutability: Annotated[TagMutability, Choice(TagMutability)] = TagMutability.MUTABLE
+    """Whether a tag may come to name another image. `immutable` keeps ECR from following a tag that moved upstream."""
+    tag_mutability_exclusions: Annotated[
+        tuple[str, ...],
+        # The limits are ECR's:
+        # https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_ImageTagMutabilityExclusionFilter.html
+        FormedList(
+            r"(?!(?:.*\*){3})[0-9a-zA-Z._*-]{1,128}", "a list of up to 5 tags in which up to two `*` are wild", most=5
+        ),
+    ] = ()
+    """Tags for which the opposite of `tag_mutability` holds."""
+    resource_tags: Annotated[Mapping[str, str], Tags(marked=False)] = Field(default_factory=dict)
+    """Tags that repositories carry. With any, ECR needs a role to create them, which `apply` makes unless `role_arn`
+    names one."""
+    encryption: Annotated[Encryption, Choice(Encryption)] = Encryption.AES256
+    """How repositories are encrypted. `KMS` needs a role likewise. It can not be changed for a repository that is
+    there."""
+    kms_key: Annotated[
+        str, Formed(r"|arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+", "a KMS key's whole ARN, no alias")
+    ] = ""
+    """The KMS key, with `encryption = "KMS"`. Empty: AWS's own key."""
+    pull_accounts: Annotated[tuple[str, ...], _ACCOUNTS] = ()
+    """Accounts that may pull from the repositories, by their policy; beside those of `[access]`."""
+    pull_organization: Annotated[str, _ORGANIZATION] = ""
+    """The organisation whose accounts may. Empty: that of `[access]`."""
+    repository_policy_file: Annotated[Path | None, FilePath()] = None
+    """A repository policy in JSON, instead of the one made of the two above and of `[access]`; not beside the two."""
+    role_arn: Annotated[str, _ROLE_ARN] = ""
+    """The role with which ECR creates repositories that have tags or KMS. Empty: `apply` makes one where a template
+    needs it."""
+
+
+class AccessSettings(Model):
+    """Who may pull: what `plan` and `apply` give to nodes and to other accounts."""
+
+    node_roles: Annotated[
+        tuple[str, ...], FormedList(rf"(?:{_ROLE})?{_ROLE_NAME}", "a list of names of IAM roles, or of their ARNs")
+    ] = ()
+    """The IAM roles of nodes, of the account that `apply` works in. Each gets an inline policy with what a pull through
+    the cache needs, for the rules' prefixes."""
+    pull_accounts: Annotated[tuple[str, ...], _ACCOUNTS] = ()
+    """Other accounts that may pull, and fill the cache by it: a statement of the registry's policy, and one of each
+    repository's."""
+    pull_organization: Annotated[str, _ORGANIZATION] = ""
+    """The organisation whose accounts may."""
+    vpc: Annotated[str, Formed(r"|vpc-(?:[0-9a-f]{8}|[0-9a-f]{17})", "a VPC's id such as `vpc-0a1b2c3d`")] = ""
+    """The VPC whose endpoints for ECR and S3 `verify` looks for. Empty: it does not look."""
+
+
+class ScanningSettings(Model):
+    """Scanning of cached images, merged into the registry's own scanning configuration."""
+
+    frequency: Annotated[ScanFrequency | None, Choice(ScanFrequency)] = None
+    """When images under the rules' prefixes are scanned. `continuous` wants enhanced scanning, which is never switched
+    on here. None: nothing is said about them."""
 
 
 class UpstreamSettings(Model):
@@ -339,6 +469,10 @@ class Settings(Model):
     """In the order of the file, then the built-in ones."""
     upstreams: Mapping[str, UpstreamSettings] = Field(default_factory=dict)
     """By canonical host."""
+    declaration: Declaration = Declaration()
+    """What `plan` and `apply` make of the same file."""
+    journal: Path | None = None
+    """Where `apply` writes down what it did; None for the usual place."""
     accounts: Mapping[str, CredentialSource] = Field(default_factory=dict)
     """The top level's accounts by canonical host, for rules that are made later."""
     ecr: EcrSettings = EcrSettings()

@@ -16,13 +16,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pullthrough.errors import ConfigurationError
-from pullthrough.settings.kinds import Kind, Place
+from pullthrough.settings.kinds import Flag, Kind, Place
 from pullthrough.settings.models import (
+    AccessSettings,
     EcrSettings,
     KeySettings,
     Model,
     RuleSettings,
+    ScanningSettings,
     ServeSettings,
+    TemplateSettings,
     TopSettings,
     UpstreamSettings,
     kinds_of,
@@ -45,9 +48,17 @@ _SECRET_KEYS = {
     *("encryption_key", "secret_access_key", "webhook_secret"),
 }
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
-_TABLES = ("serve", "rules", "upstreams", "ecr")
+#: The tokens that a file may hold where it says `allow_inline_tokens = true`.
+_INLINE_TOKENS = {(): ("docker_hub_access_token", "github_access_token"), ("rules",): ("access_token",)}
+TABLES = ("serve", "rules", "upstreams", "ecr", "template", "templates", "access", "scanning")
+#: How a variable begins, behind PULLTHROUGH_, that somebody takes for one of a table that has none.
+_FILE_ONLY = ("rules_", "upstreams_", "ecr_keys_", "template_", "templates_", "scanning_")
 #: The tables whose keys have variables.
-_WITH_VARIABLES: tuple[tuple[str, type[Model]], ...] = (("serve", ServeSettings), ("ecr", EcrSettings))
+_WITH_VARIABLES: tuple[tuple[tuple[str, ...], type[Model]], ...] = (
+    ((), TopSettings),
+    (("serve",), ServeSettings),
+    (("ecr",), EcrSettings),
+)
 
 M = TypeVar("M", bound=Model)
 
@@ -58,7 +69,7 @@ def dotted(*parts: str) -> str:
 
 
 def environment_name(table: tuple[str, ...], key: str) -> str | None:
-    """The variable of a key; None for keys of rules, upstreams and API keys, which only a file can name."""
+    """The variable of a key; None for the tables that only a file can have."""
     if not table:
         return ENVIRONMENT_PREFIX + key.upper()
     return f"{ENVIRONMENT_PREFIX}{table[0].upper()}_{key.upper()}" if table in (("serve",), ("ecr",)) else None
@@ -161,26 +172,30 @@ class Sources:
         return table if isinstance(table, dict) else {}
 
     def check_tables(self) -> None:
-        for name in _TABLES:
+        for name in TABLES:
             if not isinstance(self.document.get(name, {}), dict):
                 self.problem(f"{self.file}: {name} is not a table; write [{name}]")
 
     # The environment
 
     def check_environment(self) -> None:
-        in_tables = {
-            environment_name((table,), key) or "": key for table, model in _WITH_VARIABLES for key in kinds_of(model)
-        }
-        known = {CONFIG_VARIABLE, *in_tables, *(environment_name((), key) or "" for key in kinds_of(TopSettings))}
+        variables = [
+            (key, environment_name(table, key) or "") for table, model in _WITH_VARIABLES for key in kinds_of(model)
+        ]
+        known = {CONFIG_VARIABLE, *(variable for _, variable in variables)}
+        # What people forget is the table, or a letter.
+        by_name = {**dict(variables), **{name.removeprefix(ENVIRONMENT_PREFIX).lower(): name for name in known}}
+        in_file = {f"access_{key}" for key in kinds_of(AccessSettings)}
         for name, value in sorted(self.environ.items()):
             if not name.startswith(ENVIRONMENT_PREFIX) or name in known or _of_kubernetes(name, value):
                 continue
             rest = name.removeprefix(ENVIRONMENT_PREFIX).lower()
-            without_table = nearest(rest, in_tables.values())
-            near = next((variable for variable, key in in_tables.items() if key == without_table), None)
-            near = near or nearest(name, known)
-            if rest.startswith(("rules_", "upstreams_", "ecr_keys_")):
-                self.problem(f"environment: {name} is unknown; rules, upstreams and API keys are set in the file only")
+            near = by_name.get(nearest(rest, by_name) or "")
+            if rest.startswith(_FILE_ONLY) or rest in in_file:
+                self.problem(
+                    f"environment: {name} is unknown; rules, upstreams, templates, access, scanning and API keys are set "
+                    "in the file only"
+                )
             elif near:
                 self.problem(f"environment: {name} is unknown; did you mean {near}?")
             else:
@@ -205,7 +220,7 @@ class Sources:
             given = self._given(path, key, table)
             if given is None:
                 continue
-            if given.from_file and key in _SECRET_KEYS:
+            if key in table and key in _SECRET_KEYS and not self._may_hold(path, key):
                 self._secret_in_file(path, key)
                 continue
             base = (self.folder / (self.file or "")).parent if given.from_file else self.folder
@@ -235,12 +250,26 @@ class Sources:
             return _Given(str(self.file), f"{self.file}: {full}", table[key], from_file=True)
         return None
 
+    # Files that values name
+
+    def check_file(self, path: tuple[str, ...], key: str, file: Path | None) -> None:
+        if file is not None and _is_missing(file):
+            # Whole: its end is what tells people what is missing.
+            self.problem(f'{self.named(*path, key)} = "{file}" is not a file')
+
+    def check_secret_file(self, path: tuple[str, ...], key: str, file: Path | None) -> None:
+        """Without the path, which may be the secret itself, put into the wrong key."""
+        if file is not None and _is_missing(file):
+            self.problem(f"{self.named(*path, key)} names a file that does not exist")
+
+    # Complaints
+
     def _unknown_key(self, path: tuple[str, ...], key: str, kinds: Iterable[str]) -> None:
         full = dotted(*path, key)
         known = sorted(kinds)
         if key in _SECRET_KEYS:
             self._secret_in_file(path, key)
-        elif near := nearest(key, known if path else [*known, *_TABLES]):
+        elif near := nearest(key, known if path else [*known, *TABLES]):
             self.problem(f"{self.file}: unknown key {full}; did you mean {dotted(*path, near)}?")
         elif elsewhere := [
             place
@@ -249,6 +278,9 @@ class Sources:
                 ("in [serve]", ServeSettings),
                 ("in [rules.<prefix>]", RuleSettings),
                 ('in [upstreams."<host>"]', UpstreamSettings),
+                ("in [template] or [templates.<prefix>]", TemplateSettings),
+                ("in [access]", AccessSettings),
+                ("in [scanning]", ScanningSettings),
                 ("in [ecr]", EcrSettings),
                 ("in [ecr.keys.<name>]", KeySettings),
             )
@@ -258,6 +290,24 @@ class Sources:
         else:
             self.problem(f"{self.file}: unknown key {full}; known here: {', '.join(known)}")
 
+    def _may_hold(self, path: tuple[str, ...], key: str) -> bool:
+        """Whether the file may hold this token, which is warned of then."""
+        if key not in _INLINE_TOKENS.get(path[:1], ()) or not self._allows_inline_tokens():
+            return False
+        self.warnings.append(
+            f"{self.file}: {dotted(*path, key)} is a token in a file, which gets copied and committed; "
+            f"{dotted(*path, key)}_file names one that holds nothing else"
+        )
+        return True
+
+    def _allows_inline_tokens(self) -> bool:
+        """Itself a key of the environment or the file."""
+        given = self._given((), "allow_inline_tokens", self.document)
+        try:
+            return given is not None and given.parse(Flag(), Place(self.folder, self.home)) is True
+        except ValueError:
+            return False  # said of that key itself
+
     def _secret_in_file(self, path: tuple[str, ...], key: str) -> None:
         if path[:1] == ("rules",):
             instead = "name its place: access_token_env, access_token_file or access_token_command"
@@ -266,6 +316,8 @@ class Sources:
         else:
             name = key if key in kinds_of(TopSettings) else "docker_hub_access_token"
             instead = f"set {ENVIRONMENT_PREFIX}{name.upper()}, or {name}_file, or {name}_command"
+        if key in _INLINE_TOKENS.get(path[:1], ()):
+            instead += "; or allow it by allow_inline_tokens = true at the top of the file"
         self.problem(f"{self.file}: {dotted(*path, key)} would put a secret into the file; {instead}")
 
 
@@ -273,3 +325,10 @@ def _of_kubernetes(name: str, value: str) -> bool:
     if _KUBERNETES.fullmatch(name):
         return True
     return name.endswith("_PORT") and _KUBERNETES_PORT_VALUE.match(value) is not None
+
+
+def _is_missing(file: Path) -> bool:
+    try:
+        return not file.is_file()
+    except OSError:
+        return False  # in a folder that this user cannot look into; whoever serves can, or says so then

@@ -100,6 +100,8 @@ class Credentials:
         with self._lock:
             known = self._known.setdefault(source, _Known())
         with known.lock:
+            if source.access_token:
+                return self._secret(source, source.access_token.token.encode())
             if source.access_token_env:
                 return self._secret(source, self._read_variable(source.access_token_env))
             if source.access_token_file is not None:

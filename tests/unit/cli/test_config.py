@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from pullthrough.cli.exit_codes import ExitCode
-from pullthrough.settings.models import ServeSettings, TopSettings, kinds_of
+from pullthrough.settings.models import (
+    AccessSettings,
+    Model,
+    ScanningSettings,
+    ServeSettings,
+    TemplateSettings,
+    TopSettings,
+    kinds_of,
+)
 from tests.unit.cli.support import Command
 
 FILE = """
@@ -57,7 +65,14 @@ def test_every_setting_is_shown_with_where_it_came_from(run: Command, folder: Pa
     assert settings["rules.docker-hub.username"] == {"value": "acme", "source": "docker_hub_username"}
     assert settings["rules.quay.username"] == {"value": "", "source": "default"}
     assert settings['upstreams."registry.example.com".connect_timeout'] == {"value": "5s", "source": "default"}
-    for key in (*kinds_of(TopSettings), *(f"serve.{key}" for key in kinds_of(ServeSettings))):
+    tables: dict[str, type[Model]] = {
+        "serve.": ServeSettings,
+        "template.": TemplateSettings,
+        "access.": AccessSettings,
+        "scanning.": ScanningSettings,
+        "": TopSettings,
+    }
+    for key in (f"{table}{key}" for table, model in tables.items() for key in kinds_of(model)):
         assert key in settings
 
 
@@ -79,6 +94,94 @@ def test_a_secret_is_shown_as_a_fingerprint_that_tells_equal_ones(run: Command, 
         shown = run("config", "show", *form, environ=ENVIRON)
         assert "hunter2" not in shown.out + shown.err
     assert f"fingerprint {fingerprints.pop()}…" in run("config", "show", environ=ENVIRON).out
+
+
+INLINE = """
+allow_inline_tokens = true
+docker_hub_username = "acme"
+docker_hub_access_token = "hunter2 "
+
+[rules.mine]
+upstream = "registry.example.com"
+username = "me"
+access_token = "hunter2"
+
+[rules.off]
+enabled = false
+upstream = "registry.example.com"
+username = "me"
+access_token = "hunter2"
+"""
+
+
+def test_a_token_in_the_file_is_shown_as_a_fingerprint_only(run: Command, folder: Path) -> None:
+    (folder / "pullthrough.toml").write_text(INLINE)
+    settings = run("config", "show", "--json").json["settings"]
+    keys = ("docker_hub_access_token", "rules.mine.access_token", "rules.off.access_token")
+    shown = [settings[key] for key in keys]
+    assert all(row == {"value": None, "source": "pullthrough.toml", "fingerprint": row["fingerprint"]} for row in shown)
+    in_environment = run("config", "show", "--json", environ={"PULLTHROUGH_DOCKER_HUB_ACCESS_TOKEN": "hunter2"}).json
+    same = in_environment["settings"]["docker_hub_access_token"]
+    assert same["source"] == "environment PULLTHROUGH_DOCKER_HUB_ACCESS_TOKEN"
+    assert {row["fingerprint"] for row in (*shown, same)} == {same["fingerprint"]}
+    for command in (["show"], ["show", "--all"], ["show", "--json"], ["check"], ["check", "--json"]):
+        outcome = run("config", *command)
+        assert outcome.code == 0
+        assert "hunter2" not in outcome.out + outcome.err
+    assert "warning: pullthrough.toml: rules.mine.access_token is a token in a file" in run("config", "check").err
+
+
+def test_a_token_in_the_file_that_another_place_goes_before_has_no_fingerprint(run: Command, folder: Path) -> None:
+    (folder / "pullthrough.toml").write_text(INLINE)
+    environ = {"PULLTHROUGH_DOCKER_HUB_ACCESS_TOKEN_FILE": str(folder / "token")}
+    settings = run("config", "show", "--json", environ=environ).json["settings"]
+    assert settings["docker_hub_access_token"] == {"value": None, "source": "default"}
+    assert settings["docker_hub_access_token_file"]["fingerprint"] == settings["rules.mine.access_token"]["fingerprint"]
+
+
+def test_a_rule_that_is_switched_off_is_shown_with_its_account(run: Command, folder: Path) -> None:
+    (folder / "pullthrough.toml").write_text(
+        "[rules.docker-hub]\nenabled = false\n"
+        "[rules.mine]\nupstream = 'h'\nenabled = false\nusername = 'me'\naccess_token_env = 'NOT_SET'\n"
+    )
+    environ = {"PULLTHROUGH_DOCKER_HUB_USERNAME": "acme", "PULLTHROUGH_DOCKER_HUB_ACCESS_TOKEN": "hunter2"}
+    settings = run("config", "show", "--json", environ=environ).json["settings"]
+    assert settings["rules.docker-hub.enabled"] == {"value": False, "source": "pullthrough.toml"}
+    assert settings["rules.docker-hub.username"] == {"value": "acme", "source": "docker_hub_username"}
+    assert settings["rules.mine.access_token_env"] == {"value": "NOT_SET", "source": "pullthrough.toml"}
+    assert run("config", "check", "--json", environ=environ).json["rules"] == [
+        "github",
+        "quay",
+        "kubernetes",
+        "ecr-public",
+    ]
+
+
+def test_a_rules_template_is_shown_as_it_is_in_force(run: Command, folder: Path) -> None:
+    (folder / "pullthrough.toml").write_text(
+        '[tags]\nteam = "platform"\n[template]\nkeep_images = "never"\ntag_mutability = "immutable"\n'
+        '[templates.quay]\ntag_mutability = "mutable"\n[access]\nnode_roles = ["nodes"]\n'
+        '[scanning]\nfrequency = "on_push"\n'
+    )
+    settings = run("config", "show", "--json").json["settings"]
+    file = "pullthrough.toml"
+    assert {
+        key: (settings[key]["value"], settings[key]["source"]) for key in settings if key.startswith("templates.")
+    } == {
+        f"templates.quay.{key}": shown
+        for key, shown in {
+            **{key: (settings[f"template.{key}"]["value"], "default") for key in kinds_of(TemplateSettings)},
+            "keep_images": ("never", "template.keep_images"),
+            "tag_mutability": ("mutable", file),
+        }.items()
+    }
+    assert settings["tags"] == {"value": {"team": "platform"}, "source": file}
+    assert settings["access.node_roles"] == {"value": ["nodes"], "source": file}
+    assert settings["scanning.frequency"] == {"value": "on_push", "source": file}
+    short = run("config", "show").out
+    assert "templates.quay.keep_images" in short
+    assert "template.encryption" not in short
+    assert "access.vpc" not in short
 
 
 def test_secrets_of_the_apis_are_shown_as_fingerprints_and_addresses_up_to_the_host(run: Command, folder: Path) -> None:

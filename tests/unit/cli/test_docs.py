@@ -6,7 +6,16 @@ import docs_build
 import pytest
 
 from pullthrough.cli.exit_codes import ExitCode
-from pullthrough.settings.models import RuleSettings, ServeSettings, TopSettings, UpstreamSettings, kinds_of
+from pullthrough.settings.models import (
+    AccessSettings,
+    RuleSettings,
+    ScanningSettings,
+    ServeSettings,
+    TemplateSettings,
+    TopSettings,
+    UpstreamSettings,
+    kinds_of,
+)
 
 
 @pytest.mark.parametrize("name", ["configuration.md", "cli.md", "errors.md"])
@@ -17,7 +26,15 @@ def test_a_generated_page_is_not_stale(name: str) -> None:
 
 def test_the_configuration_page_has_every_setting_and_a_good_example() -> None:
     page = docs_build.configuration_page()
-    for model in (TopSettings, ServeSettings, RuleSettings, UpstreamSettings):
+    for model in (
+        TopSettings,
+        ServeSettings,
+        RuleSettings,
+        UpstreamSettings,
+        TemplateSettings,
+        AccessSettings,
+        ScanningSettings,
+    ):
         for key in kinds_of(model):
             assert f"### `{key}`\n" in page
 

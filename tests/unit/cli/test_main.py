@@ -28,19 +28,34 @@ from pullthrough.settings import Loaded
 from tests.unit.cli.support import Command
 
 COMMANDS = [
+    "addresses",
+    "apply",
     "check",
     "config",
     "demo",
+    "destroy",
     "events",
     "evict",
+    "export",
+    "import",
     "keys",
     "lifecycle",
     "pin",
+    "plan",
+    "policy",
     "pull",
     "refresh",
     "serve",
+    "status",
     "unpin",
+    "verify",
     "version",
+]
+#: Those that have commands of their own.
+SUBCOMMANDS = [
+    *(["config", name] for name in ("show", "check")),
+    *(["export", name] for name in ("terraform", "cloudformation")),
+    *(["policy", name] for name in ("operator", "node", "template")),
 ]
 
 
@@ -50,7 +65,7 @@ def test_the_commands_are_those_that_were_promised(run: Command) -> None:
     assert all(f"  {name} " in out for name in COMMANDS)
 
 
-@pytest.mark.parametrize("command", [*([name] for name in COMMANDS), ["config", "show"], ["config", "check"]])
+@pytest.mark.parametrize("command", [*([name] for name in COMMANDS), *SUBCOMMANDS])
 def test_every_command_has_help(run: Command, command: list[str]) -> None:
     for option in ("--help", "-h"):
         outcome = run(*command, option)

@@ -11,9 +11,12 @@ from pullthrough.ecr.errors import TABLE, Codes, api_error
 from pullthrough.ecr.models import service_model
 from pullthrough.errors import PullthroughError
 
+#: Those of the module are raised by commands and programs, and never reach a face.
 CLASSES = [
-    kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, PullthroughError)
-]  # fmt: skip
+    kind
+    for _, kind in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(kind, PullthroughError) and not issubclass(kind, errors.ProvisionError)
+]
 #: In no model, but in AWS's "Common errors".
 COMMON = {"AccessDeniedException", "ThrottlingException", "Throttling", "ValidationError", "InternalFailure"}
 

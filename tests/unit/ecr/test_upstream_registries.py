@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pullthrough.ecr.errors import ApiError
-from pullthrough.ecr.upstream_registries import check_credential, kind_of, read_upstream
+from pullthrough.ecr.upstream_registries import check_credential, read_upstream
 from pullthrough.engine.configuration import upstream_host
+from pullthrough.oci.ecr_upstreams import kind_of
 from pullthrough.settings.addresses import is_upstream_host
 
 SECRET = "arn:aws:secretsmanager:us-east-1:123456789012:secret:ecr-pullthroughcache/hub-AbCdEf"

@@ -7,10 +7,14 @@ from pathlib import Path
 import pytest
 
 from pullthrough.settings.models import (
+    AccessSettings,
     EcrSettings,
     KeySettings,
+    Model,
     RuleSettings,
+    ScanningSettings,
     ServeSettings,
+    TemplateSettings,
     TopSettings,
     UpstreamSettings,
     kinds_of,
@@ -31,6 +35,74 @@ _PATTERNS = [
     ('["A"]', "'A'"),
 ]
 
+
+def _tags(count: int) -> str:
+    """So many tags in TOML."""
+    return f"{{ {', '.join(f'a{number} = 0' for number in range(count))} }}"
+
+
+_TAGS = [
+    ('"team"', "is not a table such as { team = 'platform' }"),
+    ("{ a = 1 }", "a value for 'a' that is not a text in quotes"),
+    ('{ "aws:a" = "" }', "'aws:a', whose beginning is reserved"),
+    ('{ "AWS:a" = "" }', "reserved"),
+    ('{ "pullthrough:declaration" = "" }', "reserved"),
+    ('{ "" = "a" }', "which AWS does not take"),
+    ('{ "a?" = "" }', "which AWS does not take"),
+    ('{ a = "b\\nc" }', "which AWS does not take"),
+    (f'{{ a = "{"x" * 257}" }}', "256 in its value"),
+    (f'{{ {"x" * 129} = "" }}', "128 characters in its key"),
+]
+_ACCOUNTS = [
+    ("123456789012", "is not a list of texts in quotes"),
+    ("[123456789012]", "is not a list of texts in quotes"),
+    ('["12345678901"]', "has '12345678901'; it takes a list of account ids, 12 digits each"),
+    ('["123456789012", "123456789012"]', "has '123456789012' twice"),
+]
+_ORGANIZATION = [("3", "is not a text"), ('"a1b2c3d4e5"', "an organisation's id such as 'o-a1b2c3d4e5'")]
+_ROLE_ARN = [
+    ("3", "is not a text"),
+    ('"name"', "is not a role's ARN such as 'arn:aws:iam::123456789012:role/name'"),
+    ('"arn:aws:iam::123456789012:user/name"', "is not a role's ARN"),
+    ('"arn:aws:iam::12345678901:role/name"', "is not a role's ARN"),
+    ('"arn:aws:iam::123456789012:role/"', "is not a role's ARN"),
+    ('"arn:aws:iam::123456789012:instance-profile/name"', "is not a role's ARN"),
+]
+_TEMPLATE: dict[str, list[tuple[str, str]]] = {
+    "enabled": _FLAG,
+    "keep_images": [
+        ("0", "is not a whole number from 1 to 100000, or 'never'"),
+        ("-1", "or 'never'"),
+        ("true", "or 'never'"),
+        ("2.0", "or 'never'"),
+        ('"200"', "or 'never'"),
+        ('"always"', "or 'never'"),
+        ("100001", "from 1 to 100000"),
+    ],
+    "lifecycle_policy_file": _FILE,
+    "tag_mutability": [('"MUTABLE"', "is not 'mutable' or 'immutable'"), ("true", "is not 'mutable'")],
+    "tag_mutability_exclusions": [
+        ("3", "is not a list"),
+        ('["a b"]', "has 'a b'; it takes a list of up to 5 tags"),
+        ('[""]', "has ''; it takes"),
+        ('["a*b*c*"]', "up to two '*' are wild"),
+        ('["a", "b", "c", "d", "e", "f"]', "has more than 5"),
+        ('["a", "a"]', "has 'a' twice"),
+    ],
+    "resource_tags": [*_TAGS, (_tags(51), "has more than 50 tags")],
+    "encryption": [('"aes"', "is not 'AES256' or 'KMS'"), ("true", "is not 'AES256'")],
+    "kms_key": [
+        ("3", "is not a text"),
+        ('"alias/mine"', "is not a KMS key's whole ARN"),
+        ('"arn:aws:kms:us-east-1:123456789012:alias/mine"', "no alias"),
+        ('"arn:aws:kms:us-east-1:123456789012:key/1234-abcd"', 'without encryption = "KMS"; AES256 takes none'),
+    ],
+    "pull_accounts": _ACCOUNTS,
+    "pull_organization": _ORGANIZATION,
+    "repository_policy_file": _FILE,
+    "role_arn": _ROLE_ARN,
+}
+
 #: For every key of every table: values as TOML, and a part of the sentence.
 BAD: dict[str, dict[str, list[tuple[str, str]]]] = {
     "": {
@@ -44,6 +116,20 @@ BAD: dict[str, dict[str, list[tuple[str, str]]]] = {
         "github_access_token": [('"hunter2"', "set PULLTHROUGH_GITHUB_ACCESS_TOKEN, or github_access_token_file")],
         "github_access_token_file": _PATH,
         "github_access_token_command": _COMMAND,
+        "allow_inline_tokens": _FLAG,
+        "name": [
+            ("3", "is not a text"),
+            *((f'"{name}"', "1 to 32 lower-case letters") for name in ("", "Team", "-a", "a-", "a_b", "x" * 33)),
+        ],
+        "journal": _PATH,
+        "tags": [
+            *_TAGS,
+            ('{ Team = "a", team = "b" }', "differ in capitals only"),
+            (
+                _tags(50),
+                "more than 49 tags; AWS takes 50, and one is the mark",
+            ),
+        ],
         "standard_rules": _FLAG,
     },
     "serve": {
@@ -142,7 +228,41 @@ BAD: dict[str, dict[str, list[tuple[str, str]]]] = {
         ],
         "access_token_file": [*_PATH, ('"t"', "access_token_file without a username; add username")],
         "access_token_command": [*_COMMAND, ('"vault"', "access_token_command without a username; add username")],
+        "access_token": [
+            ('"hunter2"', "would put a secret into the file; name its place: access_token_env, access_token_file or"),
+            ('"hunter2"', "or allow it by allow_inline_tokens = true at the top of the file"),
+        ],
         "anonymous": _FLAG,
+        "credential_arn": [
+            ("3", "is not a text"),
+            ('"ecr-pullthroughcache/quay"', "is not a secret's whole ARN"),
+            *(
+                (f'"arn:{arn}"', "the 6 characters at its end included, with a name that begins with 'ecr-pull")
+                for arn in (
+                    "aws:secretsmanager:us-east-1:123456789012:secret:ecr-pullthroughcache/quay",
+                    "aws:secretsmanager:us-east-1:123456789012:secret:mine/quay-AbCdEf",
+                    "aws:secretsmanager:us-east-1:12345678901:secret:ecr-pullthroughcache/quay-AbCdEf",
+                    "aws:ssm:us-east-1:123456789012:secret:ecr-pullthroughcache/quay-AbCdEf",
+                    f"aws:secretsmanager:us-east-1:123456789012:secret:ecr-pullthroughcache/{'x' * 540}-AbCdEf",
+                )
+            ),
+        ],
+        "secret_name": [
+            ("3", "is not a text"),
+            ('"quay"', "is not a name that begins with 'ecr-pullthroughcache/'"),
+            ('"ecr-pullthroughcache/"', "is not a name"),
+            ('"ecr-pullthroughcache/a b"', "is not a name"),
+            (f'"ecr-pullthroughcache/{"x" * 492}"', "is not a name"),
+        ],
+        "custom_role_arn": _ROLE_ARN,
+        "verify_image": [
+            ("3", "is not a text"),
+            ('"Team/app"', "is not an image without its registry, such as 'team/app:1.0'"),
+            ('"quay.io/team/app:1.0"', "is not an image without its registry"),
+            ('"team/app:"', "is not an image"),
+            ('"team/app@sha256:12"', "is not an image"),
+        ],
+        "enabled": _FLAG,
     },
     'upstreams."quay.io"': {
         "endpoint": [
@@ -227,6 +347,27 @@ BAD: dict[str, dict[str, list[tuple[str, str]]]] = {
         "role": [('"root"', "is not 'pull' or 'admin'")],
         "policy_file": _FILE,
     },
+    "template": _TEMPLATE,
+    "templates.quay": _TEMPLATE,
+    "access": {
+        "node_roles": [
+            ("3", "is not a list"),
+            ('["a b"]', "has 'a b'; it takes a list of names of IAM roles, or of their ARNs"),
+            ('["service-role/a"]', "it takes a list of names"),
+            ('["arn:aws:iam::123456789012:user/a"]', "it takes a list of names"),
+            (f'["{"x" * 65}"]', "it takes a list of names"),
+            ('["a", "a"]', "has 'a' twice"),
+            ('["a", "arn:aws:iam::123456789012:role/path/a"]', "has the role 'a' twice"),
+        ],
+        "pull_accounts": _ACCOUNTS,
+        "pull_organization": _ORGANIZATION,
+        "vpc": [
+            ("3", "is not a text"),
+            ('"0a1b2c3d"', "a VPC's id such as 'vpc-0a1b2c3d'"),
+            ('"vpc-xyz"', "a VPC's id"),
+        ],
+    },
+    "scanning": {"frequency": [('"SCAN_ON_PUSH"', "is not 'on_push' or 'continuous'"), ("true", "is not 'on_push'")]},
 }
 
 
@@ -239,9 +380,12 @@ BAD: dict[str, dict[str, list[tuple[str, str]]]] = {
         ('upstreams."quay.io"', UpstreamSettings),
         ("ecr", EcrSettings),
         ("ecr.keys.ci", KeySettings),
+        ("template", TemplateSettings),
+        ("access", AccessSettings),
+        ("scanning", ScanningSettings),
     ],
 )
-def test_the_table_above_has_bad_input_for_every_key(table: str, model: type[TopSettings]) -> None:
+def test_the_table_above_has_bad_input_for_every_key(table: str, model: type[Model]) -> None:
     assert list(BAD[table]) == list(kinds_of(model))
 
 
@@ -350,6 +494,27 @@ def test_all_problems_are_in_one_error(tmp_path: Path) -> None:
         ("account = '000000000000'", "account belongs in [ecr]"),
         ("[ecr]\nrole = 'admin'", "role belongs in [ecr.keys.<name>]"),
         ("[ecr.keys.ci]\nsecret_access_key = 'x'", "would put a secret into the file"),
+        ("[tempalte]\n", "unknown key tempalte; did you mean template?"),
+        ("[template]\nkeep_image = 3", "unknown key template.keep_image; did you mean template.keep_images?"),
+        ("[templates.quay]\nkms_keys = ''", "did you mean templates.quay.kms_key?"),
+        ("[access]\nnode_role = 'a'", "unknown key access.node_role; did you mean access.node_roles?"),
+        ("[scanning]\nfrequence = 'on_push'", "did you mean scanning.frequency?"),
+        ("[access]\nkeep_images = 3", "keep_images belongs in [template] or [templates.<prefix>]"),
+        ("vpc = 'vpc-0a1b2c3d'", "vpc belongs in [access]"),
+        ("frequency = 'on_push'", "frequency belongs in [scanning]"),
+        ("[rules.quay]\nenable = false", "did you mean rules.quay.enabled?"),
+        ("template = 3", "template is not a table; write [template]"),
+        ("templates = 3", "templates is not a table; write [templates]"),
+        ("access = 'x'", "access is not a table; write [access]"),
+        ("scanning = true", "scanning is not a table; write [scanning]"),
+        (
+            "[templates]\nkeep_images = 3",
+            "templates.keep_images is not a table; write [templates.<prefix>], or [template]",
+        ),
+        ("[template.quay]\nkeep_images = 3", "write [templates.quay], not [template.quay]"),
+        ("[templates.quai]\n", "[templates.quai] is for the rule 'quai', which does not exist; did you mean 'quay'?"),
+        ("[templates.mine]\n", "does not exist; the rules are: docker-hub, ecr-public, github,"),
+        ("standard_rules = false\n[templates.mine]\n", "does not exist; the rules are: none"),
     ],
 )
 def test_unknown_and_misplaced_keys_are_refused_with_the_nearest_name(tmp_path: Path, text: str, sentence: str) -> None:
@@ -362,8 +527,14 @@ def test_unknown_and_misplaced_keys_are_refused_with_the_nearest_name(tmp_path: 
         ("PULLTHROUGH_SERVE_LISTNE", "did you mean PULLTHROUGH_SERVE_LISTEN?"),
         ("PULLTHROUGH_LISTEN", "did you mean PULLTHROUGH_SERVE_LISTEN?"),
         ("PULLTHROUGH_DOCKERHUB_USERNAME", "did you mean PULLTHROUGH_DOCKER_HUB_USERNAME?"),
-        ("PULLTHROUGH_RULES_QUAY_UPSTREAM", "rules, upstreams and API keys are set in the file only"),
-        ("PULLTHROUGH_ECR_KEYS_CI_ROLE", "rules, upstreams and API keys are set in the file only"),
+        ("PULLTHROUGH_RULES_QUAY_UPSTREAM", "API keys are set in the file only"),
+        ("PULLTHROUGH_ECR_KEYS_CI_ROLE", "API keys are set in the file only"),
+        ("PULLTHROUGH_TEMPLATE_KEEP_IMAGES", "templates, access, scanning and API keys are set in the file only"),
+        ("PULLTHROUGH_TEMPLATES_QUAY_ENABLED", "are set in the file only"),
+        ("PULLTHROUGH_ACCESS_NODE_ROLES", "are set in the file only"),
+        ("PULLTHROUGH_SCANNING_FREQUENCY", "are set in the file only"),
+        ("PULLTHROUGH_ACCESS_TOKEN", "did you mean PULLTHROUGH_GITHUB_ACCESS_TOKEN?"),
+        ("PULLTHROUGH_ALLOW_INLINE_TOKEN", "did you mean PULLTHROUGH_ALLOW_INLINE_TOKENS?"),
         ("PULLTHROUGH_REGISTRY_HOST", "did you mean PULLTHROUGH_ECR_REGISTRY_HOST?"),
         ("PULLTHROUGH_XYZZY", "the configuration reference lists the variables"),
     ],
@@ -400,6 +571,9 @@ def test_variables_that_kubernetes_makes_of_a_service_are_none_of_ours(tmp_path:
         ("PULLTHROUGH_SERVE_PREFETCH", "maybe", "is neither true nor false"),
         ("PULLTHROUGH_SERVE_MIRRORS", "127.0.0.1:5001", "is not a list such as '127.0.0.1:5001=docker-hub"),
         ("PULLTHROUGH_SERVE_RANGE_AHEAD", "16", "needs a unit"),
+        ("PULLTHROUGH_TAGS", "team", "is not a list of different tags such as 'team=platform,stage=test'"),
+        ("PULLTHROUGH_TAGS", "a=1,a=2", "is not a list of different tags"),
+        ("PULLTHROUGH_NAME", "Team", "is not 1 to 32 lower-case letters and digits"),
     ],
 )
 def test_bad_input_in_the_environment_names_the_variable(

@@ -37,6 +37,10 @@ FROM_ENVIRONMENT: dict[str, tuple[str, object]] = {
     "github_access_token": ("hunter2", True),
     "github_access_token_file": ("/run/token", Path("/run/token")),
     "github_access_token_command": ("vault", ("vault",)),
+    "allow_inline_tokens": ("yes", True),
+    "name": ("team-a", "team-a"),
+    "journal": ("/var/lib/journal", Path("/var/lib/journal")),
+    "tags": ("team=platform, cost=a=b, note=", {"team": "platform", "cost": "a=b", "note": ""}),
     "standard_rules": ("no", False),
     "serve.listen": ("[::1]:5001", "[::1]:5001"),
     "serve.data": ("/srv/data", Path("/srv/data")),
@@ -187,7 +191,16 @@ def test_a_file_that_is_not_toml_is_refused(tmp_path: Path, content: bytes, mess
 
 
 def test_settings_can_be_handed_to_worker_processes(tmp_path: Path) -> None:
-    settings = load(tmp_path, '[serve.mirrors]\n"127.0.0.1:5001" = "quay"\n').settings
+    text = """
+        allow_inline_tokens = true
+        github_username = "acme"
+        github_access_token = "hunter2"
+        [serve.mirrors]
+        "127.0.0.1:5001" = "quay"
+        [template.resource_tags]
+        team = "platform"
+    """
+    settings = load(tmp_path, text).settings
     assert pickle.loads(pickle.dumps(settings)) == settings
 
 

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from pullthrough.declaration import CredentialSource, GoneUpstream, Origin, Revalidate, Rule
+from pullthrough.declaration import (
+    CredentialSource,
+    GoneUpstream,
+    InlineToken,
+    Origin,
+    Revalidate,
+    Rule,
+    SecretCredential,
+)
 from pullthrough.settings import ListenAddress, Loaded, SizeLimit, UpstreamSettings, parse_listen
 from tests.unit.settings.support import load, problem
 
@@ -34,6 +42,9 @@ def test_every_key_of_a_rule_reaches_it(tmp_path: Path) -> None:
         deny = ["library/ng?nx"]
         username = "acme"
         access_token_file = "t"
+        secret_name = "ecr-pullthroughcache/shared"
+        custom_role_arn = "arn:aws:iam::123456789012:role/path/pulls"
+        verify_image = "app:1.0"
     """
     loaded = load(tmp_path, text)
     assert rule(loaded, "mine") == Rule(
@@ -50,6 +61,9 @@ def test_every_key_of_a_rule_reaches_it(tmp_path: Path) -> None:
         deny=("library/ng?nx",),
         credential=CredentialSource("acme", access_token_file=tmp_path / "t"),
         origin=Origin.FILE,
+        secret_name="ecr-pullthroughcache/shared",
+        custom_role_arn="arn:aws:iam::123456789012:role/path/pulls",
+        verify_image="app:1.0",
     )
     assert loaded.sources["rules.mine.freshness"] == "pullthrough.toml"
     assert loaded.settings.rules[0].prefix == "mine"
@@ -74,6 +88,48 @@ def test_a_rule_of_the_file_replaces_the_built_in_one_and_keeps_its_upstream_unl
 def test_standard_rules_can_be_switched_off(tmp_path: Path) -> None:
     loaded = load(tmp_path, 'standard_rules = false\n[rules.mine]\nupstream = "docker.io"\n')
     assert [(one.prefix, one.upstream) for one in loaded.settings.rules] == [("mine", "registry-1.docker.io")]
+
+
+@pytest.mark.parametrize("prefix", ["quay", "mine"])
+def test_a_rule_that_is_switched_off_is_not_served_but_is_known(tmp_path: Path, prefix: str) -> None:
+    text = f"""
+        [rules.{prefix}]
+        upstream = "quay.io"
+        enabled = false
+        [rules.other]
+        upstream = "quay.io"
+    """
+    settings = load(tmp_path, text).settings
+    assert [one.prefix for one in settings.declaration.disabled] == [prefix]
+    assert settings.declaration.rules == settings.rules
+    assert [one.prefix for one in settings.rules] == [
+        "other",
+        *(name for name in ("docker-hub", "github", "quay", "kubernetes", "ecr-public") if name != prefix),
+    ]
+    assert prefix not in settings.declaration.templates
+    mirror = f'[serve.mirrors]\n"127.0.0.1:5001" = "{prefix}"\n'
+    assert f"binds 127.0.0.1:5001 to the rule '{prefix}', which does not exist" in problem(tmp_path, text + mirror)
+
+
+def test_two_rules_that_differ_in_the_prefix_only_are_switched_off_one_by_one(tmp_path: Path) -> None:
+    text = '[rules.a]\nupstream = "h"\nenabled = false\n[rules.b]\nupstream = "h"\n[rules.c]\nupstream = "h"\n'
+    settings = load(tmp_path, text + "enabled = false\n[rules.github]\nenabled = false\n").settings
+    assert [one.prefix for one in settings.declaration.disabled] == ["a", "c", "github"]
+    assert [one.prefix for one in settings.rules] == ["b", "docker-hub", "quay", "kubernetes", "ecr-public"]
+
+
+def test_a_rule_that_is_switched_off_is_checked_but_nothing_is_asked_of_it(tmp_path: Path) -> None:
+    off = "[rules.quay]\nenabled = false\nusername = 'a'\n"
+    for place in ("access_token_env = 'NOT_SET'", "access_token_file = 'missing'"):
+        assert load(tmp_path, f"{off}{place}\n").warnings == ()
+    assert "rules.quay.freshness" in problem(tmp_path, "[rules.quay]\nenabled = false\nfreshness = 3\n")
+    assert "a username without a token" in problem(tmp_path, off)
+    text = "[rules.quay]\nenabled = false\n[upstreams.'quay.io']\nretries = 1\n[templates.quay]\nkeep_images = 3\n"
+    assert load(tmp_path, text).warnings == (
+        'pullthrough.toml: [upstreams."quay.io"] is for an upstream that no rule of the settings has',
+        "pullthrough.toml: [templates.quay] is for a rule that is switched off",
+    )
+    assert "templates.quay.keep_images = 0" in problem(tmp_path, text.replace("keep_images = 3", "keep_images = 0"))
 
 
 def test_prefixes_may_overlap_and_a_root_rule_beside_others_is_warned_of(tmp_path: Path) -> None:
@@ -176,6 +232,7 @@ def test_a_place_of_the_token_in_the_environment_goes_before_one_in_the_file(
         ("[rules.quay]\nusername = 'a'\naccess_token_env = 'NOT_SET'", {}, "names a variable which is not set"),
         ("[rules.quay]\nusername = 'a'\nanonymous = true", {}, "is anonymous and has a username"),
         ("[rules.quay]\naccess_token_env = 'A'\nanonymous = true", {"A": "x"}, "is anonymous and has a username"),
+        ("[rules.quay]\nsecret_name = 'ecr-pullthroughcache/a'\nanonymous = true", {}, "a token or a secret_name"),
     ],
 )
 def test_half_and_double_credentials_are_refused_with_what_to_set(
@@ -186,11 +243,16 @@ def test_half_and_double_credentials_are_refused_with_what_to_set(
     assert "hunter2" not in message
 
 
-def test_a_command_that_needs_no_token_is_warned_instead(tmp_path: Path) -> None:
+def test_a_command_that_needs_no_token_does_not_miss_it(tmp_path: Path) -> None:
     text = "docker_hub_username = 'acme'\n[rules.quay]\nusername = 'a'\naccess_token_env = 'NOT_SET'"
     loaded = load(tmp_path, text, require_tokens=False)
-    assert all(one.credential is None for one in loaded.settings.rules)
-    assert [warning.endswith("pulls are anonymous here") for warning in loaded.warnings] == [True, True]
+    credentials = {one.prefix: one.credential for one in loaded.settings.rules if one.credential}
+    assert credentials == {"quay": CredentialSource("a", access_token_env="NOT_SET")}
+    assert loaded.warnings == ()
+    assert [sentence.partition("; ")[0] for sentence in loaded.missing_tokens] == [
+        "pullthrough.toml: docker_hub_username gives a username without a token",
+        "pullthrough.toml: [rules.quay] has an access_token_env that names a variable which is not set",
+    ]
 
 
 def test_a_token_file_that_is_not_there_is_a_warning_without_its_name(tmp_path: Path) -> None:
@@ -204,6 +266,113 @@ def test_a_token_file_that_is_not_there_is_a_warning_without_its_name(tmp_path: 
 def test_an_account_that_no_rule_uses_is_warned_of(tmp_path: Path) -> None:
     (warning,) = load(tmp_path, "standard_rules = false", DOCKER_HUB).warnings
     assert warning == "environment PULLTHROUGH_DOCKER_HUB_USERNAME is not used by any rule of the settings"
+
+
+INLINE = """
+    docker_hub_username = "acme"
+    docker_hub_access_token = " hunter2 "
+    github_username = "acme"
+    github_access_token_file = "t"
+    [rules.mine]
+    upstream = "registry.example.com"
+    username = "me"
+    access_token = "hunter3"
+"""
+
+
+def test_tokens_in_the_file_are_refused_without_the_switch(tmp_path: Path) -> None:
+    (tmp_path / "t").write_text("hunter2")
+    for text in (INLINE, f"allow_inline_tokens = false\n{INLINE}"):
+        message = problem(tmp_path, text)
+        for key in ("docker_hub_access_token", "rules.mine.access_token"):
+            assert f"pullthrough.toml: {key} would put a secret into the file" in message
+        assert message.count("allow it by allow_inline_tokens = true at the top of the file") == 2
+        assert "hunter" not in message
+
+
+@pytest.mark.parametrize(
+    ("text", "environ"),
+    [("allow_inline_tokens = true\n", {})]
+    + [("", {"PULLTHROUGH_ALLOW_INLINE_TOKENS": word}) for word in ("true", "TRUE", "yes", "1")]
+    + [("allow_inline_tokens = false\n", {"PULLTHROUGH_ALLOW_INLINE_TOKENS": "true"})],
+)
+def test_tokens_in_the_file_are_taken_with_the_switch_and_warned_of(
+    tmp_path: Path, text: str, environ: dict[str, str]
+) -> None:
+    (tmp_path / "t").write_text("hunter2")
+    loaded = load(tmp_path, text + INLINE, environ)
+    account = CredentialSource("acme", access_token=InlineToken("hunter2"))
+    assert loaded.settings.accounts["registry-1.docker.io"] == account
+    assert rule(loaded, "docker-hub").credential == account
+    assert rule(loaded, "mine").credential == CredentialSource("me", access_token=InlineToken("hunter3"))
+    assert loaded.warnings == tuple(
+        f"pullthrough.toml: {key} is a token in a file, which gets copied and committed; {key}_file names one that holds "
+        "nothing else"
+        for key in ("docker_hub_access_token", "rules.mine.access_token")
+    )
+    assert "hunter" not in repr(loaded)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("docker_hub_access_token = 3", "docker_hub_access_token is not a text in quotes"),
+        ("docker_hub_access_token = 0", "docker_hub_access_token is not a text in quotes"),
+        ("docker_hub_access_token = ['hunter2']", "docker_hub_access_token is not a text in quotes"),
+        ("docker_hub_access_token = 'hunter2\\nx'".replace("'", '"'), "has several lines or control characters"),
+        ("docker_hub_access_token = ' '", "gives a username without a token"),
+        ("docker_hub_access_token = ''", "gives a username without a token"),
+        ("docker_hub_access_token = 'x'\ndocker_hub_access_token_file = 'f'", "exclude each other"),
+        ("github_access_token = 'hunter2'", "github_access_token gives a token without a username"),
+        ("[rules.mine]\nupstream = 'h'\naccess_token = 'hunter2'", "has access_token without a username"),
+        ("[rules.mine]\nupstream = 'h'\nusername = 'a'\naccess_token = true", "access_token is not a text in quotes"),
+        (
+            "[rules.mine]\nupstream = 'h'\nusername = 'a'\naccess_token = 'hunter2'\naccess_token_file = 'f'",
+            "has access_token and access_token_file, which exclude each other",
+        ),
+        ("[rules.mine]\nupstream = 'h'\nanonymous = true\naccess_token = 'hunter2'", "is anonymous and has a username"),
+        ("[rules.mine]\nupstream = 'h'\npassword = 'hunter2'", "password would put a secret into the file"),
+        ("[ecr]\nencryption_key = 'hunter2'", "ecr.encryption_key would put a secret into the file"),
+        ("password = 'hunter2'", "password would put a secret into the file"),
+    ],
+)
+def test_the_switch_lets_in_tokens_only_and_no_wrong_ones(tmp_path: Path, text: str, sentence: str) -> None:
+    message = problem(tmp_path, f"allow_inline_tokens = true\ndocker_hub_username = 'acme'\n{text}\n")
+    assert sentence in message
+    assert "hunter2" not in message
+
+
+def test_a_token_in_the_environment_goes_before_one_in_the_file_which_still_needs_the_switch(tmp_path: Path) -> None:
+    text = "docker_hub_access_token = 'hunter3'\n"
+    assert "would put a secret into the file" in problem(tmp_path, text, DOCKER_HUB)
+    loaded = load(tmp_path, f"allow_inline_tokens = true\n{text}", DOCKER_HUB)
+    account = CredentialSource("acme", access_token_env="PULLTHROUGH_DOCKER_HUB_ACCESS_TOKEN")
+    assert rule(loaded, "docker-hub").credential == account
+    assert len(loaded.warnings) == 1
+
+
+ARN = "arn:aws:secretsmanager:us-east-1:123456789012:secret:ecr-pullthroughcache/hub-AbCdEf"
+
+
+def test_a_secret_that_is_there_goes_before_the_account(tmp_path: Path) -> None:
+    loaded = load(tmp_path, f"[rules.hub]\nupstream = 'docker.io'\ncredential_arn = '{ARN}'\n", DOCKER_HUB)
+    assert rule(loaded, "hub").credential == SecretCredential(ARN)
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        "username = 'a'",
+        "access_token_file = 'f'",
+        "username = 'a'\naccess_token_command = 'c'",
+        "anonymous = true",
+        "secret_name = 'ecr-pullthroughcache/a'",
+    ],
+)
+def test_a_secret_that_is_there_excludes_what_else_makes_a_credential(tmp_path: Path, beside: str) -> None:
+    message = problem(tmp_path, f"[rules.quay]\ncredential_arn = '{ARN}'\n{beside}\n")
+    assert "[rules.quay] has a credential_arn, which excludes anonymous, username, secret_name and tokens" in message
+    assert "problems" not in message
 
 
 # Upstreams

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pullthrough.declaration import CredentialSource, SecretCredential
+from pullthrough.declaration import CredentialSource, InlineToken, SecretCredential
 from pullthrough.errors import SecretUnknown
 from pullthrough.upstream.credentials import (
     COMMAND_SECONDS,
@@ -28,6 +28,15 @@ def test_the_environment_is_read() -> None:
     assert Credentials({"TOKEN": " s3cret\n"}).read(source) == Secret("acme", "s3cret")
     with pytest.raises(CredentialUnreadable, match="not set"):
         Credentials({}).read(source)
+
+
+def test_a_token_that_is_held_here_is_taken_as_it_is() -> None:
+    source = CredentialSource("acme", access_token=InlineToken(" s3cret\n"))
+    credentials = Credentials({})
+    assert credentials.read(source) == credentials.read(source, renew=True) == Secret("acme", "s3cret")
+    with pytest.raises(CredentialUnreadable, match="several lines") as caught:
+        credentials.read(CredentialSource("acme", access_token=InlineToken("s3cret\ns3cret2")))
+    assert "s3cret" not in str(caught.value)
 
 
 def test_a_file_is_read_again_when_it_changes_without_a_restart(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pullthrough.cli.fingerprints import KEY_FILE, Fingerprints
+from pullthrough.fingerprints import KEY_FILE, Fingerprints
 
 
 def test_the_same_secret_has_the_same_fingerprint_on_one_folder_only(tmp_path: Path) -> None:

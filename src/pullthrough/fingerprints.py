@@ -1,7 +1,7 @@
 """Fingerprints of secrets: enough to see that two places hold the same one, useless for finding it.
 
-HMAC-SHA256 under a random key that never leaves the data folder; a plain hash of a short or known token could be
-looked up by trying.
+HMAC-SHA256 under a random key that never leaves its folder (an engine's data folder, or where the module keeps its
+state); a plain hash of a short or known token could be looked up by trying.
 """
 
 from __future__ import annotations
@@ -21,13 +21,18 @@ _SHOWN_DIGITS = 12
 
 class Fingerprints:
     def __init__(self, folder: Path, random_bytes: Callable[[int], bytes] = os.urandom) -> None:
-        """Uses the key of the data folder, making it where the folder is there and can be written.
+        """Uses the key of the folder, making it where the folder is there and can be written.
 
         Otherwise the key is this object's own and `stored` is false: fingerprints then differ from run to run.
         """
         key = _read(folder / KEY_FILE) or _make(folder / KEY_FILE, random_bytes)
         self.stored = key is not None
         self._key = key or random_bytes(_KEY_BYTES)
+
+    @property
+    def key_id(self) -> str:
+        """12 hex digits that tell one key from another, and nothing else about it."""
+        return self.of("which key is this?")
 
     def of(self, secret: str) -> str:
         """12 hex digits."""

@@ -1,0 +1,125 @@
+"""What the commands of the module share: their options, the deployment they work on, and asking the person."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pullthrough.cli.options import load, parts_of
+from pullthrough.cli.output import note, warn
+from pullthrough.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pullthrough.provision.apply import Progress
+    from pullthrough.provision.deployment import Deployment
+    from pullthrough.provision.plan import Step
+
+ProfileOption = Annotated[
+    str | None, typer.Option("--profile", metavar="NAME", help="The AWS profile, instead of AWS_PROFILE.")
+]
+RegionOption = Annotated[
+    str | None,
+    typer.Option("--region", metavar="REGION", help="The AWS region, instead of AWS_REGION or the profile's."),
+]
+EndpointOption = Annotated[
+    str | None,
+    typer.Option(
+        "--endpoint-url",
+        metavar="URL",
+        help="An engine, or another endpoint that speaks ECR's API, instead of AWS or AWS_ENDPOINT_URL.",
+    ),
+]
+NoInputOption = Annotated[
+    bool,
+    typer.Option("--no-input", help="Ask for nothing: a missing user name or token is an error on a terminal too."),
+]
+ReplaceOption = Annotated[
+    bool,
+    typer.Option("--replace", help="Allow rules to be deleted and made anew where AWS changes them in no other way."),
+]
+PruneOption = Annotated[
+    list[str] | None,
+    typer.Option("--prune", metavar="PREFIX", help="Remove this rule, which is not declared. May be given again."),
+]
+AdoptOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--adopt",
+        metavar="KIND:NAME",
+        help="Take over what is there and is not this declaration's, such as template:docker-hub. May be given again.",
+    ),
+]
+ExistingOption = Annotated[
+    bool,
+    typer.Option("--existing", help="Also bring repositories that are there in line with their creation template."),
+]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+def open_deployment(
+    context: typer.Context,
+    config: Path | None,
+    profile: str | None,
+    region: str | None,
+    endpoint_url: str | None,
+    *,
+    no_input: bool = True,
+) -> Deployment:
+    """The declaration and where it is applied. Asks STS who we are. Raises ConfigurationError, TargetUnusable."""
+    loaded = load(context, config, require_tokens=False)
+    from pullthrough.provision.deployment import Deployment
+
+    parts = parts_of(context)
+    warn(loaded.warnings)
+    return Deployment(
+        loaded.settings.declaration,
+        parts.connect(parts.environ, profile=profile, region=region, endpoint_url=endpoint_url),
+        parts.environ,
+        journal=loaded.settings.journal,
+        ask=None if no_input or not parts.is_terminal() else parts.ask,
+    )
+
+
+def confirm(context: typer.Context, question: str, *, yes: bool, what: str) -> bool:
+    """Whether the person agrees. Raises ConfigurationError where nobody can be asked."""
+    if yes:
+        return True
+    parts = parts_of(context)
+    if not parts.is_terminal():
+        raise ConfigurationError(
+            f"{what} asks before it changes anything, and there is no terminal to ask at", hint="--yes"
+        )
+    return parts.ask(f"{question} Only 'yes' is taken for it", False).strip().lower() == "yes"
+
+
+def progress_of(clock: Callable[[], float]) -> Callable[[Step, Progress], None]:
+    """Prints a line when a step ends, to standard error."""
+    begun: dict[str, float] = {}
+
+    def watch(step: Step, progress: Progress) -> None:
+        key, now = str(step.key), clock()
+        if progress.value == "begins":
+            begun[key] = now
+            return
+        sign = "✗" if progress.value == "failed" else step.action.sign
+        note(f"{sign:>3} {step.key.kind} {step.key.name}: {progress.value} in {now - begun[key]:.1f}s")
+
+    return watch
+
+
+def ask_at_terminal(question: str, secret: bool) -> str:
+    """A line of the person's; not echoed where it is a secret. The question goes to standard error."""
+    import getpass
+
+    if secret:
+        return getpass.getpass(f"{question}: ", stream=sys.stderr)
+    sys.stderr.write(f"{question}: ")
+    sys.stderr.flush()
+    line = sys.stdin.readline()
+    if not line:
+        raise typer.Abort
+    return line.rstrip("\n")

@@ -1,0 +1,198 @@
+"""One declaration at one target: what every command of the module, and its Python API, is made of."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from pullthrough.declaration import Declaration
+from pullthrough.errors import ConfigurationError, InputMissing
+from pullthrough.fingerprints import Fingerprints
+from pullthrough.provision.addresses import Address, addresses, registry_host
+from pullthrough.provision.apply import Applied, Watch, apply_plan
+from pullthrough.provision.aws import Connection
+from pullthrough.provision.desired import build_desired
+from pullthrough.provision.documents import template_role_name
+from pullthrough.provision.execute import Executor
+from pullthrough.provision.existing import Repository, deletion_steps, existing_notes, existing_steps, read_repositories
+from pullthrough.provision.inputs import Account, Ask, placeholder_accounts, read_accounts, secret_name_of, warnings_of
+from pullthrough.provision.journal import Journal, Owned, journal_name, state_folder
+from pullthrough.provision.observe import Observed, observe
+from pullthrough.provision.plan import Options, Plan, Step
+from pullthrough.provision.planner import plan_apply, plan_destroy, questions_of
+from pullthrough.provision.resources import Desired, Kind
+from pullthrough.provision.status import Status, status
+from pullthrough.provision.verify import Report, verify
+from pullthrough.upstream.credentials import Credentials
+
+_NO_OPTIONS = Options()
+
+
+class Deployment:
+    """Plans, applies, verifies and destroys. Not thread-safe; its calls of AWS go out several at once."""
+
+    def __init__(
+        self,
+        declaration: Declaration,
+        connection: Connection,
+        environ: Mapping[str, str],
+        *,
+        journal: Path | None = None,
+        ask: Ask | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`environ` has the home folder, and the tokens that the declaration names variables for.
+
+        `journal` None is the usual place. `ask` asks at a terminal for what is missing; None where nobody can be asked.
+        Raises ConfigurationError where there is no place for the journal.
+        """
+        self.declaration = declaration
+        self.aws = connection.aws
+        self.target = connection.target
+        self._credentials = Credentials(environ)
+        self._ask = ask
+        self._clock = clock
+        folder = state_folder(environ)
+        if journal is None and folder is None:
+            raise ConfigurationError(
+                "there is no place for the journal, because HOME is not set", hint="set HOME, or PULLTHROUGH_JOURNAL"
+            )
+        path = journal or (folder or Path()) / journal_name(declaration.name, self.target)
+        self.journal = Journal(path, clock)
+        self.fingerprints = Fingerprints(_made(folder or path.parent))
+        self._accounts: dict[str, Account] | None = None
+        #: What is allowed and does probably not work.
+        self.warnings: tuple[str, ...] = ()
+
+    # Plan and apply
+
+    def plan(self, options: Options = _NO_OPTIONS) -> Plan:
+        """What `apply` would do. Reads only.
+
+        Raises InputMissing, PlanProblem for what the declaration cannot ask for here, and what `Aws.call` raises. What
+        stands in the way of the account's own state is in the plan's `problems`.
+        """
+        accounts = self._read_accounts()
+        desired = self._desired(accounts)
+        owned, observed = self._observe(desired)
+        steps: list[Step] = []
+        if options.existing:
+            others, repositories = observed.of(Kind.TEMPLATE).values(), self._read_repositories()
+            steps = existing_steps(desired, repositories, others)
+            desired = replace(desired, notes=(*desired.notes, *existing_notes(desired, repositories, others)))
+        return plan_apply(
+            self.declaration.name,
+            desired,
+            observed,
+            owned,
+            options,
+            repository_steps=steps,
+            fingerprint_key=self.fingerprints.key_id,
+        )
+
+    def plan_destroy(self, options: Options = _NO_OPTIONS) -> Plan:
+        """What `destroy` would do. Reads only; needs no credential for any upstream."""
+        desired = self._desired(placeholder_accounts(self.declaration, self.target))
+        owned, observed = self._observe(desired)
+        steps: list[Step] = []
+        if options.delete_repositories:
+            steps = deletion_steps(self.aws, self._prefixes, root_is_cached=self.target.is_engine)
+        return plan_destroy(
+            self.declaration.name,
+            desired,
+            observed,
+            owned,
+            options,
+            repository_steps=steps,
+            fingerprint_key=self.fingerprints.key_id,
+        )
+
+    def apply(self, plan: Plan, watch: Watch = lambda step, progress: None) -> Applied:
+        """Carry out a plan of this deployment. Raises PlanProblem, ApplyFailed, ConfigurationError."""
+        if plan.is_empty and not plan.problems:
+            return Applied(())
+        by_secret = {
+            secret_name_of(rule): self._accounts[rule.prefix]
+            for rule in self.declaration.rules
+            if self._accounts and rule.prefix in self._accounts
+        }
+        executor = Executor(self.aws, self.target, self.declaration.name, by_secret, self.fingerprints)
+        with self.journal.writing() as journal:
+            return apply_plan(plan, executor.execute, journal, watch)
+
+    # What is there
+
+    def verify(self) -> Report:
+        """Whether each rule works, end to end."""
+        desired = self._desired(placeholder_accounts(self.declaration, self.target))
+        return verify(self.aws, self.target, self.declaration, desired)
+
+    def status(self) -> Status:
+        """What is there, and how it differs. Where tokens are missing, credentials are not compared."""
+        try:
+            accounts, missing = self._read_accounts(), ""
+        except InputMissing as error:
+            accounts, missing = placeholder_accounts(self.declaration, self.target), error.message
+        desired = self._desired(accounts)
+        owned, observed = self._observe(desired)
+        plan = plan_apply(self.declaration.name, desired, observed, owned, _NO_OPTIONS)
+        return status(
+            self.declaration,
+            desired,
+            observed,
+            plan,
+            self._read_repositories(),
+            self._clock(),
+            registry_host=registry_host(self.aws, self.target),
+            credentials_missing=missing,
+        )
+
+    def addresses(self, *, cache_off: bool = False) -> list[Address]:
+        """Where images are pulled from."""
+        host = "" if cache_off else registry_host(self.aws, self.target)
+        return addresses(self.declaration, host, cache_off=cache_off)
+
+    def observe(self) -> Observed:
+        """What is there, for exports and for importing it: the role for templates included."""
+        desired = self._desired(placeholder_accounts(self.declaration, self.target))
+        questions = questions_of(self.declaration, desired, self.journal.read())
+        if self.target.has_iam:
+            role = template_role_name(self.declaration.name)
+            questions = replace(questions, roles=tuple(sorted({*questions.roles, role})))
+        return observe(self.aws, self.target, questions, self.fingerprints)
+
+    # Parts
+
+    @property
+    def _prefixes(self) -> tuple[str, ...]:
+        return tuple(rule.prefix for rule in self.declaration.rules)
+
+    def _read_repositories(self) -> list[Repository]:
+        # An engine's own repositories are under no rule; an account of AWS has some that ROOT covers by their names only.
+        return read_repositories(self.aws, self._prefixes, root_is_cached=self.target.is_engine)
+
+    def _read_accounts(self) -> dict[str, Account]:
+        if self._accounts is None:
+            self._accounts = read_accounts(self.declaration, self.target, self._credentials, self._ask)
+            self.aws.secrets |= {account.token for account in self._accounts.values()}
+            self.warnings = warnings_of(self._accounts, self.declaration.rules)
+        return self._accounts
+
+    def _desired(self, accounts: Mapping[str, Account]) -> Desired:
+        return build_desired(self.declaration, accounts, self.fingerprints, self.target)
+
+    def _observe(self, desired: Desired) -> tuple[Owned, Observed]:
+        owned = self.journal.read()
+        questions = questions_of(self.declaration, desired, owned)
+        return owned, observe(self.aws, self.target, questions, self.fingerprints)
+
+
+def _made(folder: Path) -> Path:
+    """The folder, made where that is possible: a fingerprint key finds its place there, or is this run's only."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:
+        pass
+    return folder

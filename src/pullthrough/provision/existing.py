@@ -1,0 +1,206 @@
+"""How repositories that the cache has made already differ from the template that a new one would be made with.
+
+Templates act when a repository is created, and never again. `status` lists those that differ; `apply --existing` brings
+them up, by the steps made here; `destroy --delete-repositories` takes all of them away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import cast
+
+from pullthrough.declaration import ROOT
+from pullthrough.provision.aws import Aws, Readers
+from pullthrough.provision.plan import Action, Step
+from pullthrough.provision.repositories import (
+    Images,
+    Repository,
+    apply_repository,
+    count_images,
+    covering,
+    delete_repository,
+    list_under,
+    read_repositories,
+    tags_in,
+)
+from pullthrough.provision.resources import Attributes, Desired, Existing, Json, Key, Kind
+
+__all__ = [
+    "Images",
+    "Repository",
+    "apply_repository",
+    "count_images",
+    "covering",
+    "delete_repository",
+    "deletion_steps",
+    "existing_notes",
+    "existing_steps",
+    "normal_document",
+    "read_repositories",
+]
+
+#: What of a template can be given to a repository that is there: all but its encryption.
+_CHANGEABLE = (
+    "imageTagMutability",
+    "imageTagMutabilityExclusionFilters",
+    "lifecyclePolicy",
+    "repositoryPolicy",
+    "resourceTags",
+)
+
+
+def existing_steps(desired: Desired, repositories: Iterable[Repository], others: Iterable[Existing] = ()) -> list[Step]:
+    """A step for each repository that differs from its template.
+
+    `others` are templates that are there; where the nearest one to a repository is none of the desired ones, it was
+    rightly made otherwise, and is left as it is. So are repositories that may not be the cache's.
+    """
+    templates = _Templates(desired, others)
+    return [step for repository in repositories if (step := _step(templates, repository)) is not None]
+
+
+def existing_notes(desired: Desired, repositories: Iterable[Repository], others: Iterable[Existing] = ()) -> list[str]:
+    """What the steps do not do, for people: encryption, which is for ever, and repositories under ROOT."""
+    templates = _Templates(desired, others)
+    notes = []
+    doubtful = 0
+    for repository in repositories:
+        found = templates.of(repository.name)
+        doubtful += found is not None and not repository.is_cached
+        if found is None or not repository.is_cached:
+            continue
+        was, wants = _encryption(repository.attributes), _encryption(found[1])
+        # KMS without a key is AWS's own, which a repository names and a template need not.
+        if was != wants and (was[0] != wants[0] or wants[1]):
+            notes.append(
+                f"the repository {repository.name} is encrypted with {_named(was)}, not {_named(wants)}; ECR changes that for "
+                "no repository: delete it, and the next pull makes it anew"
+            )
+    if doubtful:
+        are = "repositories are" if doubtful > 1 else "repository is"
+        notes.append(
+            f"{doubtful} {are} under no other prefix than ROOT, where AWS does not tell cached ones from your own; left as "
+            "they are"
+        )
+    return notes
+
+
+class _Templates:
+    """The templates that are wanted, and the prefixes of all."""
+
+    def __init__(self, desired: Desired, others: Iterable[Existing]) -> None:
+        self._wanted = {resource.key.name: resource.attributes for resource in desired.of(Kind.TEMPLATE)}
+        self._prefixes = set(self._wanted) | {
+            other.key.name
+            for other in others
+            if "PULL_THROUGH_CACHE" in cast("list[str]", other.attributes.get("appliedFor") or [])
+        }
+
+    def of(self, name: str) -> tuple[str, Attributes] | None:
+        """What a repository of this name is made with, and its prefix, where that is a wanted template."""
+        prefix = covering(self._prefixes, name)
+        return (prefix, self._wanted[prefix]) if prefix in self._wanted else None
+
+
+def _step(templates: _Templates, repository: Repository) -> Step | None:
+    found = templates.of(repository.name)
+    if found is None or not repository.is_cached:
+        return None
+    prefix, wanted = found
+    before = {name: repository.attributes[name] for name in _CHANGEABLE}
+    after: dict[str, Json] = {name: wanted[name] for name in _CHANGEABLE}
+    after["resourceTags"] = {**tags_in(before), **tags_in(wanted)}
+    for name in ("lifecyclePolicy", "repositoryPolicy"):
+        if normal_document(before[name]) == normal_document(after[name]):
+            after[name] = before[name]
+    differing = [name for name in _CHANGEABLE if before[name] != after[name]]
+    if not differing:
+        return None
+    return Step(
+        Key(Kind.REPOSITORY, repository.name),
+        Action.UPDATE,
+        f"{', '.join(differing)} to be as in the template of {prefix}",
+        before,
+        after,
+        # Templates first: what a pull makes meanwhile needs no step.
+        needs=(Key(Kind.TEMPLATE, prefix),),
+        arn=repository.arn,
+    )
+
+
+def _encryption(attributes: Attributes) -> tuple[str, str]:
+    return str(attributes["encryptionType"]), str(attributes["kmsKey"])
+
+
+def _named(encryption: tuple[str, str]) -> str:
+    kind, key = encryption
+    return f"{kind} ({key})" if key else kind
+
+
+def normal_document(document: Json) -> Json:
+    """A policy by its meaning: a list of one is the one, the order of actions and of a lifecycle's rules says nothing."""
+    if not isinstance(document, Mapping):
+        return document
+    if "rules" in document:
+        rules: list[Attributes] = [rule for rule in _listed(document["rules"]) if isinstance(rule, Mapping)]
+        ordered: list[Attributes] = sorted(rules, key=_priority)
+        return {**document, "rules": ordered}
+    statements = [
+        {key: _normal_part(key, value) for key, value in statement.items()}
+        if isinstance(statement, Mapping)
+        else statement
+        for statement in _listed(document.get("Statement"))
+    ]
+    return {**document, "Statement": statements}
+
+
+def _priority(rule: Attributes) -> str:
+    return str(rule.get("rulePriority"))
+
+
+def _normal_part(key: str, value: Json) -> Json:
+    if key in ("Action", "NotAction", "Resource", "NotResource"):
+        return sorted(str(entry) for entry in _listed(value))
+    if key in ("Principal", "NotPrincipal") and isinstance(value, Mapping):
+        return {kind: sorted(str(entry) for entry in _listed(names)) for kind, names in value.items()}
+    return value
+
+
+def _listed(value: Json) -> list[Json]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+# Taking them away
+
+
+def deletion_steps(aws: Aws, prefixes: Collection[str], *, root_is_cached: bool = False) -> list[Step]:
+    """A step for each repository of the cache, with how many images and bytes it has in `details`.
+
+    Those under ROOT alone are left out unless `root_is_cached`: an account of AWS has its own ones there. Costs a call a
+    page of repositories, and one a page of each one's images. Raises what `Aws.call` raises.
+    """
+    with Readers(aws) as readers:
+        counts = [
+            (answer, prefix, readers.start(count_images, aws, str(answer["repositoryName"])))
+            for answer, prefix in list_under(aws, prefixes)
+            if prefix != ROOT or root_is_cached
+        ]
+        return [
+            _deletion(str(answer["repositoryName"]), str(answer["repositoryArn"]), prefix, count.result())
+            for answer, prefix, count in counts
+        ]
+
+
+def _deletion(name: str, arn: str, prefix: str, images: Images) -> Step:
+    return Step(
+        Key(Kind.REPOSITORY, name),
+        Action.DELETE,
+        "--delete-repositories: with its images",
+        before={},
+        # First the rule, lest a pull makes it anew.
+        needs=(Key(Kind.RULE, prefix),),
+        arn=arn,
+        details={"images": images.count, "bytes": images.size_bytes},
+    )

@@ -1,0 +1,150 @@
+"""What both exports share: desired resources of an account that is not known yet, and who gives which account.
+
+Account, region and partition stand in the documents as marks, which each export replaces by its own words for them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pullthrough.declaration import ROOT, STANDARD_UPSTREAMS, CredentialSource, Declaration, Rule
+from pullthrough.fingerprints import Fingerprints
+from pullthrough.oci.ecr_upstreams import kind_of
+from pullthrough.oci.names import DOCKER_HUB
+from pullthrough.provision.desired import build_desired
+from pullthrough.provision.export.names import Style, labels
+from pullthrough.provision.inputs import INPUTS, WHERE_TOKENS_ARE, Account, wants_account
+from pullthrough.provision.resources import Desired, Json, Kind, Resource
+from pullthrough.provision.target import Target
+
+#: Characters that no text has: https://www.unicode.org/faq/private_use.html#noncharacters
+_BEGIN, _END = "\ufdd0", "\ufdd1"
+_MARK = re.compile(f"{_BEGIN}([a-z]+){_END}")
+ACCOUNT, REGION, PARTITION, SUFFIX = (f"{_BEGIN}{what}{_END}" for what in ("account", "region", "partition", "suffix"))
+
+
+@dataclass(frozen=True, slots=True)
+class _AnyAccount(Target):
+    """AWS, in whatever account and region the export is applied."""
+
+    @property
+    def partition(self) -> str:
+        return PARTITION
+
+    @property
+    def registry_host(self) -> str:
+        return f"{ACCOUNT}.dkr.ecr.{REGION}.{SUFFIX}"
+
+
+TARGET: Target = _AnyAccount(ACCOUNT, REGION)
+
+
+class _NoFingerprints(Fingerprints):
+    """Exports compare no secrets, and tell nothing of them."""
+
+    def __init__(self) -> None:
+        self.stored = False
+
+    def of(self, secret: str) -> str:
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Variables:
+    """The two inputs of one account: the beginning of their names, and for what they are."""
+
+    stem: str
+    upstream: str
+
+    @property
+    def username(self) -> str:
+        return f"The account that {self.upstream} is asked as."
+
+    @property
+    def token(self) -> str:
+        where = WHERE_TOKENS_ARE.get(kind_of(self.upstream) or "", "")
+        return f"Its access token{f': {where}' if where else ''}."
+
+
+def desired_anywhere(declaration: Declaration) -> Desired:
+    """Everything that the declaration wants on AWS, with marks and without accounts. Raises PlanProblem."""
+    accounts = {rule.prefix: Account("", "") for rule in declaration.rules if wants_account(rule, TARGET)}
+    return build_desired(declaration, accounts, _NoFingerprints(), TARGET)
+
+
+def variables_of(declaration: Declaration, style: Style, separator: str) -> dict[str, Variables]:
+    """By prefix, the inputs of each rule that has an account.
+
+    Those of Docker Hub and GitHub have the names of the Terraform module's inputs. A rule with an account of its own has
+    its prefix's.
+    """
+    stems = {host: style(name.replace("_", "-"))[0] for host, name in INPUTS.items()}
+    wanting = [rule for rule in declaration.rules if wants_account(rule, TARGET)]
+    common: dict[str, CredentialSource] = {}
+    for rule in wanting:
+        credential, username = rule.credential, declaration.usernames.get(rule.upstream)
+        if isinstance(credential, CredentialSource) and username in (None, credential.username):
+            common.setdefault(rule.upstream, credential)
+    own = labels(
+        (rule.prefix for rule in wanting if not _has_common_account(rule, common)),
+        style,
+        separator=separator,
+        reserved=stems.values(),
+    )
+    return {rule.prefix: Variables(own.get(rule.prefix) or stems[rule.upstream], rule.upstream) for rule in wanting}
+
+
+def _has_common_account(rule: Rule, common: Mapping[str, CredentialSource]) -> bool:
+    return rule.upstream in INPUTS and (rule.credential is None or rule.credential == common.get(rule.upstream))
+
+
+def addresses(declaration: Declaration, style: Style, separator: str) -> dict[str, str]:
+    """The registry to pull from, for each upstream, by the name of the output.
+
+    The five standard upstreams are always there, under the names that the Terraform module's sibling gives them; one
+    that has no rule is its own host. Further rules follow under their prefixes.
+    """
+    found: dict[str, str] = {}
+    chosen: set[str] = set()
+    for prefix, upstream in STANDARD_UPSTREAMS.items():
+        rules = [rule for rule in declaration.rules if rule.upstream == upstream]
+        rule = next((rule for rule in rules if rule.prefix == prefix), rules[0] if rules else None)
+        if rule is not None:
+            chosen.add(rule.prefix)
+        found[style(prefix)[0]] = _address(rule) if rule else "docker.io" if upstream == DOCKER_HUB else upstream
+    others = [rule for rule in declaration.rules if rule.prefix not in chosen]
+    named = labels((rule.prefix for rule in others), style, separator=separator, reserved=found)
+    return found | {named[rule.prefix]: _address(rule) for rule in others}
+
+
+def _address(rule: Rule) -> str:
+    return TARGET.registry_host if rule.prefix == ROOT else f"{TARGET.registry_host}/{rule.prefix}"
+
+
+def needed(resource: Resource, kind: Kind) -> str:
+    """The name of the resource of this kind that it needs; empty for none."""
+    return next((key.name for key in resource.needs if key.kind is kind), "")
+
+
+def unmark(text: str, words: Mapping[str, str], escape: Callable[[str], str]) -> str:
+    """The text with each mark replaced by its word, and everything between them escaped."""
+    parts = _MARK.split(text)
+    return "".join(words[part] if index % 2 else escape(part) for index, part in enumerate(parts))
+
+
+def is_marked(text: str) -> bool:
+    return _MARK.search(text) is not None
+
+
+def render(value: Json, text: Callable[[str], Any]) -> Any:
+    """The value with `text` applied to every text in it, the keys of tables excepted."""
+    if isinstance(value, str):
+        return text(value)
+    if isinstance(value, Mapping):
+        return {key: render(entry, text) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [render(entry, text) for entry in value]
+    return value
