@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 import pytest
 
@@ -146,6 +147,23 @@ def test_an_upstream_that_names_no_digest_nor_media_type_is_understood(lanes: La
     assert answer.headers["content-type"] == media_types.OCI_MANIFEST
 
 
+def naming(*layers: Mapping[str, object]) -> bytes:
+    """A manifest with layers that differ from good ones by these members."""
+    good = {"mediaType": "application/vnd.oci.image.layer.v1.tar", "size": 1}
+    named = [{**good, "digest": digest_of(b"%d" % number), **layer} for number, layer in enumerate(layers)]
+    return json.dumps({"schemaVersion": 2, "layers": named}).encode()
+
+
+def test_an_index_whose_platform_is_no_text_is_kept_untouched(lanes: Lanes) -> None:
+    child = {"mediaType": media_types.OCI_MANIFEST, "digest": IMAGE.digest, "size": 1, "platform": {"os": "\ud800"}}
+    index = json.dumps({"schemaVersion": 2, "artifactType": "\ud800", "manifests": [child]}).encode()
+    lane = lanes("fresh")
+    lane.add(IMAGE, "1")
+    lane.script(Headers(remove=["Docker-Content-Digest"]), Replace(index, media_types.OCI_INDEX))
+    assert [lane.get("1").body for _ in range(2)] == [index, index]
+    assert lane.cost() == {"GET": 1}
+
+
 @pytest.mark.parametrize(
     ("action", "status", "code"),
     [
@@ -159,6 +177,8 @@ def test_an_upstream_that_names_no_digest_nor_media_type_is_understood(lanes: La
         (Replace(b'{"schemaVersion": 2, "mediaType": "text/plain"}', "text/plain"), 502, "MANIFEST_INVALID"),
         (Replace(b'{"schemaVersion": 1, "fsLayers": []}', "application/json"), 502, "MANIFEST_INVALID"),
         (Replace(b"[" * 100_000, media_types.OCI_MANIFEST), 502, "MANIFEST_INVALID"),
+        (Replace(naming({"mediaType": "\ud800/x"}), media_types.OCI_MANIFEST), 502, "MANIFEST_INVALID"),
+        (Replace(naming(*[{"size": 1 << 50}] * 8192), media_types.OCI_MANIFEST), 502, "MANIFEST_INVALID"),
         (Replace(b"\xff\x00", media_types.OCI_MANIFEST), 502, "MANIFEST_INVALID"),
         (HugeBody(MAX_MANIFEST_BYTES + 1), 502, "UNAVAILABLE"),
         (HugeHeaders(count=500), 502, "UNAVAILABLE"),

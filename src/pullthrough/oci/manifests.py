@@ -18,6 +18,7 @@ MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 #: More descriptors than any image has; keeps a hostile manifest from filling the catalog.
 MAX_DESCRIPTORS = 10_000
 MAX_MEDIA_TYPE_LENGTH = 255
+#: Of one blob, and of all that a manifest names together: the catalog's numbers end at 1 << 63.
 _MAX_SIZE_BYTES = 1 << 50
 
 
@@ -71,7 +72,7 @@ def parse_manifest(body: bytes, media_type: str = "") -> Manifest:
         raise ManifestInvalid("the manifest is not a JSON object")
     media_type = _media_type(document, media_type)
     annotations = document.get("annotations")
-    return Manifest(
+    manifest = Manifest(
         media_type=media_type,
         config=_optional_descriptor(document, "config") if media_type not in media_types.INDEXES else None,
         layers=()
@@ -82,6 +83,9 @@ def parse_manifest(body: bytes, media_type: str = "") -> Manifest:
         artifact_type=_artifact_type(document),
         annotations={str(k): str(v) for k, v in annotations.items()} if isinstance(annotations, dict) else {},
     )
+    if sum(blob.size_bytes for blob in manifest.blobs) > _MAX_SIZE_BYTES:
+        raise ManifestInvalid(f"the manifest's blobs have more than {_MAX_SIZE_BYTES:,} bytes together")
+    return manifest
 
 
 def _media_type(document: dict[str, Any], content_type: str) -> str:
@@ -116,11 +120,11 @@ def _media_type(document: dict[str, Any], content_type: str) -> str:
 def _artifact_type(document: dict[str, Any]) -> str:
     """`artifactType`, else the config's media type (distribution specification 1.1, listing referrers)."""
     artifact_type = document.get("artifactType")
-    if isinstance(artifact_type, str) and artifact_type:
+    if isinstance(artifact_type, str) and artifact_type and artifact_type.isprintable():
         return artifact_type[:MAX_MEDIA_TYPE_LENGTH]
     config = document.get("config")
     media_type = config.get("mediaType") if isinstance(config, dict) else None
-    return media_type[:MAX_MEDIA_TYPE_LENGTH] if isinstance(media_type, str) else ""
+    return media_type[:MAX_MEDIA_TYPE_LENGTH] if isinstance(media_type, str) and media_type.isprintable() else ""
 
 
 def _optional_descriptor(document: dict[str, Any], key: str) -> Descriptor | None:
@@ -149,7 +153,8 @@ def _descriptor(value: object, key: str) -> Descriptor:
         raise ManifestInvalid(f"an entry of the manifest's {key} has no valid digest: {error}") from error
     if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= _MAX_SIZE_BYTES:
         raise ManifestInvalid(f"{digest} in the manifest's {key} has no valid size")
-    if not isinstance(media_type, str) or len(media_type) > MAX_MEDIA_TYPE_LENGTH:
+    # JSON can hold what no text may: half a surrogate pair, which neither UTF-8 nor the catalog takes.
+    if not isinstance(media_type, str) or len(media_type) > MAX_MEDIA_TYPE_LENGTH or not media_type.isprintable():
         raise ManifestInvalid(f"{digest} in the manifest's {key} has no valid mediaType")
     return Descriptor(parsed, size, media_type, _platform(value.get("platform")))
 
@@ -158,4 +163,4 @@ def _platform(value: object) -> str:
     if not isinstance(value, dict):
         return ""
     parts = [value.get("os"), value.get("architecture"), value.get("variant")]
-    return "/".join(part for part in parts if isinstance(part, str) and part)[:100]
+    return "/".join(part for part in parts if isinstance(part, str) and part and part.isprintable())[:100]

@@ -99,7 +99,9 @@ def _descriptor(entry: object) -> dict[str, Any] | None:
     if not isinstance(entry, dict):
         return None
     media_type, size, digest = entry.get("mediaType"), entry.get("size"), entry.get("digest")
-    if not isinstance(media_type, str) or len(media_type) > MAX_MEDIA_TYPE_LENGTH or not isinstance(digest, str):
+    if not isinstance(digest, str) or not isinstance(media_type, str):
+        return None
+    if len(media_type) > MAX_MEDIA_TYPE_LENGTH or not media_type.isprintable():
         return None
     if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= _MAX_SIZE_BYTES:
         return None
@@ -109,7 +111,7 @@ def _descriptor(entry: object) -> dict[str, Any] | None:
         return None
     descriptor: dict[str, Any] = {"mediaType": media_type, "digest": digest, "size": size}
     artifact_type, annotations = entry.get("artifactType"), entry.get("annotations")
-    if isinstance(artifact_type, str) and len(artifact_type) <= MAX_MEDIA_TYPE_LENGTH:
+    if isinstance(artifact_type, str) and len(artifact_type) <= MAX_MEDIA_TYPE_LENGTH and artifact_type.isprintable():
         descriptor["artifactType"] = artifact_type
     if isinstance(annotations, dict):
         descriptor["annotations"] = {

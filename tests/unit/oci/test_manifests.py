@@ -54,6 +54,14 @@ def test_without_an_artifact_type_the_configs_media_type_stands_for_it() -> None
     assert parse_manifest(image()).artifact_type == CONFIG["mediaType"]
 
 
+def test_half_a_surrogate_pair_is_no_type_and_no_platform() -> None:
+    assert parse_manifest(image(artifactType="\udfff")).artifact_type == CONFIG["mediaType"]
+    child = {**LAYER, "platform": {"os": "linux", "architecture": "\ud800"}}
+    manifest = parse_manifest(body(mediaType=media_types.OCI_INDEX, manifests=[child], config={"mediaType": "\ud800"}))
+    assert [child.platform for child in manifest.children] == ["linux"]
+    assert manifest.artifact_type == ""
+
+
 @pytest.mark.parametrize("content_type", ["", "text/plain", "application/json; charset=utf-8"])
 def test_a_useless_content_type_leaves_the_decision_to_the_body(content_type: str) -> None:
     assert parse_manifest(image(), content_type).media_type == media_types.OCI_MANIFEST
@@ -83,6 +91,9 @@ def test_without_any_media_type_the_form_decides() -> None:
         (image(layers=[{**LAYER, "size": True}]), "no valid size"),
         (image(layers=[{**LAYER, "size": 1 << 60}]), "no valid size"),
         (image(layers=[{**LAYER, "mediaType": "x" * 256}]), "no valid mediaType"),
+        (image(layers=[{**LAYER, "mediaType": "\ud800/x"}]), "no valid mediaType"),
+        (image(config={**CONFIG, "mediaType": "x/\u0000"}), "no valid mediaType"),
+        (image(layers=[{**LAYER, "size": 1 << 50}]), "together"),
         (image(layers=[LAYER] * 10_001), "entries"),
         (b" " * (MAX_MANIFEST_BYTES + 1), "limit"),
     ],
@@ -98,7 +109,8 @@ def test_a_content_type_that_contradicts_the_body_is_refused() -> None:
 
 
 _KEYS = st.sampled_from(["mediaType", "config", "layers", "manifests", "digest", "size", "subject"])
-_LEAVES = st.none() | st.booleans() | st.integers() | st.text(max_size=8)
+_ANY_TEXT = st.text(st.characters(categories=["L", "Cs", "Cc"]), max_size=8)
+_LEAVES = st.none() | st.booleans() | st.integers() | _ANY_TEXT
 
 
 @given(st.recursive(_LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_KEYS, inner)))

@@ -78,6 +78,7 @@ def test_referrers_keep_what_a_client_needs_and_nothing_else() -> None:
         {"size": "7"},
         {"mediaType": None},
         {"mediaType": "x" * 300},
+        {"mediaType": "\ud800/x"},
     ],
 )
 def test_referrers_that_are_not_valid_are_left_out(change: dict[str, object]) -> None:
