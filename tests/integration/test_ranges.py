@@ -9,7 +9,7 @@ import pytest
 
 from pullthrough.demo.images import Blob
 from tests.e2e.processes import wait_for
-from tests.fakes.upstream import Gate, Hang, IgnoreRange, NoLength, Throttle, Valve
+from tests.fakes.upstream import Action, Close, Gate, Hang, IgnoreRange, NoLength, Status, Throttle, Valve
 from tests.integration.sites import HELD_BACK, MIB, Corner, Site, gather, open_site
 
 SIZE = 300_000
@@ -203,15 +203,27 @@ def test_a_range_of_more_than_8_mib_waits_for_the_fill(corner: Corner) -> None:
     assert corner.cost(blob) == {"GET": 1}
 
 
-def test_an_upstream_without_ranges_cannot_be_asked_ahead(corner: Corner) -> None:
+@pytest.mark.parametrize(
+    "action",
+    [
+        pytest.param(IgnoreRange(), id="sends the whole"),
+        pytest.param(Status(503), id="503"),
+        pytest.param(Status(403), id="403"),
+        pytest.param(Status(416), id="416"),
+        pytest.param(Close(after_bytes=10), id="breaks off"),
+    ],
+)
+def test_a_range_that_is_not_to_be_had_ahead_waits_for_the_fill(corner: Corner, action: Action) -> None:
     blob, valve = far(corner)
-    corner.script(IgnoreRange(), nth=range(1, 9))
-    with corner.open(blob):
-        corner.wait_for_cost(blob, "GET", 1)
-        answer = corner.get(blob, headers=ranged("-1000"))
-        assert answer.status in (206, 503)
-        assert answer.status == 503 or answer.body == blob.read(blob.size_bytes - 1000)
-    valve.let_all()
+    corner.script(action, nth=range(2, 99))
+    with corner.open(blob, headers=ranged("-1000")) as download:
+        valve.wait_dry()
+        wait_for(lambda: len(corner.asked(blob)) > 1, "the range to be asked for by itself")
+        assert download.is_silent
+        valve.let_all()
+        assert (download.status, download.rest()) == (206, blob.read(blob.size_bytes - 1000))
+        assert "unverified" not in download.headers["x-cache"] or "ahead" not in download.headers["x-cache"]
+    corner.wait_published(blob)
 
 
 # --- HEAD ------------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from pullthrough.engine.listings import Listing
 from pullthrough.engine.manifests import ManifestAnswer
 from pullthrough.engine.outcomes import Outcome
 from pullthrough.engine.rules import Targets
-from pullthrough.errors import DiskFull, PullthroughError
+from pullthrough.errors import ContentError, DiskFull, PullthroughError, UpstreamError
 from pullthrough.oci import media_types
 from pullthrough.oci.ranges import ByteRange, parse_range
 
@@ -123,8 +123,12 @@ class PullFace:
             wanted = parse_range(range_header, size) if size is not None else None
             if size is None and request.version < (1, 1):
                 size = await self._wait_until_whole(answer)  # there is no chunked encoding in HTTP/1.0
-            if wanted is not None and self._engine.blobs.is_far_ahead(answer, wanted):
-                return await self._range_ahead(exchange, answer, wanted)
+            if (
+                wanted is not None
+                and self._engine.blobs.is_far_ahead(answer, wanted)
+                and (response := await self._range_ahead(exchange, answer, wanted)) is not None
+            ):
+                return response
             if wanted is not None and not answer.content.is_verified:
                 # The client may have all it asked for before the digest of the whole is known.
                 exchange.outcome = replace(exchange.outcome, verified=False)
@@ -147,8 +151,13 @@ class PullFace:
             offset = end
         return offset
 
-    async def _range_ahead(self, exchange: Exchange, answer: BlobAnswer, wanted: ByteRange) -> web.StreamResponse:
-        data = await self._engine.blobs.fetch_ahead(answer, wanted)
+    async def _range_ahead(self, exchange: Exchange, answer: BlobAnswer, wanted: ByteRange) -> web.Response | None:
+        """None where the upstream does not give that range by itself: then the client waits for the fill."""
+        try:
+            data = await self._engine.blobs.fetch_ahead(answer, wanted)
+        except (UpstreamError, ContentError) as error:
+            _log.info("%s: the range is waited for: %s", exchange.loggable_path[:300], error.message)
+            return None
         assert answer.content.size_bytes is not None
         exchange.outcome = Outcome(
             outcomes.Kind.MISS, answer.target.rule.prefix, None, "fetched ahead of the fill", verified=False
