@@ -222,6 +222,7 @@ async def _working(
                 functools.partial(face.handle, mirror=listener.mirror) if listener.mirror is not None else handle,
                 shutdown_timeout_seconds=_GRACE_SECONDS,
                 fast=functools.partial(face.fast, mirror=listener.mirror),
+                max_connections=_max_connections(len(listeners)),
             )
             await runner.setup()
             stopping.append(runner)
@@ -407,6 +408,13 @@ def _allow_open_files() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _max_connections(listeners: int) -> int | None:
+    """For each of so many listeners of a worker: half of the files it may open, for each client may want one beside its
+    socket, and fills, the catalog and upstreams want some, too. None where there is no limit."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return None if limit == resource.RLIM_INFINITY else max(1, limit // 2 // listeners)
 
 
 def _announce(settings: Settings, listeners: list[Listener]) -> None:

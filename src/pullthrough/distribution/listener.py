@@ -21,6 +21,8 @@ _KEEPALIVE_SECONDS = 75.0
 #: The rest of a body that was refused is read on for so long: a client that is still sending would else see only that its
 #: connection is reset, and not why.
 _LINGERING_SECONDS = 10.0
+#: That connections are refused is said so often at most.
+_REFUSED_LOG_SECONDS = 60.0
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -79,22 +81,49 @@ class _Protocol(web.RequestHandler):
 
 
 class _Server(web.Server):
-    def __init__(self, handler: Handler, fast: FastAnswer | None, **options: Any) -> None:
+    def __init__(self, handler: Handler, fast: FastAnswer | None, max_connections: int | None, **options: Any) -> None:
         super().__init__(handler, **options)
         self._fast = fast
+        self._max_connections = max_connections
+        self._quiet_until = 0.0
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        super().connection_made(handler, transport)
+        if self._max_connections is None or len(self._connections) <= self._max_connections:
+            return
+        transport.abort()
+        if self._loop.time() >= self._quiet_until:
+            self._quiet_until = self._loop.time() + _REFUSED_LOG_SECONDS
+            _log.warning(
+                "%d connections are open: further ones are closed at once, so that files can still be opened; "
+                "more need a higher limit of open files (LimitNOFILE, ulimit -n)",
+                self._max_connections,
+            )
 
     def __call__(self) -> web.RequestHandler:
         return _Protocol(self._fast, self, loop=self._loop, **self._kwargs)
 
 
 class Runner(web.ServerRunner):
-    """Serves `handler` on the sites it is given; `cleanup` lets answers in flight finish."""
+    """Serves `handler` on the sites it is given; `cleanup` lets answers in flight finish.
 
-    def __init__(self, handler: Handler, *, shutdown_timeout_seconds: float, fast: FastAnswer | None = None) -> None:
+    `max_connections`: more are closed as they come. An accept that finds no file descriptor is tried again and again,
+    and each try is logged.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        shutdown_timeout_seconds: float,
+        fast: FastAnswer | None = None,
+        max_connections: int | None = None,
+    ) -> None:
         super().__init__(
             _Server(
                 handler,
                 fast,
+                max_connections,
                 loop=asyncio.get_running_loop(),
                 handler_cancellation=True,
                 access_log=None,
