@@ -74,6 +74,7 @@ class AccessLogger:
         self._waiting: list[str] = []
         self._dropped = 0
         self._scheduled = False
+        self._closed = False
 
     def add(self, entry: Entry) -> None:
         if self._which is AccessLog.OFF or (self._which is AccessLog.MISSES and entry.outcome == "hit"):
@@ -83,10 +84,15 @@ class AccessLogger:
             return
         self._waiting.append(entry.line())
         if not self._scheduled:
-            self._scheduled = True
-            asyncio.get_running_loop().call_later(_FLUSH_SECONDS, self._flush)
+            self._schedule()
+
+    def _schedule(self) -> None:
+        self._scheduled = True
+        asyncio.get_running_loop().call_later(_FLUSH_SECONDS, self._flush)
 
     def _flush(self) -> None:
+        if self._closed:
+            return  # the threads have ended, and what waited is written
         future = asyncio.get_running_loop().run_in_executor(self._threads, self._write, self._batch())
         future.add_done_callback(self._flushed)
 
@@ -94,8 +100,7 @@ class AccessLogger:
         future.exception()  # an output that is gone (a closed pipe) must not stop the engine
         self._scheduled = False
         if self._waiting:
-            self._scheduled = True
-            asyncio.get_running_loop().call_later(_FLUSH_SECONDS, self._flush)
+            self._schedule()
 
     def _batch(self) -> bytes:
         lines, self._waiting = self._waiting, []
@@ -122,7 +127,8 @@ class AccessLogger:
             yield
 
     def close(self) -> None:
-        """Write what waits. Blocking; for the engine's end, after the threads'."""
+        """Write what waits. Blocking; for the engine's end, after the threads'. The loop may go on; nothing is added."""
+        self._closed = True
         if self._waiting:
             try:
                 self._write(self._batch())

@@ -79,3 +79,16 @@ async def test_an_output_that_is_gone_stops_nothing() -> None:
     log.add(entry())
     log.close()
     os.close(writing)
+
+
+async def test_a_timer_that_fires_after_the_end_finds_nothing_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    output = os.open(path, os.O_WRONLY | os.O_CREAT)
+    threads = ThreadPoolExecutor(1)
+    log = AccessLogger(AccessLog.ALL, output, threads, None)
+    log.add(entry())
+    threads.shutdown()
+    log.close()
+    log._flush()
+    os.close(output)
+    assert path.read_text() == f"{entry().line()}\n"
