@@ -419,6 +419,8 @@ def _max_connections(listeners: int) -> int | None:
 
 def _announce(settings: Settings, listeners: list[Listener]) -> None:
     """What a person needs first, then the log line that means ready."""
+    from pullthrough.access.access import pulls_are_open
+
     scheme = "https" if settings.serve.tls_cert else "http"
     url = listeners[0].url(scheme)
     host = url.partition("://")[2]
@@ -433,13 +435,17 @@ def _announce(settings: Settings, listeners: list[Listener]) -> None:
     ]
     example = _example(settings)
     command = "pullthrough" if shutil.which("pullthrough") else sys.argv[0]
+    is_open = pulls_are_open(settings, settings.serve.listen)
     if example:
         insecure = "" if settings.serve.tls_cert else "--src-tls-verify=false "
-        lines += ["", "Try it:", f"  skopeo copy {insecure}docker://{host}/{example} dir:/tmp/image"]
-        lines += [f"  {command} pull {host}/{example}"]
+        lines += ["", "Try it:" if is_open else "Try it, once logged in (`skopeo login`; see docs/clients.md):"]
+        lines += [f"  skopeo copy {insecure}docker://{host}/{example} dir:/tmp/image"]
+        if is_open:  # the built-in client does not log in
+            lines += [f"  {command} pull {host}/{example}"]
     if settings.ecr.auth is EcrAuth.KEYS and not settings.ecr_keys:
         keys = f"{command} keys show --data {shlex.quote(str(settings.serve.data))}"
-        lines += ["", "Pushes and the AWS APIs need an API key. The first one, once:", f"  {keys}"]
+        what = "Pushes" if is_open else "Pulls, pushes"
+        lines += ["", f"{what} and the AWS APIs need an API key. The first one, once:", f"  {keys}"]
     sys.stderr.write("\n".join(lines) + "\n\n")
     sys.stderr.flush()
     _log.info("listening on %s", url)

@@ -80,6 +80,14 @@ def test_the_start_says_which_command_shows_the_first_key(start_engine: StartEng
     assert [key["name"] for key in keys(engine, "list")["keys"]] == ["admin"]
 
 
+@pytest.mark.parametrize(("serve", "is_open"), [("", True), (LOGIN, False)])
+def test_the_start_pastes_no_pull_that_lacks_its_login(start_engine: StartEngine, serve: str, is_open: bool) -> None:
+    said = start_engine(serve=serve).log.read_text()
+    assert ("Try it:\n" in said, "Try it, once logged in" in said) == (is_open, not is_open)
+    assert ("Pushes and the AWS APIs need" in said, "Pulls, pushes and" in said) == (is_open, not is_open)
+    assert (" pull 127.0.0.1:" in said) == is_open
+
+
 def test_without_login_a_client_is_asked_for_it(start_engine: StartEngine, upstream: ScriptedUpstream) -> None:
     engine = start_engine(serve=LOGIN)
     for path in ("/v2/", PATH, "/v2/_catalog", "/v2/docker-hub/library/app/tags/list"):

@@ -71,6 +71,14 @@ class PolicyTexts(Protocol):
     def account_setting(self, name: str) -> str: ...
 
 
+def pulls_are_open(settings: Settings, listen: str) -> bool:
+    """Whether pulls at an address listened on need no login. The peer's address is nothing to go by."""
+    if settings.ecr.auth is EcrAuth.NONE:
+        return True
+    serve = settings.serve
+    return not serve.pull_auth if parse_listen(listen).is_loopback else serve.anonymous_pull
+
+
 class Access:
     """Belongs to one worker's event loop."""
 
@@ -99,9 +107,7 @@ class Access:
         #: one rule, the stricter counts for both.
         self._open: dict[str | None, bool] = {}
         for listen, mirror in ((serve.listen, None), *serve.mirrors.items()):
-            loopback = parse_listen(listen).is_loopback
-            is_open = not serve.pull_auth if loopback else serve.anonymous_pull
-            self._open[mirror] = self._open.get(mirror, True) and (is_open or self._everybody is not None)
+            self._open[mirror] = self._open.get(mirror, True) and pulls_are_open(settings, listen)
         self._all_open = all(self._open.values())
         self._broken_policies: set[str] = set()
 
