@@ -369,6 +369,22 @@ def test_nothing_is_put_where_an_upstream_fills(site: Site, ecr: Any, upstream_n
         put(ecr, f"quay/{upstream_name}", small_image(), "v1")
 
 
+def test_half_a_character_in_a_manifest_harms_nothing(ecr: Any, own: str) -> None:
+    image = small_image(own)
+    push(ecr, own, image, "v1")
+    manifest = json.loads(image.manifest.body) | {
+        "artifactType": "application/x\ud800",
+        "annotations": {"half": "\udc00"},
+        "subject": image.manifest.descriptor(),
+    }
+    text = json.dumps(manifest)
+    ecr.put_image(repositoryName=own, imageManifest=text, imageTag="half")
+    (found,) = got(ecr, own, {"imageTag": "half"})["images"]
+    assert found["imageManifest"] == text
+    (referrer,) = referrers(ecr, own, image.digest)
+    assert (referrer["artifactType"], referrer["annotations"]) == ("application/x\ufffd", {"half": "\ufffd"})
+
+
 # BatchDeleteImage
 
 
@@ -545,12 +561,12 @@ def test_referrers_of_a_pushed_image_come_in_pages_and_by_type(ecr: Any, own: st
 
 def test_referrers_of_a_cached_image_are_its_upstreams(site: Site, ecr: Any, upstream_name: str) -> None:
     image = site.add(upstream_name)
-    signature = demo.make_artifact("signature", subject=image, annotations={"key": "value"})
+    signature = demo.make_artifact("signature", subject=image, annotations={"key": "value", "half": "\ud800"})
     site.open.add(upstream_name, signature)
     for _ in range(TRIES):
         (found,) = referrers(ecr, f"quay/{upstream_name}", image.digest)
         assert found["digest"] == signature.digest
-        assert found["annotations"] == {"key": "value"}
+        assert found["annotations"] == {"key": "value", "half": "\ufffd"}
     assert site.open.requests.count(repository=upstream_name) == 1
 
 

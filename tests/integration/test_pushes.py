@@ -416,6 +416,7 @@ def test_a_manifest_that_is_none_is_refused(team: Pusher) -> None:
         (b"{", image.manifest.media_type),
         (b"[]", ""),
         (b'{"schemaVersion": 1}', ""),
+        (image.manifest.body.decode().encode("utf-16"), image.manifest.media_type),
         (image.manifest.body, "application/vnd.oci.image.index.v1+json"),
     ):
         answer = team.ask("PUT", "manifests/1", body, {"Content-Type": media_type})

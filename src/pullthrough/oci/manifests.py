@@ -12,6 +12,7 @@ from typing import Any
 from pullthrough.errors import DigestInvalid, ManifestInvalid
 from pullthrough.oci import media_types
 from pullthrough.oci.digests import Digest, parse_digest
+from pullthrough.oci.texts import whole_text
 
 #: The limit of registries in use (distribution, ECR: 4,194,304 bytes).
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
@@ -65,9 +66,10 @@ def parse_manifest(body: bytes, media_type: str = "") -> Manifest:
     if len(body) > MAX_MANIFEST_BYTES:
         raise ManifestInvalid(f"the manifest has {len(body):,} bytes; the limit is {MAX_MANIFEST_BYTES:,}")
     try:
-        document = json.loads(body)
+        # Of bytes json.loads takes UTF-16 too, which JSON may not be (RFC 8259, 8.1), and which no answer could quote.
+        document = json.loads(body.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise ManifestInvalid(f"the manifest is not JSON (it begins with {body[:40]!r})") from error
+        raise ManifestInvalid(f"the manifest is not JSON in UTF-8 (it begins with {body[:40]!r})") from error
     if not isinstance(document, dict):
         raise ManifestInvalid("the manifest is not a JSON object")
     media_type = _media_type(document, media_type)
@@ -81,7 +83,9 @@ def parse_manifest(body: bytes, media_type: str = "") -> Manifest:
         children=_descriptors(document, "manifests") if media_type in media_types.INDEXES else (),
         subject=_optional_descriptor(document, "subject"),
         artifact_type=_artifact_type(document),
-        annotations={str(k): str(v) for k, v in annotations.items()} if isinstance(annotations, dict) else {},
+        annotations={whole_text(str(k)): whole_text(str(v)) for k, v in annotations.items()}
+        if isinstance(annotations, dict)
+        else {},
     )
     if sum(blob.size_bytes for blob in manifest.blobs) > _MAX_SIZE_BYTES:
         raise ManifestInvalid(f"the manifest's blobs have more than {_MAX_SIZE_BYTES:,} bytes together")
@@ -120,11 +124,11 @@ def _media_type(document: dict[str, Any], content_type: str) -> str:
 def _artifact_type(document: dict[str, Any]) -> str:
     """`artifactType`, else the config's media type (distribution specification 1.1, listing referrers)."""
     artifact_type = document.get("artifactType")
-    if isinstance(artifact_type, str) and artifact_type and artifact_type.isprintable():
-        return artifact_type[:MAX_MEDIA_TYPE_LENGTH]
+    if isinstance(artifact_type, str) and artifact_type:
+        return whole_text(artifact_type[:MAX_MEDIA_TYPE_LENGTH])
     config = document.get("config")
     media_type = config.get("mediaType") if isinstance(config, dict) else None
-    return media_type[:MAX_MEDIA_TYPE_LENGTH] if isinstance(media_type, str) and media_type.isprintable() else ""
+    return whole_text(media_type[:MAX_MEDIA_TYPE_LENGTH]) if isinstance(media_type, str) else ""
 
 
 def _optional_descriptor(document: dict[str, Any], key: str) -> Descriptor | None:
@@ -153,7 +157,6 @@ def _descriptor(value: object, key: str) -> Descriptor:
         raise ManifestInvalid(f"an entry of the manifest's {key} has no valid digest: {error}") from error
     if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= _MAX_SIZE_BYTES:
         raise ManifestInvalid(f"{digest} in the manifest's {key} has no valid size")
-    # JSON can hold what no text may: half a surrogate pair, which neither UTF-8 nor the catalog takes.
     if not isinstance(media_type, str) or len(media_type) > MAX_MEDIA_TYPE_LENGTH or not media_type.isprintable():
         raise ManifestInvalid(f"{digest} in the manifest's {key} has no valid mediaType")
     return Descriptor(parsed, size, media_type, _platform(value.get("platform")))
@@ -163,4 +166,4 @@ def _platform(value: object) -> str:
     if not isinstance(value, dict):
         return ""
     parts = [value.get("os"), value.get("architecture"), value.get("variant")]
-    return "/".join(part for part in parts if isinstance(part, str) and part and part.isprintable())[:100]
+    return whole_text("/".join(part for part in parts if isinstance(part, str) and part)[:100])

@@ -15,6 +15,7 @@ from pullthrough.errors import DigestInvalid, TagInvalid
 from pullthrough.oci.digests import Digest, parse_digest
 from pullthrough.oci.manifests import MAX_MEDIA_TYPE_LENGTH
 from pullthrough.oci.names import parse_tag
+from pullthrough.oci.texts import whole_text
 from pullthrough.upstream.urls import MAX_URL_LENGTH
 
 MAX_TAG_PAGES = 1000
@@ -111,10 +112,12 @@ def _descriptor(entry: object) -> dict[str, Any] | None:
         return None
     descriptor: dict[str, Any] = {"mediaType": media_type, "digest": digest, "size": size}
     artifact_type, annotations = entry.get("artifactType"), entry.get("annotations")
-    if isinstance(artifact_type, str) and len(artifact_type) <= MAX_MEDIA_TYPE_LENGTH and artifact_type.isprintable():
-        descriptor["artifactType"] = artifact_type
+    if isinstance(artifact_type, str) and len(artifact_type) <= MAX_MEDIA_TYPE_LENGTH:
+        descriptor["artifactType"] = whole_text(artifact_type)
     if isinstance(annotations, dict):
         descriptor["annotations"] = {
-            key: value for key, value in annotations.items() if isinstance(key, str) and isinstance(value, str)
+            whole_text(key): whole_text(value)
+            for key, value in annotations.items()
+            if isinstance(key, str) and isinstance(value, str)
         }
     return descriptor

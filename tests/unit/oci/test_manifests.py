@@ -54,14 +54,6 @@ def test_without_an_artifact_type_the_configs_media_type_stands_for_it() -> None
     assert parse_manifest(image()).artifact_type == CONFIG["mediaType"]
 
 
-def test_half_a_surrogate_pair_is_no_type_and_no_platform() -> None:
-    assert parse_manifest(image(artifactType="\udfff")).artifact_type == CONFIG["mediaType"]
-    child = {**LAYER, "platform": {"os": "linux", "architecture": "\ud800"}}
-    manifest = parse_manifest(body(mediaType=media_types.OCI_INDEX, manifests=[child], config={"mediaType": "\ud800"}))
-    assert [child.platform for child in manifest.children] == ["linux"]
-    assert manifest.artifact_type == ""
-
-
 @pytest.mark.parametrize("content_type", ["", "text/plain", "application/json; charset=utf-8"])
 def test_a_useless_content_type_leaves_the_decision_to_the_body(content_type: str) -> None:
     assert parse_manifest(image(), content_type).media_type == media_types.OCI_MANIFEST
@@ -79,6 +71,7 @@ def test_without_any_media_type_the_form_decides() -> None:
         (b"[]", "not a JSON object"),
         (b"{}", "neither"),
         (b"[" * 100_000, "not JSON"),
+        (json.dumps({"schemaVersion": 2, "manifests": []}).encode("utf-16"), "not JSON in UTF-8"),
         (body(schemaVersion=1, fsLayers=[]), "schema 1"),
         (image(mediaType=7), "mediaType"),
         (image(manifests=[]), "both"),
@@ -106,6 +99,17 @@ def test_what_is_no_manifest_is_refused_with_the_reason(bad: bytes, why: str) ->
 def test_a_content_type_that_contradicts_the_body_is_refused() -> None:
     with pytest.raises(ManifestInvalid, match="but says it is"):
         parse_manifest(image(), media_types.OCI_INDEX)
+
+
+def test_half_a_character_becomes_one_that_can_be_kept() -> None:
+    half = "x/\ud800"
+    manifest = parse_manifest(image(artifactType=half, annotations={half: half}))
+    kept = "x/\ufffd"
+    assert (manifest.artifact_type, manifest.annotations) == (kept, {kept: kept})
+    assert parse_manifest(body(mediaType=media_types.OCI_INDEX, manifests=[], config={"mediaType": half})).artifact_type == kept
+    child = {**LAYER, "mediaType": media_types.OCI_MANIFEST, "platform": {"os": half, "architecture": "arm"}}
+    assert [child.platform for child in parse_manifest(body(manifests=[child])).children] == ["x/\ufffd/arm"]
+    assert parse_manifest(image(annotations={"face": "\U0001f600"})).annotations == {"face": "\U0001f600"}
 
 
 _KEYS = st.sampled_from(["mediaType", "config", "layers", "manifests", "digest", "size", "subject"])

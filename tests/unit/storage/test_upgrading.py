@@ -63,7 +63,7 @@ def test_what_the_first_version_stored_is_described_and_goes_on_being_a_cache(tm
         connection.execute(text("INSERT INTO blobs VALUES (:d, 50, 100, NULL, 'boot')"), {"d": digest_of(LAYER)})
         connection.execute(text("INSERT INTO repository_blobs VALUES (1, :d)"), {"d": digest_of(LAYER)})
         # A body that is damaged is `check`'s matter.
-        connection.execute(text("INSERT INTO manifests VALUES ('sha256:bad', 'no manifest')"))
+        connection.execute(text("INSERT INTO manifests VALUES ('sha256:bad', CAST('no manifest' AS BLOB))"))
         connection.execute(text("INSERT INTO repository_manifests VALUES (9, 1, 'sha256:bad', '', 109, NULL)"))
     engine.dispose()
 

@@ -68,6 +68,14 @@ def test_referrers_keep_what_a_client_needs_and_nothing_else() -> None:
     ]
 
 
+def test_half_a_character_in_a_referrer_becomes_one_that_can_be_kept() -> None:
+    half, kept = "a/\ud800", "a/\ufffd"
+    entry = {"mediaType": "a/b", "digest": str(DIGEST), "size": 7, "artifactType": half, "annotations": {half: half}}
+    assert parse_referrers(json.dumps({"manifests": [entry]}).encode()) == [
+        {"mediaType": "a/b", "digest": str(DIGEST), "size": 7, "artifactType": kept, "annotations": {kept: kept}}
+    ]
+
+
 @pytest.mark.parametrize(
     "change",
     [
