@@ -111,6 +111,19 @@ def test_roles_and_upstream_prefixes_are_for_ecr(ecr: Any) -> None:
     create(ecr, "quay.io", upstreamRepositoryPrefix="ROOT")
 
 
+def test_a_secret_has_secrets_managers_own_key(strict: Site, ecr: Any) -> None:
+    secrets = strict.client("secretsmanager")
+    arn = strict.secret(unique("s"), GOOD)
+    secrets.update_secret(SecretId=arn, KmsKeyId="alias/mine")
+    with fails_with("UnableToDecryptSecretValueException", "alias/mine"):
+        create(ecr, "registry-1.docker.io", credentialArn=arn)
+    prefix = create(ecr, "registry-1.docker.io", credentialArn=strict.secret(unique("s"), GOOD))
+    with fails_with("UnableToDecryptSecretValueException", "alias/mine"):
+        ecr.update_pull_through_cache_rule(ecrRepositoryPrefix=prefix, credentialArn=arn)
+    secrets.update_secret(SecretId=arn, KmsKeyId="alias/aws/secretsmanager")
+    ecr.update_pull_through_cache_rule(ecrRepositoryPrefix=prefix, credentialArn=arn)
+
+
 def test_an_update_needs_an_arn(strict: Site, ecr: Any) -> None:
     prefix = create(ecr, "registry-1.docker.io", credentialArn=strict.secret(unique("s"), GOOD))
     with fails_with(INVALID, "Invalid input: Please set either credential arn or role arn to update the credentials"):

@@ -30,12 +30,17 @@ from pullthrough.errors import (
 from pullthrough.oci.ecr_upstreams import kind_of
 from pullthrough.upstream.credentials import CredentialUnreadable
 
+#: How a secret names the key that is Secrets Manager's own, beside not naming one.
+_DEFAULT_KEY = "alias/aws/secretsmanager"
 #: For reaching the upstream and logging in; SDKs wait for a minute.
 _LIMIT_SECONDS = 20.0
 
 
 async def check_secret(call: Call, arn: str, upstream_url: str) -> None:
     """Raises ApiError where there is no such secret. What it holds is for ValidatePullThroughCacheRule, as on AWS.
+
+    Strict: ApiError too where its KMS key is not Secrets Manager's own, with which AWS pulls nothing
+    (https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache-creating-secret.html).
 
     Raises AccessDenied where the upstream is none that AWS knows and the caller may not read the secret: it is sent there,
     so that whoever owns the host reads it.
@@ -45,14 +50,20 @@ async def check_secret(call: Call, arn: str, upstream_url: str) -> None:
             record = await find_secret(call, "GetSecretValue", arn)
         else:
             record = await call.engine.call(call.engine.secrets.find, arn)
-        marked = record.deleted_at is not None
     except SecretUnknown:
-        marked = True
-    if marked:
+        record = None
+    if record is None or record.deleted_at is not None:
         raise ApiError(
             "SecretNotFoundException",
             "The ARN of the secret specified in the pull through cache rule was not found. Update the pull through cache "
             "rule with a valid secret ARN and try again.",
+        )
+    key = record.kms_key_id or _DEFAULT_KEY
+    if call.settings.ecr.strict and not key.endswith(_DEFAULT_KEY):
+        raise ApiError(
+            "UnableToDecryptSecretValueException",
+            "The secret is accessible but is unable to be decrypted. Verify the resource permissions and try again. (Its "
+            f"KMS key is {key[:300]}; AWS takes {_DEFAULT_KEY} only.)",
         )
 
 
