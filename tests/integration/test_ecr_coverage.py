@@ -1,15 +1,19 @@
 """What the engine does of the AWS APIs, found by calling every operation of the three models over the wire.
 
-One walk through a registry's life calls each operation with an input that is right: it is done where the answer is a
-success, refused where the error says so in the engine's words. Any other answer fails the test, and so does a page
-docs/ecr-coverage.md that says something else; `make ecr-coverage` writes it.
+One walk through a registry's life calls each operation, by the SDK and by the aws CLI, with an input that is right: it is
+done where the answer is a success, refused where the error says so in the engine's words. Any other answer fails the
+test, and so does a page docs/ecr-coverage.md that says something else; `make ecr-coverage` writes it.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +28,7 @@ from pullthrough.demo.images import make_image
 from tests.aws import Account, answer, key_settings, push, small_image
 from tests.e2e.engine import Engine
 from tests.e2e.images import digest_of
+from tests.e2e.processes import environment
 from tests.fakes.upstream import ScriptedUpstream
 from tests.programs import ROOT
 
@@ -279,6 +284,11 @@ class Row:
     def tier(self) -> Tier:
         return next((tier for tier in TIERS if self.operation in tier.operations), _OTHERS)
 
+    @property
+    def line(self) -> str:
+        """Of the page's table."""
+        return f"| {self.operation.partition(':')[2]} | {self.tier.number} | {self.answer} | {self.note} |"
+
 
 @pytest.fixture(params=[1, 2], ids=["one-worker", "two-workers"])
 def account(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Account]:
@@ -301,26 +311,96 @@ def account(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Account]
             engine.end()
 
 
+NEWER_THAN_THE_CLI = _names(
+    """ecr:DescribeReplicationBackfillResults ecr:ListReplicationBackfills ecr:StartReplicationBackfill
+    ecr:StopReplicationBackfill secretsmanager:AssociateCrossAccountReplica
+    secretsmanager:DisassociateCrossAccountReplica secretsmanager:ListResourcePolicies"""
+)
+#: Calls an operation of a service; what it answers. Raises ClientError.
+Call = Callable[[str, str, Mapping[str, Any]], Mapping[str, Any]]
+#: How the aws CLI says an error; some have more lines, about members of theirs.
+_CLI_ERROR = re.compile(r"An error occurred \((\w+)\) when calling the (\w+) operation(?: \([^)]*\))?: (.*)")
+_CLI = """
+import contextlib, io, json, sys
+from awscli.clidriver import create_clidriver
+
+for line in sys.stdin:
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = create_clidriver().main(json.loads(line))
+    print(json.dumps([code, out.getvalue(), err.getvalue()]), flush=True)
+"""
+
+
 def test_page_says_what_every_operation_answers(account: Account) -> None:
-    text = page(list(walk(account)))
+    """The operations that the walk leaves out are called without an input."""
+    walked = {step.operation for step in WALK}
+    assert len(walked) == len(WALK)
+    assert not walked - everything()
+    rest = [_step(name) for name in sorted(everything() - walked)]
+    text = page(list(walk(by_sdk(account), (*WALK, *rest))))
     if os.environ.get("WRITE_ECR_COVERAGE") == "1":
         PAGE.write_text(text)
     assert PAGE.read_text() == text, "docs/ecr-coverage.md is stale: run `make ecr-coverage`"
 
 
-def walk(account: Account) -> Iterator[Row]:
-    """Calls everything; the models' operations that the walk leaves out are called without an input."""
-    clients = {service: account.client(service, validate=False) for service in SERVICES}
+@pytest.mark.parametrize("account", [2], ids=["two-workers"], indirect=True)
+def test_the_aws_cli_gets_the_same_answers(account: Account, tmp_path: Path) -> None:
+    """For every operation of the walk that it knows: its models may be older than the SDK's."""
+    lines = PAGE.read_text().splitlines()
+    steps = [step for step in WALK if step.operation not in NEWER_THAN_THE_CLI]
+    with by_cli(account, tmp_path / "aws") as call:
+        for row in walk(call, steps):
+            assert row.line in lines
+
+
+def everything() -> set[str]:
     models = {name: ServiceModel(Loader().load_service_model(name, "service-2"), name) for name in SERVICES}
-    everything = {f"{service}:{name}" for service, model in models.items() for name in model.operation_names}
-    walked = [step.operation for step in WALK]
-    assert len(walked) == len(set(walked))
-    assert not set(walked) - everything
+    return {f"{service}:{name}" for service, model in models.items() for name in model.operation_names}
+
+
+def by_sdk(account: Account) -> Call:
+    clients = {service: account.client(service, validate=False) for service in SERVICES}
+    return lambda service, name, input: answer(getattr(clients[service], xform_name(name))(**input))
+
+
+@contextmanager
+def by_cli(account: Account, folder: Path) -> Iterator[Call]:
+    """The aws CLI, many commands in one process: its start takes several times as long as a call."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _CLI],
+        env=environment(folder, **account.environ),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        commands, answers = process.stdin, process.stdout
+
+        def call(service: str, name: str, input: Mapping[str, Any]) -> Mapping[str, Any]:
+            # The aws CLI 1 takes the bytes of a blob as they are.
+            text = json.dumps(input, default=bytes.decode)
+            command = [service, xform_name(name, "-"), "--output", "json", "--cli-input-json", text]
+            commands.write(json.dumps(command) + "\n")
+            commands.flush()
+            code, out, err = json.loads(answers.readline())
+            if code:
+                said = _CLI_ERROR.search(err)
+                assert said is not None, f"{service} {name}: exit {code}: {err}"
+                raise ClientError({"Error": {"Code": said[1], "Message": said[3]}}, said[2])
+            found: Mapping[str, Any] = json.loads(out or "{}")
+            return found
+
+        yield call
+
+
+def walk(call: Call, steps: Iterable[Step]) -> Iterator[Row]:
     said: Answers = {}
-    for step in (*WALK, *(_step(name) for name in sorted(everything.difference(walked)))):
+    for step in steps:
         service, _, name = step.operation.partition(":")
         try:
-            said[step.operation] = answer(getattr(clients[service], xform_name(name))(**step.input(said)))
+            said[step.operation] = call(service, name, step.input(said))
             row = Row(step.operation, "done", NOTES.get(step.operation, ""))
         except ClientError as error:
             row = _refusal(step.operation, error)
@@ -354,9 +434,7 @@ def page(rows: list[Row]) -> str:
     for service, title in SERVICES.items():
         own = sorted((row for row in rows if row.operation.startswith(f"{service}:")), key=lambda row: row.operation)
         done = sum(row.answer == "done" for row in own)
-        lines = [
-            f"| {row.operation.partition(':')[2]} | {row.tier.number} | {row.answer} | {row.note} |" for row in own
-        ]
+        lines = [row.line for row in own]
         parts += [
             f"## {title}",
             f"{done} of {len(own)} are done.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
@@ -154,6 +155,16 @@ def test_terraforms_life_of_a_replication_configuration(ecr: Any) -> None:
 def test_a_replication_that_aws_does_not_take_is_refused(ecr: Any, wrong: dict[str, Any]) -> None:
     with fails_with(INVALID, "replicationConfiguration"):
         ecr.put_replication_configuration(replicationConfiguration=wrong)
+
+
+def test_there_are_no_backfills(ecr: Any) -> None:
+    with fails_with(INVALID, "StartReplicationBackfill", "replicates nothing"):
+        ecr.start_replication_backfill(destination=ELSEWHERE)
+    assert ecr.list_replication_backfills()["backfills"] == []
+    absent = str(uuid.uuid4())
+    for call in (ecr.describe_replication_backfill_results, ecr.stop_replication_backfill):
+        with fails_with("ReplicationBackfillNotFoundException", absent):
+            call(replicationBackfillId=absent)
 
 
 def test_the_status_of_a_replica_says_that_there_is_none(ecr: Any, image: tuple[str, dict[str, str]]) -> None:

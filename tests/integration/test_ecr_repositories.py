@@ -237,6 +237,14 @@ def test_tags_of_what_is_no_repository_here_are_refused(ecr: Any, arn: str, code
             call()
 
 
+def test_a_tag_that_cannot_be_is_not_added(site: Site, ecr: Any, name: str) -> None:
+    ecr.create_repository(repositoryName=name)
+    for key, value in (("aws:a", ""), ("a" * 129, ""), ("a", "b" * 257), ("a!", "")):
+        with fails_with("InvalidTagParameterException"):
+            ecr.tag_resource(resourceArn=site.arn(name), tags=[{"Key": key, "Value": value}])
+    assert ecr.list_tags_for_resource(resourceArn=site.arn(name))["tags"] == []
+
+
 # Policies
 
 
