@@ -254,11 +254,11 @@ _CODES = {
 class Status(_Action):
     code: int
     retry_after: int | str | None = None
+    message: str = ""
 
     def act(self, delivery: Delivery, question: Question) -> None:
-        delivery.answer = failure(
-            self.code, _CODES.get(self.code, ErrorCode.UNAVAILABLE), f"the script of this test says {self.code}"
-        )
+        message = self.message or f"the script of this test says {self.code}"
+        delivery.answer = failure(self.code, _CODES.get(self.code, ErrorCode.UNAVAILABLE), message)
         if self.retry_after is not None:
             delivery.answer.headers["Retry-After"] = str(self.retry_after)
 

@@ -277,6 +277,18 @@ def test_a_failure_says_what_the_upstream_did(tmp_path_factory: pytest.TempPathF
         assert failure["imageId"] == {"imageTag": "1.0"}
 
 
+def test_what_an_upstream_says_is_told_though_it_has_half_a_character(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with open_site(tmp_path_factory.mktemp("half"), 2) as site:
+        site.add("acme/app", "", "1.0")
+        site.open.script(Status(403, message="no \ud83d way"))
+        ecr = site.client()
+        (failure,) = got(ecr, "quay/acme/app", {"imageTag": "1.0"})["failures"]
+        assert (failure["failureCode"], "no way" in failure["failureReason"]) == ("UpstreamAccessDenied", True)
+        assert site.pull("quay/acme/app", "1.0").status == 403
+        ecr.create_pull_through_cache_rule(ecrRepositoryPrefix="quay", upstreamRegistryUrl="quay.io")
+        assert ecr.validate_pull_through_cache_rule(ecrRepositoryPrefix="quay")["failure"]
+
+
 def test_an_upstream_that_is_no_registry_fails_the_whole_call(tmp_path_factory: pytest.TempPathFactory) -> None:
     with open_site(tmp_path_factory.mktemp("html"), 1) as site:
         site.add("acme/app", "", "1.0")

@@ -12,7 +12,8 @@ _SHOWN_LENGTH = 300
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>]+")
 #: An Authorization header's value. Long enough not to be a word of a sentence about authentication.
 _CREDENTIALS = re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9+/=._~-]{16,}", re.IGNORECASE)
-_CONTROL = re.compile(r"[^\x20-\x7e\xa0-\U0010ffff]+|\s+")
+#: Control characters, and halves of characters, which JSON can write and no answer can hold.
+_CONTROL = re.compile(r"(?:[^\x20-\x7e\xa0-\ud7ff\ue000-\U0010ffff]|\s)+")
 #: Shorter ones would be found in ordinary words.
 _SHORTEST_SECRET = 4
 _REMOVED = "[removed]"

@@ -25,6 +25,7 @@ def test_malformed_urls_are_not_shown() -> None:
 
 def test_foreign_text_becomes_one_short_clean_line() -> None:
     assert clean_text("a\r\n\x1b[31mb\x00c  d") == "a [31mb c d"
+    assert clean_text("half a \ud83d character, and \U0001f600") == "half a character, and \U0001f600"
     assert len(clean_text("x" * 10_000)) == 300
 
 
