@@ -117,8 +117,9 @@ class Repositories:
         """What was deleted: its images, tags, grants and settings with it. None where there is no such repository.
 
         Raises NotEmpty where it has images and `force` is false. Many images go in several transactions, so that other
-        writers need not wait for all of them: after a crash it may be there still, with fewer. Blobs that nothing names
-        any more stay for eviction; pins stay as they are, since they may be set before there is anything to pin.
+        writers need not wait for all of them, the newest first: after a crash it may be there still, with fewer, but no
+        pushed index without its images. Blobs that nothing names any more stay for eviction; pins stay as they are, since
+        they may be set before there is anything to pin.
         """
         while force and self._delete_some_images(name):
             pass
@@ -139,8 +140,14 @@ class Repositories:
         return record
 
     def _delete_some_images(self, name: RepositoryName) -> bool:
-        """Those above what one transaction may delete; False where there are not so many."""
-        mine = select(_images.c.id).join(repositories).where(repositories.c.name == name).limit(2 * _PART)
+        """The newest of those above what one transaction may delete; False where there are not so many."""
+        mine = (
+            select(_images.c.id)
+            .join(repositories)
+            .where(repositories.c.name == name)
+            .order_by(_images.c.id.desc())
+            .limit(2 * _PART)
+        )
         with self._database.reading() as connection:
             images = connection.execute(mine).scalars().all()
         if len(images) <= _PART:

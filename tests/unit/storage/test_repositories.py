@@ -177,27 +177,50 @@ def test_deleting_one_repository_leaves_what_another_has(repositories: Repositor
 
 
 def test_many_images_are_deleted_in_several_transactions(repositories: Repositories, catalog: Catalog) -> None:
+    fill(repositories, catalog, 1_200)
+    steps = [1_200, *map(len, left_at_each_commit(catalog, lambda: repositories.delete(NGINX, force=True))), 0]
+    assert max(before - after for before, after in pairwise(steps)) <= 500
+    assert images_left(catalog) == []
+    assert not catalog.has_repository(NGINX)
+
+
+def test_a_crash_among_them_leaves_no_index_without_its_images(repositories: Repositories, catalog: Catalog) -> None:
+    """What an index names was pushed before it: the newest go first."""
+    fill(repositories, catalog, 1_200)
+    everything = images_left(catalog)
+    for left in left_at_each_commit(catalog, lambda: repositories.delete(NGINX, force=True)):
+        assert left == everything[: len(left)]
+
+
+def fill(repositories: Repositories, catalog: Catalog, count: int) -> None:
+    """Make the repository, with so many images."""
     repositories.create(NGINX, RepositorySettings(), 1)
-    mine = [digest_of(b"%d" % number) for number in range(1_200)]
+    mine = [digest_of(b"%d" % number) for number in range(count)]
     with catalog.database.writing() as connection:
         connection.execute(insert(manifests), [{"digest": digest, "body": b"{}"} for digest in mine])
         (repository_id,) = connection.execute(select(repository_table.c.id)).scalars()
         row = {"repository_id": repository_id, "media_type": "", "stored_at": 1}
         connection.execute(insert(repository_manifests), [{**row, "digest": digest} for digest in mine])
-    left: list[int] = []
+
+
+def images_left(catalog: Catalog) -> list[int]:
+    with catalog.database.reading() as connection:
+        return list(connection.execute(select(repository_manifests.c.id).order_by("id")).scalars())
+
+
+def left_at_each_commit(catalog: Catalog, deed: Callable[[], object]) -> list[list[int]]:
+    """What a crash right before each of its commits would leave."""
+    left: list[list[int]] = []
 
     def note(_: Connection) -> None:
-        left.append(catalog.totals().manifests)
+        left.append(images_left(catalog))
 
     event.listen(Engine, "commit", note)
     try:
-        assert repositories.delete(NGINX, force=True) is not None
+        assert deed() is not None
     finally:
         event.remove(Engine, "commit", note)
-    steps = [1_200, *left, catalog.totals().manifests]
-    assert max(before - after for before, after in pairwise(steps)) <= 500
-    assert steps[-1] == 0
-    assert not catalog.has_repository(NGINX)
+    return left
 
 
 def test_what_belonged_to_a_deleted_repository_goes_with_it(repositories: Repositories, catalog: Catalog) -> None:
