@@ -279,7 +279,35 @@ def test_what_is_scanned_of_a_repository_follows_from_both_configurations(ecr: A
     assert found() == [(plain, "MANUAL", False), (pushed, "SCAN_ON_PUSH", True)]
     ecr.put_registry_scanning_configuration(scanType="ENHANCED", rules=[scan_rule("CONTINUOUS_SCAN", "plain*")])
     assert found() == [(plain, "CONTINUOUS_SCAN", True), (pushed, "SCAN_ON_PUSH", True)]
+    continuous_first = [scan_rule("CONTINUOUS_SCAN", "plain*"), scan_rule("SCAN_ON_PUSH", "*")]
+    ecr.put_registry_scanning_configuration(scanType="ENHANCED", rules=continuous_first)
+    assert found() == [(plain, "CONTINUOUS_SCAN", True), (pushed, "SCAN_ON_PUSH", True)]
     ecr.put_registry_scanning_configuration(scanType="BASIC", rules=[])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fits"),
+    [
+        ("prod", {"prod", "repo-prod", "prod-repo", "repo-prod-repo", "prodrepo"}),
+        ("*prod", {"prod", "repo-prod"}),
+        ("prod*", {"prod", "prod-repo", "prodrepo"}),
+        ("*prod*", {"prod", "repo-prod", "prod-repo", "repo-prod-repo", "prodrepo"}),
+        ("prod*repo", {"prod-repo", "prodrepo"}),
+    ],
+)
+def test_a_scanning_filter_fits_as_the_user_guides_table_says(ecr: Any, pattern: str, fits: set[str]) -> None:
+    """https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-scanning-filters.html"""
+    names = ["prod", "repo-prod", "prod-repo", "repo-prod-repo", "prodrepo"]
+    for name in names:
+        ecr.create_repository(repositoryName=name)
+    ecr.put_registry_scanning_configuration(scanType="BASIC", rules=[scan_rule(pattern=pattern)])
+    try:
+        found = ecr.batch_get_repository_scanning_configuration(repositoryNames=names)["scanningConfigurations"]
+        assert {entry["repositoryName"] for entry in found if entry["scanOnPush"]} == fits
+    finally:
+        ecr.put_registry_scanning_configuration(scanType="BASIC", rules=[])
+        for name in names:
+            ecr.delete_repository(repositoryName=name)
 
 
 def test_scans_and_findings_are_clearly_not_available(ecr: Any, image: tuple[str, dict[str, str]]) -> None:

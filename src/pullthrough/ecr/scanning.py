@@ -15,7 +15,8 @@ from pullthrough.engine.configuration import SCANNING
 from pullthrough.oci.names import parse_repository_name
 from pullthrough.storage.repositories import RepositoryRecord
 
-_FREQUENCIES = {"BASIC": ("SCAN_ON_PUSH", "MANUAL"), "ENHANCED": ("SCAN_ON_PUSH", "CONTINUOUS_SCAN")}
+_CONTINUOUS = "CONTINUOUS_SCAN"
+_FREQUENCIES = {"BASIC": ("SCAN_ON_PUSH", "MANUAL"), "ENHANCED": ("SCAN_ON_PUSH", _CONTINUOUS)}
 _NO_SCANNER = "this engine keeps the scanning configuration, but has no scanner"
 
 
@@ -70,11 +71,11 @@ async def describe_image_scan_findings(call: Call, input: Mapping[str, Any]) -> 
 
 
 def _of_repository(call: Call, record: RepositoryRecord, configuration: Mapping[str, Any]) -> dict[str, Any]:
-    """By the registry's rules, the last that fits; else by the repository's own setting."""
+    """By the registry's rules, the last that fits, a continuous one above all; else by the repository's own setting."""
     frequency, applied = "SCAN_ON_PUSH" if record.scan_on_push else "MANUAL", []
-    for rule in configuration["rules"]:
+    for rule in sorted(configuration["rules"], key=lambda rule: bool(rule["scanFrequency"] == _CONTINUOUS)):
         for one in rule["repositoryFilters"]:
-            if matches(one["filter"], record.name):
+            if _fits(one["filter"], record.name):
                 frequency, applied = rule["scanFrequency"], [one]
     return {
         "repositoryArn": call.registry.repository_arn(record.name),
@@ -83,6 +84,14 @@ def _of_repository(call: Call, record: RepositoryRecord, configuration: Mapping[
         "scanFrequency": frequency,
         "appliedScanFilters": applied,
     }
+
+
+def _fits(text: str, name: str) -> bool:
+    """One without a wildcard fits every name that it is part of.
+
+    https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-scanning-filters.html
+    """
+    return matches(text, name) if "*" in text else text in name
 
 
 def _configuration(call: Call) -> dict[str, Any]:
