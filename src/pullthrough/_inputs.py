@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
+from pullthrough.credentials import Credentials
 from pullthrough.declaration import STANDARD_RULES, CredentialSource, Declaration, InlineToken, Rule
 from pullthrough.errors import InputMissing
 from pullthrough.oci.ecr_upstreams import kind_of
 from pullthrough.provision.export.common import TARGET
 from pullthrough.provision.inputs import INPUTS, WHERE_TOKENS_ARE, read_accounts, wants_account
-from pullthrough.upstream.credentials import Credentials
 
 Username = TypeVar("Username")
 Token = TypeVar("Token")

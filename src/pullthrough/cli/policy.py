@@ -38,7 +38,9 @@ def operator(
     from pullthrough.provision.documents import operator_policy
 
     declaration, target = _subject(context, config, account, profile, region, endpoint_url)
-    write_json(operator_policy(target, declaration.name, declaration.access.node_roles))
+    given = {rule.custom_role_arn for rule in declaration.rules}
+    given |= {entry.role_arn for entry in declaration.templates.values()}
+    write_json(operator_policy(target, declaration.name, declaration.access.node_roles, given - {""}))
 
 
 @policy_app.command("node")

@@ -13,6 +13,7 @@ The `failure` of ValidatePullThroughCacheRule is one of these codes, a colon and
 
 from __future__ import annotations
 
+from pullthrough.credentials import CredentialUnreadable
 from pullthrough.declaration import Rule, SecretCredential
 from pullthrough.ecr.calls import Call
 from pullthrough.ecr.errors import ApiError
@@ -28,7 +29,6 @@ from pullthrough.errors import (
     UpstreamUnavailable,
 )
 from pullthrough.oci.ecr_upstreams import kind_of
-from pullthrough.upstream.credentials import CredentialUnreadable
 
 #: How a secret names the key that is Secrets Manager's own, beside not naming one.
 _DEFAULT_KEY = "alias/aws/secretsmanager"

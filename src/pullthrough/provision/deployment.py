@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from pullthrough.credentials import Credentials
 from pullthrough.declaration import Declaration
 from pullthrough.errors import ConfigurationError, InputMissing
 from pullthrough.fingerprints import Fingerprints
@@ -25,7 +26,6 @@ from pullthrough.provision.planner import plan_apply, plan_destroy, questions_of
 from pullthrough.provision.resources import Desired, Kind
 from pullthrough.provision.status import Status, status
 from pullthrough.provision.verify import Report, verify
-from pullthrough.upstream.credentials import Credentials
 
 _NO_OPTIONS = Options()
 
@@ -111,7 +111,7 @@ class Deployment:
 
     def apply(self, plan: Plan, watch: Watch = lambda step, progress: None) -> Applied:
         """Carry out a plan of this deployment. Raises PlanProblem, ApplyFailed, ConfigurationError."""
-        if plan.is_empty and not plan.problems:
+        if plan.is_empty and not plan.problems and not plan.gone:
             return Applied(())
         by_secret = {
             secret_name_of(rule): self._accounts[rule.prefix]

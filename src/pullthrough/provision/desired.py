@@ -291,7 +291,8 @@ class _Builder:
         declaration, target, access = self._declaration, self._target, self._declaration.access
         resources = []
         policy_name = documents.access_policy_name(declaration.name)
-        for role in access.node_roles:
+        # Without rules there is nothing to pull, and IAM takes no statement without a resource.
+        for role in access.node_roles if self._prefixes else ():
             if not target.has_iam:
                 self._not_applicable.append(
                     f"the rights of the role {role}: an engine has no IAM; keys have roles there"

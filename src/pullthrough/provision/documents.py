@@ -6,10 +6,11 @@ https://docs.aws.amazon.com/AmazonECR/latest/userguide/repository-creation-templ
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from pullthrough.declaration import ROOT, Template
+from pullthrough.provision.resources import Attributes, Json
 from pullthrough.provision.target import Target
 
 _VERSION = "2012-10-17"
@@ -235,8 +236,13 @@ OPERATOR_ACTIONS: Mapping[str, Sequence[str]] = {
 _SECRETS_WITHOUT_RESOURCE = ("secretsmanager:BatchGetSecretValue", "secretsmanager:ListSecrets")
 
 
-def operator_policy(target: Target, name: str, node_roles: Iterable[str] = ()) -> Document:
-    """What whoever runs `plan`, `apply` and `destroy` needs; IAM rights only for the roles that it touches."""
+def operator_policy(
+    target: Target, name: str, node_roles: Iterable[str] = (), passed_roles: Collection[str] = ()
+) -> Document:
+    """What whoever runs `plan`, `apply` and `destroy` needs; IAM rights only for the roles that it touches.
+
+    `passed_roles`: ARNs of roles that rules and templates are given.
+    """
     secrets = OPERATOR_ACTIONS["Secrets"]
     account = f"arn:{target.partition}:iam::{target.account}"
     # A role of nodes may have a path, which its name does not tell.
@@ -274,6 +280,18 @@ def operator_policy(target: Target, name: str, node_roles: Iterable[str] = ()) -
                 "Action": [*OPERATOR_ACTIONS["Roles"], "iam:SimulatePrincipalPolicy"],
                 "Resource": roles,
             },
+            *(
+                [
+                    {
+                        "Sid": "GivenRoles",
+                        "Effect": "Allow",
+                        "Action": "iam:PassRole",
+                        "Resource": sorted(set(passed_roles)),
+                    }
+                ]
+                if passed_roles
+                else []
+            ),
             {
                 "Sid": "RuleRole",
                 "Effect": "Allow",
@@ -293,3 +311,41 @@ def template_role_name(name: str) -> str:
 def access_policy_name(name: str) -> str:
     """The inline policy that a declaration puts into nodes' roles."""
     return f"pullthrough-{name}"
+
+
+# Two that mean the same
+
+
+def normal_document(document: Json) -> Json:
+    """A policy by its meaning: a list of one is the one, the order of actions and of a lifecycle's rules says nothing."""
+    if not isinstance(document, Mapping):
+        return document
+    if "rules" in document:
+        rules: list[Attributes] = [rule for rule in _listed(document["rules"]) if isinstance(rule, Mapping)]
+        ordered: list[Attributes] = sorted(rules, key=_priority)
+        return {**document, "rules": ordered}
+    statements = [
+        {key: _normal_part(key, value) for key, value in statement.items()}
+        if isinstance(statement, Mapping)
+        else statement
+        for statement in _listed(document.get("Statement"))
+    ]
+    return {**document, "Statement": statements}
+
+
+def _priority(rule: Attributes) -> str:
+    return str(rule.get("rulePriority"))
+
+
+def _normal_part(key: str, value: Json) -> Json:
+    if key in ("Action", "NotAction", "Resource", "NotResource"):
+        return sorted(str(entry) for entry in _listed(value))
+    if key in ("Principal", "NotPrincipal") and isinstance(value, Mapping):
+        return {kind: sorted(str(entry) for entry in _listed(names)) for kind, names in value.items()}
+    return value
+
+
+def _listed(value: Json) -> list[Json]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]

@@ -182,11 +182,14 @@ class Executor:
         wanted = self._with_arn(step.after)
         credential = {"credentialArn": wanted["credentialArn"]} if wanted["credentialArn"] else {}
         role = {"customRoleArn": wanted["customRoleArn"]} if wanted["customRoleArn"] else {}
+        with self._lock:
+            # Of a secret that was there before, what AWS says is so.
+            races = _SECRET_RACES if wanted["credentialArn"] in self._arns.values() else ()
         if step.action is Action.UPDATE:
             self._aws.call(
                 "ecr",
                 "UpdatePullThroughCacheRule",
-                retry=_SECRET_RACES,
+                retry=races,
                 ecrRepositoryPrefix=prefix,
                 **credential,
                 **role,
@@ -197,7 +200,7 @@ class Executor:
             self._aws.call(
                 "ecr",
                 "CreatePullThroughCacheRule",
-                retry=_SECRET_RACES if credential else (),
+                retry=races,
                 ecrRepositoryPrefix=prefix,
                 upstreamRegistryUrl=wanted["upstreamRegistryUrl"],
                 # Terraform would replace a rule that has a prefix which nobody gave it.

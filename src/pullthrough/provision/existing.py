@@ -6,11 +6,12 @@ them up, by the steps made here; `destroy --delete-repositories` takes all of th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from typing import cast
 
 from pullthrough.declaration import ROOT
 from pullthrough.provision.aws import Aws, Readers
+from pullthrough.provision.documents import normal_document
 from pullthrough.provision.plan import Action, Step
 from pullthrough.provision.repositories import (
     Images,
@@ -135,41 +136,6 @@ def _encryption(attributes: Attributes) -> tuple[str, str]:
 def _named(encryption: tuple[str, str]) -> str:
     kind, key = encryption
     return f"{kind} ({key})" if key else kind
-
-
-def normal_document(document: Json) -> Json:
-    """A policy by its meaning: a list of one is the one, the order of actions and of a lifecycle's rules says nothing."""
-    if not isinstance(document, Mapping):
-        return document
-    if "rules" in document:
-        rules: list[Attributes] = [rule for rule in _listed(document["rules"]) if isinstance(rule, Mapping)]
-        ordered: list[Attributes] = sorted(rules, key=_priority)
-        return {**document, "rules": ordered}
-    statements = [
-        {key: _normal_part(key, value) for key, value in statement.items()}
-        if isinstance(statement, Mapping)
-        else statement
-        for statement in _listed(document.get("Statement"))
-    ]
-    return {**document, "Statement": statements}
-
-
-def _priority(rule: Attributes) -> str:
-    return str(rule.get("rulePriority"))
-
-
-def _normal_part(key: str, value: Json) -> Json:
-    if key in ("Action", "NotAction", "Resource", "NotResource"):
-        return sorted(str(entry) for entry in _listed(value))
-    if key in ("Principal", "NotPrincipal") and isinstance(value, Mapping):
-        return {kind: sorted(str(entry) for entry in _listed(names)) for kind, names in value.items()}
-    return value
-
-
-def _listed(value: Json) -> list[Json]:
-    if value is None:
-        return []
-    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 # Taking them away

@@ -10,12 +10,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from pullthrough.credentials import Credentials, CredentialUnreadable
 from pullthrough.declaration import GITHUB, CredentialSource, Declaration, Rule, SecretCredential
 from pullthrough.errors import InputMissing
 from pullthrough.oci.ecr_upstreams import WANT_SECRET, kind_of
 from pullthrough.oci.names import DOCKER_HUB
 from pullthrough.provision.target import Target
-from pullthrough.upstream.credentials import Credentials, CredentialUnreadable
 
 #: Every secret of a pull-through cache rule is called so:
 #: https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache-creating-secret.html

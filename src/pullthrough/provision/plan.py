@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from pullthrough.provision.resources import Attributes, Json, Key, Kind
+from pullthrough.provision.resources import Attributes, Json, Key
 from pullthrough.provision.target import Target
 
 
@@ -141,11 +141,6 @@ class Plan:
 
     def count(self, *actions: Action) -> int:
         return sum(step.action in actions for step in self.steps)
-
-    @property
-    def rules_after(self) -> tuple[str, ...]:
-        """The prefixes of declared rules that this plan makes or changes."""
-        return tuple(step.key.name for step in self.steps if step.key.kind is Kind.RULE and step.after is not None)
 
     def as_json(self) -> dict[str, Any]:
         """All of it. The same plan gives the same document, so that a saved one can be compared."""

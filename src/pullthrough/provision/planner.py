@@ -32,6 +32,8 @@ from pullthrough.provision.resources import (
 MAX_RULES = 50
 #: Days in which a deleted secret can be restored: Secrets Manager's own default.
 RECOVERY_DAYS = 30
+#: Policies: AWS may give them back in other words.
+_DOCUMENTS = frozenset({"lifecyclePolicy", "policy", "repositoryPolicy", "trustPolicy"})
 #: What belongs to the mark, and may differ where somebody else's thing is used as it is.
 _OF_THE_MARK = frozenset({"description", "tags"})
 
@@ -227,17 +229,18 @@ class _Planner:
             self._add(resource, Action.CREATE, resource.reason)
             return
         if not self._is_ours(existing) and not self._may_adopt(resource):
-            if _without_mark(existing.attributes) == _without_mark(resource.attributes):
+            if _OF_THE_MARK.issuperset(_differing(resource, existing)):
                 self._left.append(
                     LeftAlone(resource.key, "is there as declared and somebody else's; used as it is, never removed")
                 )
             else:
                 self._conflict(resource, existing, "differs from what is declared")
             return
-        if existing.attributes == resource.attributes:
+        differing = _differing(resource, existing)
+        if not differing:
             return
         adopted = not self._is_ours(existing)
-        reason = "taken over, as asked" if adopted else f"{_listed(resource, existing)} to be as declared"
+        reason = "taken over, as asked" if adopted else _reason(differing)
         self._add(
             resource, Action.UPDATE, reason, existing.attributes, existing, details={"adopted": True} if adopted else {}
         )
@@ -248,11 +251,7 @@ class _Planner:
             Kind.SECRET: "; or use it as it is, with credential_arn in the rule's table; or give the rule another secret_name",
             Kind.TEMPLATE: "; or leave it, with enabled = false in [templates.<prefix>]",
         }.get(resource.key.kind, "")
-        differing = [
-            name
-            for name, value in resource.attributes.items()
-            if name not in _OF_THE_MARK and existing.attributes.get(name) != value
-        ]
+        differing = [name for name in _differing(resource, existing) if name not in _OF_THE_MARK]
         where = f" ({', '.join(differing)})" if differing and not existing.is_scheduled_for_deletion else ""
         self._problems.append(
             f"the {resource.key.kind} {resource.key.name} is {whose} and {how}{where}: take it over with --adopt "
@@ -270,17 +269,16 @@ class _Planner:
         if existing.is_of_engine_file:
             self._plan_file_rule(resource, existing)
             return
-        differing = {name for name, value in resource.attributes.items() if existing.attributes.get(name) != value}
+        differing = _differing(resource, existing)
         if not differing:
             return
         # AWS's Update sets an ARN, and takes none away.
         updatable = {name for name in ("credentialArn", "customRoleArn") if resource.attributes[name]}
-        if differing <= updatable:
-            reason = f"{_listed(resource, existing)} to be as declared"
-            self._add(resource, Action.UPDATE, reason, existing.attributes, existing)
+        if updatable.issuperset(differing):
+            self._add(resource, Action.UPDATE, _reason(differing), existing.attributes, existing)
             return
         was, wanted = existing.attributes["upstreamRegistryUrl"], resource.attributes["upstreamRegistryUrl"]
-        what = f"comes from {was}, not from {wanted}" if was != wanted else f"differs in {_listed(resource, existing)}"
+        what = f"comes from {was}, not from {wanted}" if was != wanted else f"differs in {', '.join(differing)}"
         if not self._options.replace:
             self._problems.append(
                 f"the rule {prefix} {what}, which AWS changes only by deleting the rule and making it anew; pulls of what is "
@@ -337,13 +335,13 @@ class _Planner:
         existing = self._observed.existing.get(resource.key)
         if existing is None:
             self._add(resource, Action.CREATE, resource.reason)
-        elif existing.attributes != resource.attributes:
-            self._add(resource, Action.UPDATE, "policy to be as declared", existing.attributes, existing)
+        elif differing := _differing(resource, existing):
+            self._add(resource, Action.UPDATE, _reason(differing), existing.attributes, existing)
 
     def _plan_registry_policy(self, resource: Resource | None) -> None:
         ours = self._our_statements()
         wanted: list[Any] = list(cast("list[Any]", resource.attributes["statements"])) if resource else []
-        if ours == wanted:
+        if documents.normal_document({"Statement": ours}) == documents.normal_document({"Statement": wanted}):
             return
         before: Attributes | None = {"statements": ours} if ours else None
         after: Attributes | None = {"statements": wanted} if wanted else None
@@ -542,13 +540,23 @@ class _Planner:
         self._steps.append(step)
 
 
-def _without_mark(attributes: Attributes) -> Attributes:
-    return {name: value for name, value in attributes.items() if name not in _OF_THE_MARK}
+def _differing(resource: Resource, existing: Existing) -> list[str]:
+    """The attributes that are not as declared; documents by what they mean."""
+    return [
+        name
+        for name, wanted in resource.attributes.items()
+        if _by_meaning(name, existing.attributes.get(name)) != _by_meaning(name, wanted)
+    ]
 
 
-def _listed(resource: Resource, existing: Existing) -> str:
-    names = [name for name, value in resource.attributes.items() if existing.attributes.get(name) != value]
-    return ", ".join(names)
+def _by_meaning(name: str, value: Json) -> Json:
+    return documents.normal_document(value) if name in _DOCUMENTS else value
+
+
+def _reason(differing: list[str]) -> str:
+    if set(differing) <= {"username", "accessToken"}:
+        return "the account has changed"
+    return f"{', '.join(differing)} to be as declared"
 
 
 def _upstream(existing: Existing) -> str:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 from urllib.parse import urlencode
 
+from pullthrough.credentials import Credentials, CredentialUnreadable, Secret
 from pullthrough.declaration import Credential, CredentialSource
 from pullthrough.errors import UpstreamDenied, UpstreamError, UpstreamInvalid
 from pullthrough.upstream import answers
@@ -23,7 +24,6 @@ from pullthrough.upstream.addresses import AddressClass
 from pullthrough.upstream.budget import Budget
 from pullthrough.upstream.challenge import parse_challenges
 from pullthrough.upstream.connections import public_or
-from pullthrough.upstream.credentials import Credentials, CredentialUnreadable, Secret
 from pullthrough.upstream.observer import UpstreamObserver
 from pullthrough.upstream.redirects import Request, follow
 from pullthrough.upstream.tokens import MAX_ANSWER_BYTES, Token, TokenKey, Tokens, parse_token

@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from pullthrough.credentials import Secret
 from pullthrough.upstream.abort import Aborted, AbortHandle
-from pullthrough.upstream.credentials import Secret
 
 MAX_ANSWER_BYTES = 64 * 1024
 #: The specification's default for tokens that do not say how long they live, and its minimum for those that do.

@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
+from pullthrough.credentials import Credentials, ReadSecret, no_secrets
 from pullthrough.errors import ConfigurationError
 from pullthrough.oci.names import canonical_host
 from pullthrough.settings import UpstreamSettings
@@ -20,7 +21,6 @@ from pullthrough.upstream.abort import AbortHandle
 from pullthrough.upstream.addresses import AddressClass, classify
 from pullthrough.upstream.budget import Budget
 from pullthrough.upstream.connections import Connections
-from pullthrough.upstream.credentials import Credentials, ReadSecret, no_secrets
 from pullthrough.upstream.endpoints import Endpoints
 from pullthrough.upstream.exchanges import Exchanges
 from pullthrough.upstream.observer import UpstreamObserver

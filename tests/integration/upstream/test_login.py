@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import pytest
 
+from pullthrough.credentials import CredentialUnreadable
 from pullthrough.declaration import CredentialSource
 from pullthrough.errors import UpstreamDenied, UpstreamInvalid, UpstreamThrottled, UpstreamUnavailable
-from pullthrough.upstream.credentials import CredentialUnreadable
 from tests.integration.upstream.clients import Make, Recorder, one
 from tests.integration.upstream.servers import Asked, Reply, Server, error_reply, json_reply
 

@@ -106,7 +106,10 @@ def test_half_a_character_becomes_one_that_can_be_kept() -> None:
     manifest = parse_manifest(image(artifactType=half, annotations={half: half}))
     kept = "x/\ufffd"
     assert (manifest.artifact_type, manifest.annotations) == (kept, {kept: kept})
-    assert parse_manifest(body(mediaType=media_types.OCI_INDEX, manifests=[], config={"mediaType": half})).artifact_type == kept
+    assert (
+        parse_manifest(body(mediaType=media_types.OCI_INDEX, manifests=[], config={"mediaType": half})).artifact_type
+        == kept
+    )
     child = {**LAYER, "mediaType": media_types.OCI_MANIFEST, "platform": {"os": half, "architecture": "arm"}}
     assert [child.platform for child in parse_manifest(body(manifests=[child])).children] == ["x/\ufffd/arm"]
     assert parse_manifest(image(annotations={"face": "\U0001f600"})).annotations == {"face": "\U0001f600"}

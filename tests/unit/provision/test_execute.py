@@ -302,7 +302,7 @@ def test_a_lost_rotation_makes_one_version() -> None:
         Step(
             Key(Kind.SECRET, HUB_SECRET),
             Action.UPDATE,
-            "accessToken to be as declared",
+            "the account has changed",
             plan.steps[0].before,
             plan.steps[0].after,
             arn=world.send.secret(HUB_SECRET).arn,

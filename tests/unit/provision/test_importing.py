@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pullthrough.credentials import Credentials
 from pullthrough.declaration import (
     ROOT,
     STANDARD_UPSTREAMS,
@@ -38,7 +39,6 @@ from pullthrough.provision.planner import plan_apply
 from pullthrough.provision.resources import REGISTRY, Desired, Existing, Json, Key, Kind, secret_reference
 from pullthrough.provision.target import Target
 from pullthrough.settings import load_settings
-from pullthrough.upstream.credentials import Credentials
 
 ACCOUNT = "123456789012"
 AWS = Target(ACCOUNT, "us-east-1", caller=f"arn:aws:iam::{ACCOUNT}:user/me")

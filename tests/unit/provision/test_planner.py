@@ -222,6 +222,32 @@ def test_a_policy_written_in_another_order_is_no_drift() -> None:
     assert world.plan(FULL).is_empty
 
 
+def test_a_policy_in_other_words_of_the_same_meaning_is_no_drift() -> None:
+    """AWS may give a list of one back as the one, and actions in another order."""
+    world = applied(FULL)
+    ecr = world.send.ecr
+    for template in ecr.templates.values():
+        if "repositoryPolicy" in template:
+            template["repositoryPolicy"] = json.dumps(reworded(json.loads(template["repositoryPolicy"])))
+    ecr.registry_policy = json.dumps(reworded(json.loads(ecr.registry_policy or "")))
+    for role in world.send.iam.roles.values():
+        role["policies"] = {
+            name: reworded(policy) if isinstance(policy, dict) else json.dumps(reworded(json.loads(policy)))
+            for name, policy in role["policies"].items()
+        }
+    assert world.plan(FULL).is_empty
+
+
+def reworded(policy: dict[str, Any]) -> dict[str, Any]:
+    for statement in policy["Statement"]:
+        if isinstance(statement["Action"], list):
+            statement["Action"] = statement["Action"][::-1]
+        principal = statement.get("Principal")
+        if isinstance(principal, dict) and isinstance(names := principal.get("AWS"), list) and len(names) == 1:
+            principal["AWS"] = names[0]
+    return policy
+
+
 # Credentials
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pullthrough.credentials import Secret
 from pullthrough.upstream.abort import Aborted, AbortHandle
-from pullthrough.upstream.credentials import Secret
 from pullthrough.upstream.tokens import DEFAULT_SECONDS, MAX_SECONDS, MAX_TOKENS, Token, TokenKey, Tokens, parse_token
 
 KEY = TokenKey("h:443", "https://h/token", "h", "repository:a:pull", None)

@@ -10,9 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pullthrough.declaration import CredentialSource, InlineToken, SecretCredential
-from pullthrough.errors import SecretUnknown
-from pullthrough.upstream.credentials import (
+from pullthrough.credentials import (
     COMMAND_SECONDS,
     MAX_SECRET_BYTES,
     RENEWAL_PAUSE_SECONDS,
@@ -21,6 +19,8 @@ from pullthrough.upstream.credentials import (
     Secret,
     run_bounded,
 )
+from pullthrough.declaration import CredentialSource, InlineToken, SecretCredential
+from pullthrough.errors import SecretUnknown
 
 
 def test_the_environment_is_read() -> None:
