@@ -26,7 +26,7 @@ from pullthrough.declaration import Declaration
 from pullthrough.errors import InputMissing, TargetUnusable
 from pullthrough.provision.export.cloudformation import cloudformation_template
 from pullthrough.provision.export.common import TARGET, addresses, desired_anywhere
-from pullthrough.provision.export.names import terraform_style
+from pullthrough.provision.names import terraform_style
 from pullthrough.provision.resources import Kind
 from pullthrough.provision.target import region_without_caches
 

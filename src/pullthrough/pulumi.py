@@ -28,7 +28,7 @@ from pullthrough.provision.export.common import (
     needed,
     unmark,
 )
-from pullthrough.provision.export.names import terraform_style
+from pullthrough.provision.names import terraform_style
 from pullthrough.provision.resources import Json, Key, Kind, Resource
 from pullthrough.provision.target import region_without_caches
 

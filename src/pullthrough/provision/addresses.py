@@ -7,16 +7,16 @@ of it needs no other case.
 from __future__ import annotations
 
 import json
-import re
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from pullthrough.declaration import ROOT, STANDARD_UPSTREAMS, Declaration, Rule
+from pullthrough.declaration import ROOT, STANDARD_RULES, STANDARD_UPSTREAMS, Declaration, Rule
 from pullthrough.errors import TargetUnusable
 from pullthrough.oci.names import DOCKER_HUB
 from pullthrough.provision.aws import Aws
+from pullthrough.provision.names import Style, labels, terraform_style
 from pullthrough.provision.target import Target
 
 #: By canonical host: the standard prefix, whose output has the name that Terraform's users know.
@@ -41,23 +41,46 @@ class Address:
 
 
 def addresses(declaration: Declaration, registry_host: str, *, cache_off: bool = False) -> list[Address]:
-    """One for each rule, in the declaration's order, those that are switched off last.
+    """The five standard upstreams and every rule: the declaration's order, what is switched off last.
 
     `cache_off` gives every upstream's own address. A rule that is switched off because another one took its place (the
     same upstream under another prefix) has none of its own.
     """
-    names = _names(declaration)
     return [
         Address(
-            name=names[rule.prefix],
+            name=f"{label}_registry",
             prefix=rule.prefix,
             upstream=rule.upstream,
-            address=original_address(rule) if cache_off or not is_on else _cached_address(rule, registry_host),
+            address=original_address(rule) if cache_off or not is_on else cached_address(rule, registry_host),
             is_cached=is_on and not cache_off,
         )
-        for rule, is_on in _in_order(declaration)
-        if rule.prefix in names
+        for label, rule, is_on in labelled(declaration, terraform_style, "_")
     ]
+
+
+def labelled(declaration: Declaration, style: Style, separator: str) -> list[tuple[str, Rule, bool]]:
+    """Each rule that has an address, with its label and whether it is switched on. No two labels are the same.
+
+    A standard upstream has the label of its standard prefix, whatever its rule's prefix is, and is there without a rule
+    too.
+    """
+    ordered = [(rule, True) for rule in declaration.rules] + [(rule, False) for rule in declaration.disabled]
+    named = {rule.upstream for rule, _ in ordered}
+    ordered += [(rule, False) for rule in STANDARD_RULES if rule.upstream not in named]
+    standard: dict[str, tuple[Rule, bool]] = {}
+    for rule, is_on in sorted(ordered, key=lambda pair: (not pair[1], not _has_standard_prefix(pair[0]))):
+        if rule.upstream in _STANDARD_PREFIXES:
+            standard.setdefault(rule.upstream, (rule, is_on))
+    chosen = {style(_STANDARD_PREFIXES[upstream])[0]: pair for upstream, pair in standard.items()}
+    others = {
+        rule.prefix: (rule, is_on)
+        for rule, is_on in ordered
+        # Of a standard rule that is switched off, the rule that took its place has the label.
+        if (rule, is_on) not in chosen.values() and (is_on or not _has_standard_prefix(rule))
+    }
+    for prefix, label in labels(others, style, separator=separator, reserved=chosen).items():
+        chosen[label] = others[prefix]
+    return sorted(((label, *pair) for label, pair in chosen.items()), key=lambda entry: ordered.index(entry[1:]))
 
 
 def original_address(rule: Rule) -> str:
@@ -66,51 +89,12 @@ def original_address(rule: Rule) -> str:
     return f"{host}/{rule.upstream_repository_prefix}" if rule.upstream_repository_prefix else host
 
 
-def _cached_address(rule: Rule, registry_host: str) -> str:
+def cached_address(rule: Rule, registry_host: str) -> str:
     return registry_host if rule.prefix == ROOT else f"{registry_host}/{rule.prefix}"
-
-
-def _in_order(declaration: Declaration) -> list[tuple[Rule, bool]]:
-    """Each rule with whether it is switched on."""
-    return [(rule, True) for rule in declaration.rules] + [(rule, False) for rule in declaration.disabled]
-
-
-def _names(declaration: Declaration) -> dict[str, str]:
-    """The output's name of each rule, by prefix. No two are the same."""
-    standard: dict[str, Rule] = {}
-    for rule, _ in sorted(_in_order(declaration), key=lambda pair: (not pair[1], not _has_standard_prefix(pair[0]))):
-        if rule.upstream in _STANDARD_PREFIXES:
-            standard.setdefault(rule.upstream, rule)
-    names = {rule.prefix: _output_name(_STANDARD_PREFIXES[upstream]) for upstream, rule in standard.items()}
-    taken = set(names.values())
-    for rule, is_on in _in_order(declaration):
-        if rule.prefix in names:
-            continue
-        name = _output_name(rule.prefix)
-        if not is_on and _has_standard_prefix(rule) and name in taken:
-            continue  # the rule that took its place has its name
-        names[rule.prefix] = _free_name(name, taken)
-        taken.add(names[rule.prefix])
-    return names
 
 
 def _has_standard_prefix(rule: Rule) -> bool:
     return _STANDARD_PREFIXES.get(rule.upstream) == rule.prefix
-
-
-def _output_name(prefix: str) -> str:
-    """A prefix as Terraform and shells take names: `docker_hub_registry`."""
-    name = f"{re.sub(r'[^a-z0-9]', '_', prefix.lower())}_registry"
-    return f"_{name}" if name[0].isdigit() else name
-
-
-def _free_name(name: str, taken: set[str]) -> str:
-    """`team-a` and `team_a` are one name; the second one gets a number."""
-    number, free = 1, name
-    while free in taken:
-        number += 1
-        free = f"{name}_{number}"
-    return free
 
 
 def registry_host(aws: Aws, target: Target) -> str:

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 from pullthrough.declaration import Declaration
+from pullthrough.errors import PlanProblem
 from pullthrough.provision import documents
 from pullthrough.provision.journal import Owned
-from pullthrough.provision.observe import UNREADABLE, Observed, Questions, parse_document
+from pullthrough.provision.observe import UNREADABLE, Observed, Questions
 from pullthrough.provision.plan import Action, LeftAlone, Options, Plan, Purpose, Step, in_order
+from pullthrough.provision.registry import filters_step, statements_step
 from pullthrough.provision.resources import (
     REGISTRY,
     Attributes,
@@ -147,8 +149,9 @@ class _Planner:
             self._plan_marked(template)
         for access in self._desired.of(Kind.NODE_ACCESS):
             self._plan_node_access(access)
-        self._plan_registry_policy(self._desired.get(Key(Kind.REGISTRY_POLICY, REGISTRY)))
-        self._plan_scanning(self._desired.get(Key(Kind.SCANNING, REGISTRY)))
+        self._plan_registry(
+            self._desired.get(Key(Kind.REGISTRY_POLICY, REGISTRY)), self._desired.get(Key(Kind.SCANNING, REGISTRY))
+        )
         self._prune()
         self._remove_leftovers()
         self._steps += repository_steps
@@ -338,62 +341,17 @@ class _Planner:
         elif differing := _differing(resource, existing):
             self._add(resource, Action.UPDATE, _reason(differing), existing.attributes, existing)
 
-    def _plan_registry_policy(self, resource: Resource | None) -> None:
-        ours = self._our_statements()
-        wanted: list[Any] = list(cast("list[Any]", resource.attributes["statements"])) if resource else []
-        if documents.normal_document({"Statement": ours}) == documents.normal_document({"Statement": wanted}):
-            return
-        before: Attributes | None = {"statements": ours} if ours else None
-        after: Attributes | None = {"statements": wanted} if wanted else None
-        action = Action.UPDATE if before and after else Action.CREATE if after else Action.DELETE
-        reason = resource.reason if resource else "no other account is to fill the cache any more"
-        key = Key(Kind.REGISTRY_POLICY, REGISTRY)
-        self._steps.append(Step(key, action, f"{reason}; other statements stay as they are", before, after))
-
-    def _our_statements(self) -> list[Any]:
-        document = parse_document(self._observed.registry_policy)
-        statements = document.get("Statement", []) if isinstance(document, dict) else []
-        if isinstance(statements, Mapping):
-            statements = [statements]
-        ours = [
-            statement
-            for statement in cast("list[Any]", statements)
-            if isinstance(statement, Mapping) and documents.is_our_sid(statement.get("Sid"), self._name)
-        ]
-        return sorted(ours, key=lambda statement: str(statement["Sid"]))
-
-    def _plan_scanning(self, resource: Resource | None) -> None:
-        """Filters of ours are those that were added here; any other of the same text is somebody else's and stays."""
-        there = self._observed.scanning.entries
-        wanted = set(cast("list[str]", resource.attributes["filters"])) if resource else set()
-        frequencies = {entry.partition(" ")[0] for entry in wanted}
-        if "CONTINUOUS_SCAN" in frequencies and self._observed.scanning.scan_type != "ENHANCED":
-            self._problems.append(
-                'the registry scans by its basic scanner, and [scanning] frequency = "continuous" wants the enhanced one, '
-                "which costs money for all its repositories: switch that on yourself, or use on_push"
+    def _plan_registry(self, policy: Resource | None, scanning: Resource | None) -> None:
+        """The registry's documents, of which only a part is ours; None where we want nothing in them."""
+        try:
+            steps = (
+                statements_step(self._name, self._observed, policy),
+                filters_step(self._observed, self._owned.filters, scanning),
             )
+        except PlanProblem as problem:
+            self._problems.append(problem.message)
             return
-        added = sorted(wanted - there)
-        removed = sorted((self._owned.filters & there) - wanted)
-        if not added and not removed:
-            return
-        ours = sorted((self._owned.filters | wanted) & there)
-        before: Attributes | None = {"filters": list(ours)} if ours else None
-        after: Attributes | None = {"filters": sorted(wanted)} if wanted else None
-        action = Action.UPDATE if before and after else Action.CREATE if after else Action.DELETE
-        reason = resource.reason if resource else "scanning of the cache is not declared any more"
-        made_rules = {str(rule["scanFrequency"]) for rule in self._observed.scanning.rules}
-        new_rules = sorted({entry.partition(" ")[0] for entry in added} - made_rules)
-        self._steps.append(
-            Step(
-                Key(Kind.SCANNING, REGISTRY),
-                action,
-                f"{reason}; other filters stay as they are",
-                before,
-                after,
-                details={"add": [*added, *new_rules], "remove": removed, "own": sorted(self._owned.filters)},
-            )
-        )
+        self._steps += [step for step in steps if step is not None]
 
     # What is not declared
 
@@ -489,16 +447,14 @@ class _Planner:
                 self._left.append(LeftAlone(key, "is used by a rule that stays"))
             elif key.kind is Kind.SECRET:
                 self._delete(existing, "it bears this declaration's mark", needs=self._rule_steps_with(existing.arn))
-            elif key.kind is Kind.ROLE:
-                templates = tuple(step.key for step in self._steps if step.key.kind is Kind.TEMPLATE)
-                self._delete(existing, "it bears this declaration's mark", needs=templates)
-            else:
+            elif key.kind is not Kind.ROLE:
                 self._delete(existing, "it bears this declaration's mark")
-        # Templates are planned before the role that they need to be gone for.
+        # Once it is known which templates go: they need it till then.
         templates = tuple(step.key for step in self._steps if step.key.kind is Kind.TEMPLATE)
-        self._steps = [replace(step, needs=templates) if step.key.kind is Kind.ROLE else step for step in self._steps]
-        self._plan_registry_policy(None)
-        self._plan_scanning(None)
+        for existing in self._observed.of(Kind.ROLE).values():
+            if self._is_ours(existing):
+                self._delete(existing, "it bears this declaration's mark", needs=templates)
+        self._plan_registry(None, None)
         self._steps += repository_steps
 
     # Parts

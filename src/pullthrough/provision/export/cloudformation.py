@@ -24,7 +24,7 @@ from pullthrough.provision.export.common import (
     unmark,
     variables_of,
 )
-from pullthrough.provision.export.names import cloudformation_style, labels
+from pullthrough.provision.names import cloudformation_style, labels
 from pullthrough.provision.resources import Json, Kind, Resource
 
 _FORMAT = "2010-09-09"

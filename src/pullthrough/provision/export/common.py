@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pullthrough.declaration import ROOT, STANDARD_UPSTREAMS, CredentialSource, Declaration, Rule
+from pullthrough.declaration import CredentialSource, Declaration, Rule
 from pullthrough.fingerprints import Fingerprints
 from pullthrough.oci.ecr_upstreams import kind_of
-from pullthrough.oci.names import DOCKER_HUB
+from pullthrough.provision.addresses import cached_address, labelled, original_address
 from pullthrough.provision.desired import build_desired
-from pullthrough.provision.export.names import Style, labels
 from pullthrough.provision.inputs import INPUTS, WHERE_TOKENS_ARE, Account, wants_account
+from pullthrough.provision.names import Style, labels
 from pullthrough.provision.resources import Desired, Json, Kind, Resource
 from pullthrough.provision.target import Target
 
@@ -102,26 +102,11 @@ def _has_common_account(rule: Rule, common: Mapping[str, CredentialSource]) -> b
 
 
 def addresses(declaration: Declaration, style: Style, separator: str) -> dict[str, str]:
-    """The registry to pull from, for each upstream, by the name of the output.
-
-    The five standard upstreams are always there, under the names that the Terraform module's sibling gives them; one
-    that has no rule is its own host. Further rules follow under their prefixes.
-    """
-    found: dict[str, str] = {}
-    chosen: set[str] = set()
-    for prefix, upstream in STANDARD_UPSTREAMS.items():
-        rules = [rule for rule in declaration.rules if rule.upstream == upstream]
-        rule = next((rule for rule in rules if rule.prefix == prefix), rules[0] if rules else None)
-        if rule is not None:
-            chosen.add(rule.prefix)
-        found[style(prefix)[0]] = _address(rule) if rule else "docker.io" if upstream == DOCKER_HUB else upstream
-    others = [rule for rule in declaration.rules if rule.prefix not in chosen]
-    named = labels((rule.prefix for rule in others), style, separator=separator, reserved=found)
-    return found | {named[rule.prefix]: _address(rule) for rule in others}
-
-
-def _address(rule: Rule) -> str:
-    return TARGET.registry_host if rule.prefix == ROOT else f"{TARGET.registry_host}/{rule.prefix}"
+    """What image names begin with, by the label of the output: those of `pullthrough addresses`."""
+    return {
+        label: cached_address(rule, TARGET.registry_host) if is_on else original_address(rule)
+        for label, rule, is_on in labelled(declaration, style, separator)
+    }
 
 
 def needed(resource: Resource, kind: Kind) -> str:

@@ -21,8 +21,8 @@ from pullthrough.provision.export.common import (
     unmark,
     variables_of,
 )
-from pullthrough.provision.export.names import labels, terraform_style
 from pullthrough.provision.merging import merge_filters, merge_statements
+from pullthrough.provision.names import labels, terraform_style
 from pullthrough.provision.resources import Attributes, Existing, Json, Key, Kind, Resource
 
 if TYPE_CHECKING:

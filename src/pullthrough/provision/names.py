@@ -1,4 +1,4 @@
-"""What rules and roles are called in an export: readable, stable, and never the same for two of them.
+"""What rules and roles are called in addresses and exports: readable, stable, and never the same for two of them.
 
 A name depends on its own prefix alone, so that a rule that is added later renames nothing; what has no readable form of
 its own, or would share it, gets six digits of its hash.
