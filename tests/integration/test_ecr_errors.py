@@ -118,6 +118,11 @@ def test_a_secret_that_is_not_there_is_not_found(clients: Mapping[str, Any]) -> 
 
 
 def test_every_documented_error_is_tested_or_cannot_come_up() -> None:
-    tests = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("*.py") if path != Path(__file__))
+    # The module's tests name codes too, and ask the engine for few of them.
+    tests = "\n".join(
+        path.read_text()
+        for path in (ROOT / "tests").rglob("*.py")
+        if path != Path(__file__) and "provision" not in path.parts and not path.name.startswith("aws_")
+    )
     documented = {code for service, name in OPERATIONS for code in errors(MODELS[service].operation_model(name))}
     assert {code for code in documented if code not in tests} == NEVER.keys()

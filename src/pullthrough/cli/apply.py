@@ -39,7 +39,7 @@ def apply(
     context: typer.Context,
     saved: Annotated[
         Path | None,
-        typer.Argument(metavar="[PLAN]", help="A plan that `plan --out` saved; applied if it is still the plan."),
+        typer.Argument(metavar="PLAN", help="A plan that `plan --out` saved; applied if it is still the plan."),
     ] = None,
     config: ConfigOption = None,
     profile: ProfileOption = None,

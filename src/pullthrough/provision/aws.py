@@ -111,7 +111,7 @@ class Aws:
                 if attempt >= _FAILED_TRIES:
                     problem = AwsUnreachable(
                         f"{service} gave no answer to {operation}: {self._clean(str(lost))}",
-                        hint="is the endpoint right, and can this machine reach it?",
+                        hint="is the region, or the endpoint, right, and can this machine reach it?",
                     )
             if problem is not None:
                 # Out here, so that the answer, which may quote a secret, does not hang on it as its context.

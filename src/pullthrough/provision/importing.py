@@ -29,7 +29,8 @@ from pullthrough.provision.importing_templates import (
     template_table,
 )
 from pullthrough.provision.inputs import INPUTS
-from pullthrough.provision.observe import Observed, parse_document
+from pullthrough.provision.observe import Observed
+from pullthrough.provision.registry import statements_of
 from pullthrough.provision.resources import MARKER_TAG, Existing, Kind
 from pullthrough.settings.models import AccessSettings, RuleSettings, TopSettings
 
@@ -198,7 +199,7 @@ class _Importer:
         ]
         if roles and is_accepted(AccessSettings, "node_roles", sorted(roles)):
             table["node_roles"] = sorted(roles)
-        ours = self._our_statements()
+        ours = statements_of(self._name, self._observed.registry_policy)
         granted = accounts_and_organization(ours)
         made = documents.registry_statements(self._target, self._name, granted.accounts, granted.organization, prefixes)
         if ours != made:
@@ -211,19 +212,6 @@ class _Importer:
         if granted.organization:
             table["pull_organization"] = granted.organization
         return table, granted
-
-    def _our_statements(self) -> list[Any]:
-        """Those of the registry's policy that bear this declaration's name."""
-        document = parse_document(self._observed.registry_policy)
-        statements = document.get("Statement", []) if isinstance(document, Mapping) else []
-        if isinstance(statements, Mapping):
-            statements = [statements]
-        ours = [
-            statement
-            for statement in cast("Sequence[Any]", statements)
-            if isinstance(statement, Mapping) and documents.is_our_sid(statement.get("Sid"), self._name)
-        ]
-        return sorted(ours, key=lambda statement: str(statement["Sid"]))
 
     def _scan_frequency(self, prefixes: Sequence[str]) -> ScanFrequency | None:
         """Where there is a filter for each rule. Filters bear no mark; `*`, which ROOT would want, may be anybody's."""

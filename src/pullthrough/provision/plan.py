@@ -148,12 +148,7 @@ class Plan:
             "format": 1,
             "purpose": self.purpose.value,
             "declaration": self.name,
-            "target": {
-                "account": self.target.account,
-                "region": self.target.region,
-                "endpoint": self.target.endpoint,
-                "engine": self.target.is_engine,
-            },
+            "target": self.target.as_json(),
             "options": self.options.as_json(),
             "fingerprint_key": self.fingerprint_key,
             "steps": [step.as_json() for step in self.steps],

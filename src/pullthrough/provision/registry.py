@@ -17,7 +17,7 @@ from pullthrough.provision.resources import REGISTRY, Attributes, Key, Kind, Res
 
 def statements_step(name: str, observed: Observed, resource: Resource | None) -> Step | None:
     """What makes the statements of the declaration `name` as wanted; None where they are. A `resource` of None wants none."""
-    ours = _statements_of(name, observed.registry_policy)
+    ours = statements_of(name, observed.registry_policy)
     wanted: list[Any] = list(cast("list[Any]", resource.attributes["statements"])) if resource else []
     if documents.normal_document({"Statement": ours}) == documents.normal_document({"Statement": wanted}):
         return None
@@ -28,7 +28,8 @@ def statements_step(name: str, observed: Observed, resource: Resource | None) ->
     return Step(key, _action(before, after), f"{reason}; other statements stay as they are", before, after)
 
 
-def _statements_of(name: str, policy: str) -> list[Any]:
+def statements_of(name: str, policy: str) -> list[Any]:
+    """The statements of a registry's policy that the declaration `name` made, by `Sid`."""
     document = parse_document(policy)
     statements = document.get("Statement", []) if isinstance(document, dict) else []
     if isinstance(statements, Mapping):

@@ -130,12 +130,7 @@ class Status:
     def as_json(self) -> dict[str, Any]:
         return {
             "declaration": self.name,
-            "target": {
-                "account": self.target.account,
-                "region": self.target.region,
-                "endpoint": self.target.endpoint,
-                "engine": self.target.is_engine,
-            },
+            "target": self.target.as_json(),
             "in_line": self.is_in_line,
             "rules": [rule.as_json() for rule in self.rules],
             "templates": [template.as_json() for template in self.templates],

@@ -52,6 +52,14 @@ class Target:
         """AWS's own name of the registry; an engine says its own with each authorization token."""
         return f"{self.account}.dkr.ecr.{self.region}.{_SUFFIXES.get(self.partition, 'amazonaws.com')}"
 
+    def as_json(self) -> dict[str, str | bool]:
+        return {
+            "account": self.account,
+            "region": self.region,
+            "endpoint": self.endpoint,
+            "engine": self.is_engine,
+        }
+
     def __str__(self) -> str:
         where = f" at {self.endpoint}" if self.endpoint else ""
         return f"account {self.account}, region {self.region}{where}{' (an engine)' if self.is_engine else ''}"

@@ -120,12 +120,7 @@ class Report:
     def as_json(self) -> dict[str, Any]:
         return {
             "ok": self.ok,
-            "target": {
-                "account": self.target.account,
-                "region": self.target.region,
-                "endpoint": self.target.endpoint,
-                "engine": self.target.is_engine,
-            },
+            "target": self.target.as_json(),
             "counts": {outcome.value: len(self.of(outcome)) for outcome in Outcome},
             "checks": [row.as_json() for row in self.rows],
         }

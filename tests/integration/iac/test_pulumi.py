@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +37,20 @@ from tests.unit.provision.export.support import TOKEN
 
 _RULE = "ecr/pullThroughCacheRule:PullThroughCacheRule"
 _VERSION = "secretsmanager/secretVersion:SecretVersion"
+
+
+@cache
+def _event_loop() -> asyncio.AbstractEventLoop:
+    """One for all tests, and never closed: Pulumi keeps threads in it, with loops of their own that it leaves open."""
+    return asyncio.new_event_loop()
+
+
+@pytest.fixture(autouse=True)
+def _loop() -> Iterator[None]:
+    """Pulumi takes the thread's event loop, which tests of coroutines leave closed or none."""
+    asyncio.set_event_loop(_event_loop())
+    yield
+    asyncio.set_event_loop(None)
 
 
 def _run(case: Case, **more: Any) -> Stack:
