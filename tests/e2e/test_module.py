@@ -6,6 +6,7 @@ Docker-registries stand in for the five upstreams; those of Docker Hub and GitHu
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -243,3 +244,100 @@ def test_the_same_from_python(cache: Engine, folder: Path) -> None:
         assert deployment.verify().ok
         names = {address.name for address in deployment.addresses()}
     assert names == {f"{prefix.replace('-', '_')}_registry" for prefix in HOSTS}
+
+
+def test_repositories_that_are_there_follow_their_template_when_asked(cache: Engine, module: Module) -> None:
+    module("apply", "--yes")
+    declaration = module.folder / "pullthrough.toml"
+    declaration.write_text("[template]\nkeep_images = 7\n[templates.quay]\nresource_tags = { source = 'quay' }\n")
+    module("apply", "--yes", "--no-verify")
+    quay = "quay/prometheus/busybox"
+    differing = {entry["name"]: entry["attributes"] for entry in module.json("status")["differing_repositories"]}
+    assert len(differing) == len(IMAGES)
+    assert set(differing[quay]) == {"lifecyclePolicy", "resourceTags"}
+    assert f"{quay}: lifecyclePolicy, resourceTags" in module("status")
+
+    module("plan", "--exit-code")
+    module("plan", "--existing", "--exit-code", code=2)
+    module("apply", "--existing", "--yes", "--no-verify")
+    ecr = Account(cache.url).client("ecr")
+    policy = json.loads(ecr.get_lifecycle_policy(repositoryName=quay)["lifecyclePolicyText"])
+    assert policy["rules"][0]["selection"]["countNumber"] == 7
+    (repository,) = ecr.describe_repositories(repositoryNames=[quay])["repositories"]
+    tags = ecr.list_tags_for_resource(resourceArn=repository["repositoryArn"])["tags"]
+    assert tags == [{"Key": "source", "Value": "quay"}]
+    assert module.json("status")["differing_repositories"] == []
+    module("plan", "--existing", "--exit-code")
+
+
+def test_destroy_deletes_repositories_only_when_told_and_counts_them(
+    folder: Path, cache: Engine, module: Module
+) -> None:
+    module("apply", "--yes")
+    name, tag = IMAGES["quay"]
+    Skopeo(folder / "skopeo").pull(f"{cache.address}/quay/{name}:{tag}", everything=True)
+    ecr = Account(cache.url).client("ecr")
+    ecr.create_repository(repositoryName="mine/app")
+    plan = module.json("destroy", "--yes")["plan"]
+    assert "repository" not in {step["kind"] for step in plan["steps"]}
+    assert len(ecr.describe_repositories()["repositories"]) == len(IMAGES) + 1
+    module("apply", "--yes", "--no-verify")
+    plan = module.json("destroy", "--delete-repositories", "--yes")["plan"]
+    counted = {step["name"]: step["details"] for step in plan["steps"] if step["kind"] == "repository"}
+    assert len(counted) == len(IMAGES)
+    assert all(details["images"] >= 1 for details in counted.values())
+    assert counted[f"quay/{name}"]["bytes"] > 0
+    assert [one["repositoryName"] for one in ecr.describe_repositories()["repositories"]] == ["mine/app"]
+
+
+def test_on_a_terminal_it_asks_for_what_is_missing_and_before_it_applies(cache: Engine, module: Module) -> None:
+    """A pseudo-terminal, as a person has one: tokens are not echoed, and what is typed reaches Secrets Manager."""
+    for name in INPUTS:
+        del module.environ[name]
+    module.folder.mkdir(exist_ok=True)
+    said, code = at_terminal(
+        [pullthrough(), "apply", "--no-verify"],
+        module,
+        [
+            ("docker_hub_username: ", "acme"),
+            ("docker_hub_access_token: ", INPUTS["PULLTHROUGH_DOCKER_HUB_ACCESS_TOKEN"]),
+            ("github_username: ", "octo"),
+            ("github_access_token: ", INPUTS["PULLTHROUGH_GITHUB_ACCESS_TOKEN"]),
+            ("Only 'yes' is taken for it: ", "yes"),
+        ],
+    )
+    assert code == 0, said
+    assert f"Apply 12 steps to account 000000000000, region us-east-1 at {cache.url}" in said
+    assert "\x1b[32m" in said  # a terminal has colours
+    assert not any(token in said for name, token in INPUTS.items() if "TOKEN" in name)
+    secrets = Account(cache.url).client("secretsmanager")
+    value = json.loads(secrets.get_secret_value(SecretId="ecr-pullthroughcache/github")["SecretString"])
+    assert value == {"username": "octo", "accessToken": INPUTS["PULLTHROUGH_GITHUB_ACCESS_TOKEN"]}
+
+
+def at_terminal(command: list[str], module: Module, answers: list[tuple[str, str]]) -> tuple[str, int]:
+    """Run a command on a terminal, answering each prompt when it has come; what the terminal showed, and the exit code."""
+    ours, theirs = os.openpty()
+    process = subprocess.Popen(
+        command,
+        cwd=module.folder,
+        env={**environment(module.folder, **module.environ), "TERM": "xterm"},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    said = ""
+    try:
+        for prompt, answer in answers:
+            while not said.endswith(prompt):
+                said += os.read(ours, 4096).decode()
+            os.write(ours, f"{answer}\n".encode())
+        while True:
+            said += os.read(ours, 4096).decode()
+    except OSError:
+        pass  # the other end is closed: the command has ended
+    finally:
+        os.close(ours)
+    return said, process.wait(timeout=60)
