@@ -33,7 +33,7 @@ up: setup ## Start the cache on 127.0.0.1:5000, data in .data
 	@exec $(BIN)/pullthrough serve --data .data
 
 test: setup-dev ## Run every test that this machine allows (JOBS=N files at once)
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-terraform: setup-dev ## Terraform's own AWS provider against the engine (TERRAFORM_PLUGINS=FOLDER for a provider mirror)
 	@$(BIN)/python -m pytest tests/terraform $(PYTEST_ARGS)

@@ -27,6 +27,7 @@ METRICS = {
     "growth_mb": ("growth, MB", 1),
     "late_to_early": ("last pages / first pages", 2),
     "seconds": ("s", 2),
+    "own_seconds": ("own CPU s", 2),
 }
 
 

@@ -25,6 +25,12 @@ def _clean_environment() -> Iterator[None]:
         yield
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first: the last one to begin would otherwise run alone, on one of several processes."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Terraform's tests run when they are asked for (`make test-terraform`): they need its provider, and minutes."""
     asked = any((config.invocation_params.dir / argument).is_relative_to(_TERRAFORM) for argument in config.args)

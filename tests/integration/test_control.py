@@ -69,6 +69,7 @@ def test_refresh_asks_now_once_in_a_while_and_says_why_it_could_not(
         engine.command("refresh", "docker-hub/Not A Name")
 
 
+@pytest.mark.slow
 def test_pin_evict_and_check_beside_an_engine_and_without_one(
     start_engine: StartEngine, upstream: ScriptedUpstream
 ) -> None:

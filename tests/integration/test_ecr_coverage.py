@@ -344,6 +344,7 @@ def test_page_says_what_every_operation_answers(account: Account) -> None:
     assert PAGE.read_text() == text, "docs/ecr-coverage.md is stale: run `make ecr-coverage`"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("account", [2], ids=["two-workers"], indirect=True)
 def test_the_aws_cli_gets_the_same_answers(account: Account, tmp_path: Path) -> None:
     """For every operation of the walk that it knows: its models may be older than the SDK's."""
