@@ -191,7 +191,8 @@ def test_a_hanging_answer_goes_on_when_its_gate_opens(
     background = Background(upstream, blob_path)
     gate.wait_reached()
     assert upstream.requests[-1].bytes_sent == (after_bytes or 0)
-    assert not upstream.requests[-1].finished
+    # A client that has the whole body may have gone, which ends the request.
+    assert after_bytes == LAYER_BYTES or not upstream.requests[-1].finished
     gate.open()
     assert background.result().body == layer
 
