@@ -8,8 +8,9 @@ import functools
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, ParamSpec, TypeVar
 
@@ -78,6 +79,9 @@ _CATALOG_THREADS = 4
 _BODY_THREADS = 16
 #: Eviction gives way to requests for this long after each step.
 _EVICTION_PAUSE_SECONDS = 0.02
+#: Held by whoever makes room with the reserve: taken back in the middle, it would leave the catalog none to write with.
+_RESERVE_LOCK = "reserve"
+_RESERVE_PATIENCE_SECONDS, _RESERVE_POLL_SECONDS = 10.0, 0.005
 #: Between two looks for secrets whose recovery window, of days, is over.
 _PURGE_SECONDS = 600.0
 #: This part of the disk being free, it is not full any more, though nothing has been written since.
@@ -450,14 +454,35 @@ class Engine:
 
     def _make_room(self, needed_bytes: int) -> None:
         """Called in any thread that met a full disk. Evicting takes some room itself: the reserve's."""
-        try:
-            self._reserve.release()
-            self.pull_times.flush()
-            self._run_evictor(False, needed_bytes + self._reserve.size_bytes)
-            if self.store.disk().free_bytes >= needed_bytes + self._reserve.size_bytes:
+        with self._reserve_lock(_RESERVE_PATIENCE_SECONDS):
+            try:
+                self._reserve.release()
+                self.pull_times.flush()
+                self._run_evictor(False, needed_bytes + self._reserve.size_bytes)
+                if self.store.disk().free_bytes >= needed_bytes + self._reserve.size_bytes:
+                    self._reserve.restore()
+            except (StorageError, OSError) as error:
+                _log.error("no room could be made: %s", error)
+
+    def _restore_reserve(self) -> None:
+        """Unless somebody is making room with it at this moment."""
+        with self._reserve_lock(0.0) as held:
+            if held:
                 self._reserve.restore()
-        except (StorageError, OSError) as error:
-            _log.error("no room could be made: %s", error)
+
+    @contextmanager
+    def _reserve_lock(self, patience_seconds: float) -> Iterator[bool]:
+        """Whether this thread alone, of all workers, has the reserve for the block. For threads."""
+        lock = self.locks.try_lock(_RESERVE_LOCK)
+        while lock is None and patience_seconds > 0:
+            time.sleep(_RESERVE_POLL_SECONDS)
+            patience_seconds -= _RESERVE_POLL_SECONDS
+            lock = self.locks.try_lock(_RESERVE_LOCK)
+        try:
+            yield lock is not None
+        finally:
+            if lock:
+                lock.release()
 
     async def _room(self, needed_bytes: int) -> None:
         await self._in_body_thread(self._make_room, needed_bytes)
@@ -493,7 +518,7 @@ class Engine:
                 stored_bytes = await self.call(self.catalog.stored_bytes)
                 self.metrics.disk(stored_bytes=stored_bytes, free_bytes=disk.free_bytes, total_bytes=disk.total_bytes)
                 self._judge_limits(await self._in_body_thread(self._run_evictor, False, 0))
-                await self.call(self._reserve.restore)
+                await self.call(self._restore_reserve)
                 if disk.free_bytes > _ROOM_AGAIN * disk.total_bytes:
                     self._recover("disk_full")
             except (StorageError, OSError) as error:
