@@ -8,9 +8,8 @@ import functools
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, ParamSpec, TypeVar
 
@@ -81,7 +80,7 @@ _BODY_THREADS = 16
 _EVICTION_PAUSE_SECONDS = 0.02
 #: Held by whoever makes room with the reserve: taken back in the middle, it would leave the catalog none to write with.
 _RESERVE_LOCK = "reserve"
-_RESERVE_PATIENCE_SECONDS, _RESERVE_POLL_SECONDS = 10.0, 0.005
+_RESERVE_PATIENCE_SECONDS = 10.0
 #: Between two looks for secrets whose recovery window, of days, is over.
 _PURGE_SECONDS = 600.0
 #: This part of the disk being free, it is not full any more, though nothing has been written since.
@@ -454,7 +453,7 @@ class Engine:
 
     def _make_room(self, needed_bytes: int) -> None:
         """Called in any thread that met a full disk. Evicting takes some room itself: the reserve's."""
-        with self._reserve_lock(_RESERVE_PATIENCE_SECONDS):
+        with self.locks.held_within(_RESERVE_LOCK, _RESERVE_PATIENCE_SECONDS):
             try:
                 self._reserve.release()
                 self.pull_times.flush()
@@ -466,23 +465,9 @@ class Engine:
 
     def _restore_reserve(self) -> None:
         """Unless somebody is making room with it at this moment."""
-        with self._reserve_lock(0.0) as held:
+        with self.locks.held_within(_RESERVE_LOCK, 0.0) as held:
             if held:
                 self._reserve.restore()
-
-    @contextmanager
-    def _reserve_lock(self, patience_seconds: float) -> Iterator[bool]:
-        """Whether this thread alone, of all workers, has the reserve for the block. For threads."""
-        lock = self.locks.try_lock(_RESERVE_LOCK)
-        while lock is None and patience_seconds > 0:
-            time.sleep(_RESERVE_POLL_SECONDS)
-            patience_seconds -= _RESERVE_POLL_SECONDS
-            lock = self.locks.try_lock(_RESERVE_LOCK)
-        try:
-            yield lock is not None
-        finally:
-            if lock:
-                lock.release()
 
     async def _room(self, needed_bytes: int) -> None:
         await self._in_body_thread(self._make_room, needed_bytes)

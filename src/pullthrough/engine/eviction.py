@@ -15,7 +15,6 @@ from __future__ import annotations
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +24,7 @@ from pullthrough.oci.digests import Digest
 from pullthrough.settings import SizeLimit
 from pullthrough.storage.blobs import BlobStore, partial_digest
 from pullthrough.storage.catalog import Catalog
-from pullthrough.storage.locks import POLL_SECONDS, Locks
+from pullthrough.storage.locks import Locks
 from pullthrough.storage.records import ImageUse, NamedBlob, StoredBlob
 from pullthrough.units import format_bytes
 
@@ -174,26 +173,13 @@ class Evictor:
             plan = self._plan(excess.excess_bytes)
             evicted = self._describe(plan, [item.freed_bytes for item in plan], excess)
         else:
-            with self._alone(_PATIENCE_SECONDS if needed_bytes else 0.0) as alone:
+            patience = _PATIENCE_SECONDS if needed_bytes else 0.0
+            with self._locks.held_within(_LOCK, patience, self._sleep) as alone:
                 # Measured here: what another one has just freed is not to be freed again.
                 excess = self._measure(needed_bytes)
                 evicted = self._evict(excess) if alone else []
         freed = sum(item.freed_bytes for item in evicted)
         return EvictionReport(dry_run, tuple(evicted), freed, excess.stored_bytes - freed, excess.limit_bytes)
-
-    @contextmanager
-    def _alone(self, patience_seconds: float) -> Iterator[bool]:
-        """Whether this is the only evictor of the folder for the block."""
-        lock = self._locks.try_lock(_LOCK)
-        while lock is None and patience_seconds > 0:
-            self._sleep(POLL_SECONDS)
-            patience_seconds -= POLL_SECONDS
-            lock = self._locks.try_lock(_LOCK)
-        try:
-            yield lock is not None
-        finally:
-            if lock:
-                lock.release()
 
     def _measure(self, needed_bytes: int) -> _Excess:
         stored = self._catalog.stored_bytes() + self._blobs.partial_bytes()

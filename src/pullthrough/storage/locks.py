@@ -11,8 +11,9 @@ import fcntl
 import hashlib
 import os
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -60,6 +61,22 @@ class Locks:
             return Lock(lock)
         os.close(lock)
         return None
+
+    @contextmanager
+    def held_within(
+        self, key: str, patience_seconds: float, sleep: Callable[[float], object] = time.sleep
+    ) -> Iterator[bool]:
+        """Whether the lock is held for the block: tried at once, then every 5 ms for so long. For threads."""
+        lock = self.try_lock(key)
+        while lock is None and patience_seconds > 0:
+            sleep(POLL_SECONDS)
+            patience_seconds -= POLL_SECONDS
+            lock = self.try_lock(key)
+        try:
+            yield lock is not None
+        finally:
+            if lock:
+                lock.release()
 
     @asynccontextmanager
     async def hold(self, key: str) -> AsyncIterator[Lock]:
