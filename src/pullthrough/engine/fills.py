@@ -327,9 +327,20 @@ class Fill:
                 self._owner.set_result(None)
             self._ended = True
             self._wake()
+            self._leave_nothing_empty()
             self._partial.unlock()
             self._close_if_done()
             self._fills.finished(self, error)
+
+    def _leave_nothing_empty(self) -> None:
+        """A fill that is ended before its first byte (a prefetch in the queue, at a stop) leaves nothing to go on from.
+
+        Others who have the file open find that it is no longer current, and begin another one.
+        """
+        partial = self._partial
+        if not partial.size() and partial.try_lead() and partial.is_current():
+            partial.remove_sidecar(self._attempt)
+            partial.discard()
 
     def _close_if_done(self) -> None:
         if self._ended and not self._readers:

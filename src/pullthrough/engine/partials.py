@@ -73,8 +73,9 @@ class Partial:
 
     def reopen(self) -> None:
         """Open what stands under the path now, or a new file."""
+        fd = self._open()
         os.close(self.fd)
-        self.fd = self._open()
+        self.fd = fd
 
     def is_current(self) -> bool:
         """Whether the path still leads to the file that is open here."""

@@ -61,6 +61,7 @@ class Tasks:
         """Cancel what runs and wait for it."""
         while self._tasks:
             tasks = list(self._tasks)
+            await asyncio.sleep(0)  # one that is cancelled before its first step never comes to its `finally`
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)

@@ -455,6 +455,41 @@ async def test_closing_waits_for_the_thread_that_writes_and_leaves_the_bytes(hou
     assert told["state"] == "filling"
 
 
+@pytest.mark.parametrize("begun", [True, False])
+async def test_closing_leaves_no_file_of_a_prefetch_that_waits(house: House, begun: bool) -> None:
+    worker = house.worker()
+    held = [Locks(house.folder.locks_path).try_lock(f"prefetch r.example {number}") for number in range(3)]
+    fill, _ = worker.fills.join(target(), DIGEST, size_bytes=None, behind=True)
+    if begun:
+        await asyncio.sleep(0.01)
+    assert house.partial.exists()
+    await worker.tasks.close()
+    assert fill.fileno() == -1
+    assert list(house.folder.fills_path.iterdir()) == []
+    for lock in held:
+        assert lock
+        lock.release()
+
+
+async def test_closing_before_the_first_byte_leaves_nothing_and_a_follower_goes_on(house: House) -> None:
+    opened = threading.Event()
+    first, second = house.worker(FakeUpstream(open=opened)), house.worker()
+    one, _ = first.fills.join(target(), DIGEST, size_bytes=None)
+    await one.owner()
+    await until(lambda: bool(first.upstream.starts))
+    two, _ = second.fills.join(target(), DIGEST, size_bytes=None)
+    await two.owner()
+    closing = asyncio.ensure_future(first.tasks.close())
+    await asyncio.sleep(0)
+    first.upstream.most = 0
+    opened.set()
+    await closing
+    assert await body_of(two) == BODY
+    await two.done
+    assert second.upstream.starts == [0]
+    assert list(house.folder.fills_path.iterdir()) == []
+
+
 async def test_what_is_being_filled_can_be_looked_at_from_outside(house: House) -> None:
     worker, other = house.worker(FakeUpstream(most=200_000)), house.worker()
     published = BlobStore(house.folder).path(DIGEST)
