@@ -16,7 +16,10 @@ from tests.programs import missing, needs
 
 
 def traced(site: Site, folder: Path, work: object) -> dict[str, int]:
-    """System call -> bytes that it moved to sockets, while `work` runs."""
+    """System call -> bytes that it moved to sockets, from now over `work` to the engine's end.
+
+    To its end, for a client has the last bytes before the call that sent them has returned and is recorded.
+    """
     strace = needs("strace")
     output = folder / "strace"
     tracer = subprocess.Popen(
@@ -30,10 +33,12 @@ def traced(site: Site, folder: Path, work: object) -> dict[str, int]:
             missing(f"processes cannot be traced here: {(tracer.stderr.read() if tracer.stderr else b'').decode()}")
         assert callable(work)
         work()
+        site.engine.stop()
+        tracer.wait(30)
     finally:
         if tracer.poll() is None:
             tracer.send_signal(signal.SIGINT)
-        tracer.wait(30)
+            tracer.wait(30)
         if tracer.stderr:
             tracer.stderr.close()
     moved: dict[str, int] = {}
