@@ -35,6 +35,7 @@ class Listener:
         self._reservation = _bound_socket(address, 0)
         self.address = address
         self.port: int = self._reservation.getsockname()[1]
+        self._listening: socket.socket | None = None
         self._runner: web.ServerRunner | None = None
         self._server: _Server | None = None
 
@@ -59,17 +60,21 @@ class Listener:
         self._server = _Server(self._handler, handler_cancellation=True, access_log=None)
         self._runner = web.ServerRunner(self._server, shutdown_timeout=_STOP_SECONDS)
         await self._runner.setup()
-        site = web.SockSite(self._runner, _bound_socket(self.address, self.port), ssl_context=self._tls)
+        self._listening = _bound_socket(self.address, self.port)
+        site = web.SockSite(self._runner, self._listening, ssl_context=self._tls)
         await site.start()
 
     async def stop(self) -> None:
         """Refuse new connections and reset those there are, in the middle of whatever they do."""
-        if self._runner is None or self._server is None:
+        if self._runner is None or self._server is None or self._listening is None:
             return
         runner, self._runner = self._runner, None
+        # First no more are accepted, and what was just accepted becomes a connection: the stock loop loses one, open, if
+        # its server is closed in between (https://github.com/python/cpython/issues/109564).
+        asyncio.get_running_loop().remove_reader(self._listening)
+        await _turn_loop()
         for site in list(runner.sites):
             await site.stop()
-        await _turn_loop()
         for transport in list(self._server.transports.values()):
             # On, for no seconds: the abort sends RST, as a machine that went away would (socket(7), SO_LINGER).
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
