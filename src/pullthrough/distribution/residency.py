@@ -25,13 +25,16 @@ _works = True
 
 
 def is_resident(fd: int, offset: int, count: int) -> bool:
-    """True where every page of the part is in memory, as far as the kernel tells."""
+    """True where every page of the part is in memory and may be read at once, as far as the kernel tells.
+
+    Pages that a read ahead has only asked the disk for count as cached; it goes forward, so the last one tells.
+    """
     global _works
     if _works:
         wanted, found = _Range(offset, count), _Stat()
         if _syscall(_SYS_CACHESTAT, fd, ctypes.byref(wanted), ctypes.byref(found), 0) == 0:
             pages = (offset + count - 1) // _PAGE_BYTES - offset // _PAGE_BYTES + 1
-            return int(found.cached) >= pages
+            return int(found.cached) >= pages and _has(fd, offset + count - 1)
         _works = False  # an older kernel, or a container that forbids the call: ask for samples instead
     return _has(fd, offset) and _has(fd, offset + count - 1)
 
