@@ -171,11 +171,11 @@ async def test_the_webhook_gets_each_event_in_its_order_however_often_it_fails(h
         def taken() -> bool:
             house.now += 10  # the pause after a failure is over
             events._news.set()
-            return len(receiver.taken) == 3
+            # Not only received: an end in between would leave the last one due, to be delivered once more.
+            return len(receiver.taken) == 3 and house.log.next_due() is None
 
         await until(taken)
     assert receiver.taken == ["one", "two", "three"]
-    assert house.log.next_due() is None
 
 
 async def test_an_event_that_is_refused_does_not_hold_up_the_next(house: House) -> None:
