@@ -271,6 +271,7 @@ class Engine:
 
     def start(self) -> None:
         """Begin what runs beside the requests."""
+        self.tasks.spawn(self._prepare(), name="preparing the catalog")
         self.tasks.spawn(self._flush_pull_times(), name="writing pull times")
         self.tasks.spawn(self._keep_limits(), name="eviction")
         self.tasks.spawn(self.pushes.keep_tidy(), name="tidying up after pushes")
@@ -493,6 +494,9 @@ class Engine:
         if self._degraded.remove(reason):
             _log.info("no longer degraded: %s", reason)
             self.metrics.degraded(reason, False)
+
+    async def _prepare(self) -> None:
+        await self.call(self.catalog.prepare)
 
     async def _keep_limits(self) -> None:
         """Evict where the limits ask for it: now and then, and soon after something was published."""

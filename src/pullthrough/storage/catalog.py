@@ -287,6 +287,16 @@ class Catalog:
             kind=kind,
         )
 
+    def prepare(self) -> None:
+        """Ask once what a cold blob asks, of one that is nowhere.
+
+        To compile these statements takes longer than to run them, and the first client would wait for it.
+        """
+        nowhere = RepositoryName("nowhere")
+        digest = Digest("sha256:" + "0" * 64)
+        self.find_blob(nowhere, digest)
+        self.find_negative(nowhere, digest)
+
     def siblings(self, repository: RepositoryName, digest: Digest) -> tuple[Descriptor, ...]:
         """What a pull of this layer will ask for next: the other blobs of its image that are not ready to be read.
 

@@ -19,7 +19,7 @@ from pullthrough.engine.fills import HOLD_BACK_BYTES, Fill, Fills, LookAgain
 from pullthrough.engine.partials import Partial, Sidecar, State, is_led, look_at
 from pullthrough.engine.rules import Target
 from pullthrough.engine.tasks import Tasks
-from pullthrough.errors import DigestMismatch, DiskFull, PullthroughError, UpstreamUnavailable
+from pullthrough.errors import DigestMismatch, DiskFull, PullthroughError, StorageError, UpstreamUnavailable
 from pullthrough.oci.digests import Digest, digest_of
 from pullthrough.oci.names import RepositoryName
 from pullthrough.storage.blobs import BlobStore
@@ -59,9 +59,11 @@ class FakeUpstream:
     most: int | None = None
     body: bytes = BODY
     starts: list[int] = field(default_factory=list)
+    niceness: list[int] = field(default_factory=list)
     gate: threading.Event = field(default_factory=threading.Event)
     #: Nothing is sent before.
     open: threading.Event | None = None
+    fault: Exception | None = None
 
     @asynccontextmanager
     async def admit(self, *, behind: bool = False) -> AsyncIterator[None]:
@@ -69,8 +71,11 @@ class FakeUpstream:
 
     def open_blob(self, repository: str, digest: str, credential: object, *, start: int, **_: Any) -> FakeBody:
         self.starts.append(start)
+        self.niceness.append(own_niceness())
         if self.open:
             self.open.wait(10)
+        if self.fault:
+            raise self.fault
         stop = len(self.body) if self.most is None else self.most
         return FakeBody(start, len(self.body), self.body[start:stop], gate=None if self.most is None else self.gate)
 
@@ -174,6 +179,10 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
             worker.fills.close()
 
 
+def own_niceness() -> int:
+    return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+
 def target(name: str = "hub/app") -> Target:
     rule = Rule(prefix="hub", upstream="r.example")
     return Target(rule, RepositoryName(name), name.partition("/")[2])
@@ -214,6 +223,13 @@ async def test_two_workers_make_one_transfer(house: House) -> None:
     assert len(first.upstream.starts) + len(second.upstream.starts) == 1
     await asyncio.gather(one.done, two.done)
     assert list(house.folder.fills_path.iterdir()) == []
+
+
+async def test_a_fill_stands_behind_the_event_loop(house: House) -> None:
+    worker, before = house.worker(), own_niceness()
+    assert await body_of(worker.fills.join(target(), DIGEST, size_bytes=None)[0]) == BODY
+    assert own_niceness() == before
+    assert worker.upstream.niceness == [min(19, before + 7)]
 
 
 async def test_a_reader_of_an_ended_fill_reads_on(house: House) -> None:
@@ -453,6 +469,21 @@ async def test_closing_waits_for_the_thread_that_writes_and_leaves_the_bytes(hou
     assert house.partial.read_bytes() == BODY[:200_000]
     told = json.loads(house.partial.with_name(house.partial.name + ".json").read_text())
     assert told["state"] == "filling"
+
+
+async def test_a_fault_of_our_own_is_told_to_who_waits_and_leaves_nothing(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker = house.worker(FakeUpstream(fault=ZeroDivisionError("a fault")))
+    fill, _ = worker.fills.join(target(), DIGEST, size_bytes=None)
+    async with asyncio.timeout(10):
+        with pytest.raises(StorageError, match="failed on our side"):
+            await fill.wait(0)
+        await asyncio.wait((fill.done,))
+    assert "ZeroDivisionError: a fault" in caplog.text
+    assert list(house.folder.fills_path.iterdir()) == []
+    worker.upstream.fault = None
+    assert await body_of(worker.fills.join(target(), DIGEST, size_bytes=None)[0]) == BODY
 
 
 @pytest.mark.parametrize("begun", [True, False])
