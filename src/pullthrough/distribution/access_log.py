@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import time
-from collections.abc import Iterator
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 
 from pullthrough.settings import AccessLog
-from pullthrough.storage.locks import POLL_SECONDS, Locks
+from pullthrough.storage.locks import Locks
 
 _text = json.encoder.encode_basestring_ascii
 _FLUSH_SECONDS = 0.25
@@ -115,16 +115,9 @@ class AccessLogger:
             while view:
                 view = view[os.write(self._output, view) :]
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _alone(self) -> AbstractContextManager[object]:
         """Pipes keep only 4 KiB together: pipe(7), PIPE_BUF."""
-        if self._locks is None:
-            yield
-            return
-        while (lock := self._locks.try_lock("access log")) is None:
-            time.sleep(POLL_SECONDS)
-        with lock:
-            yield
+        return self._locks.held_within("access log", math.inf) if self._locks else nullcontext()
 
     def close(self) -> None:
         """Write what waits. Blocking; for the engine's end, after the threads'. The loop may go on; nothing is added."""

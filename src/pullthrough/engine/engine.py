@@ -453,7 +453,10 @@ class Engine:
         return report
 
     def _make_room(self, needed_bytes: int) -> None:
-        """Called in any thread that met a full disk. Evicting takes some room itself: the reserve's."""
+        """Called in any thread that met a full disk. Evicting takes some room itself: the reserve's.
+
+        Who waits for another too long goes on beside it: a full disk is worse than a reserve that is taken back early.
+        """
         with self.locks.held_within(_RESERVE_LOCK, _RESERVE_PATIENCE_SECONDS):
             try:
                 self._reserve.release()

@@ -492,7 +492,7 @@ async def test_closing_leaves_no_file_of_a_prefetch_that_waits(house: House, beg
     held = [Locks(house.folder.locks_path).try_lock(f"prefetch r.example {number}") for number in range(3)]
     fill, _ = worker.fills.join(target(), DIGEST, size_bytes=None, behind=True)
     if begun:
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0)
     assert house.partial.exists()
     await worker.tasks.close()
     assert fill.fileno() == -1
