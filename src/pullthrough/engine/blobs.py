@@ -30,7 +30,7 @@ from pullthrough.engine.outcomes import Kind, Outcome
 from pullthrough.engine.own import Own
 from pullthrough.engine.pull_times import PullTimes
 from pullthrough.engine.rules import Target
-from pullthrough.engine.tasks import Caller, Tasks
+from pullthrough.engine.tasks import Caller, Tasks, wait_out
 from pullthrough.engine.transfer import Body
 from pullthrough.errors import (
     BlobUnknown,
@@ -509,13 +509,7 @@ class Blobs:
             return await self._in_thread(fetch, abort)
 
     async def _in_thread(self, work: Callable[[], T], abort: AbortHandle) -> T:
-        future = asyncio.get_running_loop().run_in_executor(self._threads, work)
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            abort.abort()
-            await asyncio.wait((future,))
-            raise
+        return await wait_out(asyncio.get_running_loop().run_in_executor(self._threads, work), abort.abort)
 
     # --- a full disk -------------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -29,7 +29,7 @@ from typing import Protocol, TypeVar
 
 from pullthrough.engine.partials import Partial, Sidecar, State, is_led, look_at, pack_error, unpack_error
 from pullthrough.engine.rules import Target
-from pullthrough.engine.tasks import Caller, Tasks
+from pullthrough.engine.tasks import Caller, Tasks, wait_out
 from pullthrough.engine.transfer import Body, Transfer
 from pullthrough.engine.turns import Turns
 from pullthrough.errors import (
@@ -444,13 +444,13 @@ class Fill:
             self._partial.restart()
         self._attempt = uuid.uuid4().hex
         try:
-            while not await self._finish(fills.call(self._prepare)):  # noqa: ASYNC110 - done by another process
+            while not await wait_out(fills.call(self._prepare), self.interrupt):  # noqa: ASYNC110 - done by another process
                 await asyncio.sleep(_POLL_SECONDS)
             self._written = self._partial.size()
             if not self._owner.done():
                 self._owner.set_result(self.target.repository)
             await self._queue(admitted)
-            await self._finish(self._loop.run_in_executor(fills.threads, self._transfer))
+            await wait_out(self._loop.run_in_executor(fills.threads, self._transfer), self.interrupt)
         except LookAgain:
             self._partial.remove_sidecar(self._attempt)
             self._partial.discard()
@@ -517,16 +517,6 @@ class Fill:
             await taken.enter_async_context(self._fills.upstreams.get(self.target.upstream).admit(behind=True))
             # Nothing waits from here on, so no turn is lost between the two stacks.
             await admitted.enter_async_context(taken.pop_all())
-
-    async def _finish(self, work: Awaitable[T]) -> T:
-        """Wait for a thread that works with our file: when cancelled, end the transfer and wait for the thread all the same."""
-        future = asyncio.ensure_future(work)
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            self.interrupt()
-            await asyncio.wait((future,))
-            raise
 
     def _transfer(self) -> None:
         """In the fill's thread: transfer, verify, release the tail, publish."""

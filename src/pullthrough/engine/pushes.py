@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar
 from pullthrough.engine.eviction import blob_lock, remove_files
 from pullthrough.engine.own import Own
 from pullthrough.engine.rules import Target
-from pullthrough.engine.tasks import Caller
+from pullthrough.engine.tasks import Caller, wait_out
 from pullthrough.errors import (
     DigestInvalid,
     DiskFull,
@@ -188,7 +188,7 @@ class Pushes:
         try:
             yield upload
         finally:
-            await self._wait_for(self._call_slow(upload.close))
+            await wait_out(self._call_slow(upload.close))
 
     async def _receive(self, upload: Upload, body: AsyncIterator[bytes], part: ByteRange | None) -> None:
         if part is not None and part.start != upload.size_bytes:
@@ -222,24 +222,24 @@ class Pushes:
     async def _write(self, upload: Upload, data: bytearray) -> None:
         before = upload.size_bytes
         try:
-            await self._wait_for(self._call_slow(upload.append, data))
+            await wait_out(self._call_slow(upload.append, data))
         except DiskFull:
             rest = memoryview(data)[upload.size_bytes - before :]
             await self._room(len(rest))
-            await self._wait_for(self._call_slow(upload.append, rest))
+            await wait_out(self._call_slow(upload.append, rest))
 
     async def _complete(self, target: Target, upload: Upload, digest: Digest) -> None:
-        actual: Digest = await self._wait_for(self._call_slow(upload.digest, digest.algorithm))
+        actual: Digest = await wait_out(self._call_slow(upload.digest, digest.algorithm))
         if actual != digest:
-            await self._wait_for(self._call_slow(upload.discard))
+            await wait_out(self._call_slow(upload.discard))
             raise DigestInvalid(f"what was pushed has the digest {actual}, and not {digest}; the upload is over")
         # Nobody removes the file between its renaming and its record.
         async with self._locks.hold(blob_lock(digest)):
             try:
-                await self._wait_for(self._call_slow(self._publish, target.repository, upload, digest))
+                await wait_out(self._call_slow(self._publish, target.repository, upload, digest))
             except DiskFull:
                 await self._room(_ROW_BYTES)
-                await self._wait_for(self._call_slow(self._publish, target.repository, upload, digest))
+                await wait_out(self._call_slow(self._publish, target.repository, upload, digest))
 
     def _publish(self, repository: RepositoryName, upload: Upload, digest: Digest) -> None:
         """Into the store and the catalog, or neither: then the upload stays as it was.
@@ -375,13 +375,3 @@ class Pushes:
         except DiskFull:
             await self._room(_ROW_BYTES)
             return await self._call(function, *args, **kwargs)
-
-    @staticmethod
-    async def _wait_for(work: Awaitable[T]) -> T:
-        """Wait for a thread that works with an upload's file, also when cancelled: it is closed after that."""
-        future = asyncio.ensure_future(work)
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            await asyncio.wait((future,))
-            raise

@@ -20,6 +20,22 @@ class Caller(Protocol):
     def __call__(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]: ...
 
 
+async def wait_out(work: Awaitable[T], cancel: Callable[[], object] = lambda: None) -> T:
+    """Wait for work in a thread to its end, also when cancelled: it uses what is closed after that.
+
+    `cancel` is called then, to hasten that end. What the work raises after it is nobody's.
+    """
+    future = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        cancel()
+        await asyncio.wait((future,))
+        if not future.cancelled():
+            future.exception()  # marks it as seen: asyncio would log it with its traceback
+        raise
+
+
 class Tasks:
     """The engine's background tasks. An error in one is logged and hurts no other."""
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import threading
 
 import pytest
 
-from pullthrough.engine.tasks import Tasks
+from pullthrough.engine.tasks import Tasks, wait_out
 from pullthrough.errors import UpstreamUnavailable
 
 
@@ -65,3 +67,27 @@ async def test_closing_ends_what_runs() -> None:
     task = tasks.spawn(asyncio.Event().wait(), name="for ever")
     await tasks.close()
     assert task.cancelled()
+
+
+async def test_what_a_thread_raises_after_its_cancellation_is_no_news(caplog: pytest.LogCaptureFixture) -> None:
+    begun, cancelled = threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        cancelled.wait(10)
+        raise UpstreamUnavailable("cut", upstream="r.example")
+
+    waiting = asyncio.create_task(wait_out(asyncio.to_thread(work), cancelled.set))
+    assert await asyncio.to_thread(begun.wait, 10)
+    waiting.cancel()
+    await asyncio.wait((waiting,))
+    assert waiting.cancelled()
+    del waiting
+    gc.collect()  # where it would be told of an exception that nobody has seen
+    assert caplog.text == ""
+
+
+async def test_a_result_is_waited_for_and_an_error_raised() -> None:
+    assert await wait_out(asyncio.to_thread(int, "7")) == 7
+    with pytest.raises(ValueError, match="invalid literal"):
+        await wait_out(asyncio.to_thread(int, "seven"))
