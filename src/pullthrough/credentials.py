@@ -113,18 +113,11 @@ class Credentials:
             content = self._read_secret(source.arn)
         except PullthroughError as error:
             raise CredentialUnreadable(f"its secret cannot be read: {error.message}") from error
-        try:
-            document = json.loads(content)
-            username, token = document["username"], document["accessToken"]
-        except (ValueError, RecursionError, LookupError, TypeError):
-            # Without its cause: that one quotes the value.
-            raise CredentialUnreadable("its secret is not a JSON object with `username` and `accessToken`") from None
-        for part, name in ((username, "username"), (token, "accessToken")):
-            if not isinstance(part, str) or not part or not part.isprintable():
-                raise CredentialUnreadable(f"the {name} in its secret is not a text of one line")
-        if ":" in username:
-            raise CredentialUnreadable("the username in its secret has a colon, which cannot be sent")
-        return Secret(username, token)
+        secret = parse_secret(content)
+        if source.account and secret.username != source.account:
+            # What is fetched with it would be kept as the former account's. The rules are read anew in a moment.
+            raise CredentialUnreadable("its secret has become another account's")
+        return secret
 
     def _read_variable(self, name: str) -> bytes:
         text = self._environ.get(name, "")
@@ -178,6 +171,26 @@ class Credentials:
         if _CONTROL.search(token):
             raise CredentialUnreadable("the access token has several lines or control characters")
         return Secret(source.username, token)
+
+
+def parse_secret(content: bytes) -> Secret:
+    """What a secret of Secrets Manager holds for a rule: a JSON object with `username` and `accessToken`.
+
+    https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache-creating-secret.html
+    Raises CredentialUnreadable.
+    """
+    try:
+        document = json.loads(content)
+        username, token = document["username"], document["accessToken"]
+    except (ValueError, RecursionError, LookupError, TypeError):
+        # Without its cause: that one quotes the value.
+        raise CredentialUnreadable("its secret is not a JSON object with `username` and `accessToken`") from None
+    for part, name in ((username, "username"), (token, "accessToken")):
+        if not isinstance(part, str) or not part or not part.isprintable():
+            raise CredentialUnreadable(f"the {name} in its secret is not a text of one line")
+    if ":" in username:
+        raise CredentialUnreadable("the username in its secret has a colon, which cannot be sent")
+    return Secret(username, token)
 
 
 def run_bounded(command: Sequence[str], limit_seconds: float = COMMAND_LIMIT_SECONDS) -> bytes:

@@ -79,6 +79,10 @@ class CredentialSource:
         if not self.username or sum(bool(place) for place in places) != 1:
             raise ValueError("a credential is a username and exactly one place of its token")
 
+    @property
+    def account(self) -> str:
+        return self.username
+
     def __repr__(self) -> str:
         # A command's arguments and a mistyped name or path may hold the secret itself.
         place = "_env" if self.access_token_env else "_file" if self.access_token_file else ""
@@ -91,6 +95,8 @@ class SecretCredential:
     """A credential whose user name and token are in Secrets Manager (AWS's, or the engine's own), under this ARN."""
 
     arn: str
+    #: The user name in it, as far as it is known; what it opens is then kept as this account's.
+    account: str = ""
 
 
 #: Where an upstream's user name and token come from.

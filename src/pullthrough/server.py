@@ -278,6 +278,7 @@ def _opened(settings: Settings) -> Iterator[tuple[DataFolder, list[Listener], so
     """The folder, locked and swept of what a crash left, and all sockets, bound."""
     from pullthrough.engine.check import sweep
     from pullthrough.engine.degraded import Degraded
+    from pullthrough.engine.owners import look_at_owners
     from pullthrough.storage.blobs import BlobStore
     from pullthrough.storage.catalog import Catalog
 
@@ -293,6 +294,7 @@ def _opened(settings: Settings) -> Iterator[tuple[DataFolder, list[Listener], so
             catalog = Catalog.open(folder.catalog_path)
             try:
                 swept = sweep(catalog, BlobStore(folder))
+                look_at_owners(settings, catalog)
             finally:
                 catalog.close()
             if swept.removed_files or swept.adopted_blobs:

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 
 from pullthrough.oci.digests import Digest, digest_of
 from pullthrough.oci.names import RepositoryName, Tag, parse_repository_name, parse_tag
+from pullthrough.oci.owners import source_at
 from pullthrough.storage import catalog as catalog_module
 from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.generation import Generation
 from tests.contracts.conftest import Clock, OpenCatalog
 from tests.contracts.images import CONFIG, LAYER, image, index, sample
+from tests.owners import OWNER
 
 NGINX = parse_repository_name("docker-hub/library/nginx")
 OTHER = parse_repository_name("quay/acme/other")
@@ -34,12 +36,12 @@ def save(
     now: float = 1,
 ) -> bool:
     assert isinstance(what, type(IMAGE))
-    return catalog.save_manifest(repository, what.digest, what.body, what.manifest, tag=tag, now=now)
+    return catalog.save_manifest(repository, OWNER, what.digest, what.body, what.manifest, tag=tag, now=now)
 
 
 def publish(catalog: Catalog, body: bytes, *, repository: RepositoryName = NGINX, now: float = 1) -> Digest:
     digest = digest_of(body)
-    catalog.publish_blob(repository, digest, len(body), boot_id="boot", now=now)
+    catalog.publish_blob(repository, OWNER, digest, len(body), boot_id="boot", now=now)
     return digest
 
 
@@ -48,7 +50,7 @@ def publish(catalog: Catalog, body: bytes, *, repository: RepositoryName = NGINX
 
 def test_a_tag_gives_the_bytes_the_media_type_and_the_digest_that_were_saved(catalog: Catalog) -> None:
     save(catalog, now=5)
-    found = catalog.find_tag(NGINX, LATEST)
+    found = catalog.find_tag(NGINX, OWNER, LATEST)
     assert found is not None
     assert (found.manifest.body, found.manifest.digest) == (IMAGE.body, digest_of(IMAGE.body))
     assert found.manifest.media_type == IMAGE.manifest.media_type
@@ -57,25 +59,25 @@ def test_a_tag_gives_the_bytes_the_media_type_and_the_digest_that_were_saved(cat
 
 def test_what_a_tag_gives_its_digest_gives_too(catalog: Catalog) -> None:
     save(catalog)
-    by_tag = catalog.find_tag(NGINX, LATEST)
+    by_tag = catalog.find_tag(NGINX, OWNER, LATEST)
     assert by_tag is not None
-    assert catalog.find_manifest(NGINX, IMAGE.digest) == by_tag.manifest
+    assert catalog.find_manifest(NGINX, OWNER, IMAGE.digest) == by_tag.manifest
 
 
 def test_a_manifest_saved_by_digest_alone_has_no_tag(catalog: Catalog) -> None:
     assert save(catalog, tag=None) is False
-    assert catalog.find_manifest(NGINX, IMAGE.digest) is not None
-    assert catalog.find_tag(NGINX, LATEST) is None
+    assert catalog.find_manifest(NGINX, OWNER, IMAGE.digest) is not None
+    assert catalog.find_tag(NGINX, OWNER, LATEST) is None
     assert catalog.totals().tags == 0
 
 
 def test_an_index_is_found_though_none_of_its_children_is_stored(catalog: Catalog) -> None:
     both = index([IMAGE, SECOND])
     save(catalog, both)
-    found = catalog.find_tag(NGINX, LATEST)
+    found = catalog.find_tag(NGINX, OWNER, LATEST)
     assert found is not None
     assert (found.manifest.digest, found.manifest.body) == (both.digest, both.body)
-    assert catalog.find_manifest(NGINX, IMAGE.digest) is None
+    assert catalog.find_manifest(NGINX, OWNER, IMAGE.digest) is None
 
 
 def test_an_index_that_lists_one_child_twice_is_stored(catalog: Catalog) -> None:
@@ -86,13 +88,13 @@ def test_an_index_that_lists_one_child_twice_is_stored(catalog: Catalog) -> None
 
 def test_an_artifact_whose_config_is_its_layer_too_is_stored(catalog: Catalog) -> None:
     save(catalog, image(b"{}", [b"{}", b"signature"]))
-    assert catalog.find_blob(NGINX, digest_of(b"{}")).kind == "config"
+    assert catalog.find_blob(NGINX, OWNER, digest_of(b"{}")).kind == "config"
 
 
 def test_a_manifest_of_one_repository_is_not_found_in_another(catalog: Catalog) -> None:
     save(catalog)
-    assert catalog.find_manifest(OTHER, IMAGE.digest) is None
-    assert catalog.find_tag(OTHER, LATEST) is None
+    assert catalog.find_manifest(OTHER, OWNER, IMAGE.digest) is None
+    assert catalog.find_tag(OTHER, OWNER, LATEST) is None
 
 
 def test_one_body_is_stored_once_for_all_repositories(catalog: Catalog) -> None:
@@ -108,7 +110,7 @@ def test_a_media_type_from_one_upstream_does_not_change_what_another_repository_
     assert as_oci.digest == as_docker.digest
     save(catalog, as_oci)
     save(catalog, as_docker, repository=OTHER)
-    found = catalog.find_manifest(NGINX, as_oci.digest)
+    found = catalog.find_manifest(NGINX, OWNER, as_oci.digest)
     assert found is not None
     assert found.media_type == "application/vnd.oci.image.manifest.v1+json"
 
@@ -122,36 +124,36 @@ def test_saving_says_whether_the_tag_moved(catalog: Catalog) -> None:
 def test_a_moved_tag_gives_the_new_manifest_and_the_old_one_stays_by_digest(catalog: Catalog) -> None:
     save(catalog, IMAGE)
     save(catalog, SECOND)
-    found = catalog.find_tag(NGINX, LATEST)
+    found = catalog.find_tag(NGINX, OWNER, LATEST)
     assert found is not None
     assert found.manifest.digest == SECOND.digest
-    assert catalog.find_manifest(NGINX, IMAGE.digest) is not None
+    assert catalog.find_manifest(NGINX, OWNER, IMAGE.digest) is not None
 
 
 def test_validating_a_tag_moves_its_time_and_takes_the_mark_of_being_gone_away(catalog: Catalog) -> None:
     save(catalog, now=1)
-    catalog.mark_tag_gone(NGINX, LATEST, now=2, forced=False)
-    catalog.validate_tag(NGINX, LATEST, now=3, forced=False)
-    found = catalog.find_tag(NGINX, LATEST)
+    catalog.mark_tag_gone(NGINX, OWNER, LATEST, now=2, forced=False)
+    catalog.validate_tag(NGINX, OWNER, LATEST, now=3, forced=False)
+    found = catalog.find_tag(NGINX, OWNER, LATEST)
     assert found is not None
     assert (found.validated_at, found.forced_at, found.gone_at) == (3, 0, None)
 
 
 def test_a_forced_check_is_remembered_through_later_ones(catalog: Catalog) -> None:
     save(catalog, now=1)
-    catalog.validate_tag(NGINX, LATEST, now=2, forced=True)
-    catalog.validate_tag(NGINX, LATEST, now=3, forced=False)
+    catalog.validate_tag(NGINX, OWNER, LATEST, now=2, forced=True)
+    catalog.validate_tag(NGINX, OWNER, LATEST, now=3, forced=False)
     save(catalog, SECOND, now=4)
-    found = catalog.find_tag(NGINX, LATEST)
+    found = catalog.find_tag(NGINX, OWNER, LATEST)
     assert found is not None
     assert (found.validated_at, found.forced_at) == (4, 2)
 
 
 def test_gone_keeps_the_time_of_the_first_such_answer_and_the_tag_is_still_served(catalog: Catalog) -> None:
     save(catalog, now=1)
-    catalog.mark_tag_gone(NGINX, LATEST, now=2, forced=False)
-    catalog.mark_tag_gone(NGINX, LATEST, now=3, forced=True)
-    found = catalog.find_tag(NGINX, LATEST)
+    catalog.mark_tag_gone(NGINX, OWNER, LATEST, now=2, forced=False)
+    catalog.mark_tag_gone(NGINX, OWNER, LATEST, now=3, forced=True)
+    found = catalog.find_tag(NGINX, OWNER, LATEST)
     assert found is not None
     assert (found.gone_at, found.validated_at, found.forced_at) == (2, 3, 3)
     assert found.manifest.body == IMAGE.body
@@ -159,40 +161,43 @@ def test_gone_keeps_the_time_of_the_first_such_answer_and_the_tag_is_still_serve
 
 def test_a_tag_that_comes_back_is_gone_no_more(catalog: Catalog) -> None:
     save(catalog)
-    catalog.mark_tag_gone(NGINX, LATEST, now=2, forced=False)
+    catalog.mark_tag_gone(NGINX, OWNER, LATEST, now=2, forced=False)
     save(catalog)
-    found = catalog.find_tag(NGINX, LATEST)
+    found = catalog.find_tag(NGINX, OWNER, LATEST)
     assert found is not None
     assert found.gone_at is None
 
 
 def test_removing_a_tag_keeps_its_manifest(catalog: Catalog) -> None:
     save(catalog)
-    catalog.remove_tag(NGINX, LATEST)
-    assert catalog.find_tag(NGINX, LATEST) is None
-    assert catalog.find_manifest(NGINX, IMAGE.digest) is not None
+    catalog.remove_tag(NGINX, OWNER, LATEST)
+    assert catalog.find_tag(NGINX, OWNER, LATEST) is None
+    assert catalog.find_manifest(NGINX, OWNER, IMAGE.digest) is not None
 
 
 def test_changing_a_tag_that_is_not_there_makes_nothing(catalog: Catalog) -> None:
-    catalog.validate_tag(NGINX, LATEST, now=1, forced=True)
-    catalog.mark_tag_gone(NGINX, LATEST, now=1, forced=True)
-    catalog.remove_tag(NGINX, LATEST)
-    assert catalog.find_tag(NGINX, LATEST) is None
-    assert not catalog.has_repository(NGINX)
+    catalog.validate_tag(NGINX, OWNER, LATEST, now=1, forced=True)
+    catalog.mark_tag_gone(NGINX, OWNER, LATEST, now=1, forced=True)
+    catalog.remove_tag(NGINX, OWNER, LATEST)
+    assert catalog.find_tag(NGINX, OWNER, LATEST) is None
+    assert not catalog.has_repository(NGINX, OWNER)
 
 
 # Blobs
 
 
 def test_an_unknown_blob_has_a_record_that_says_so(catalog: Catalog) -> None:
-    record = catalog.find_blob(NGINX, digest_of(b"never seen"))
+    record = catalog.find_blob(NGINX, OWNER, digest_of(b"never seen"))
     assert (record.published, record.granted, record.named, record.kind) == (False, False, False, "")
     assert (record.size_bytes, record.verified_boot) == (None, "")
 
 
 def test_a_named_blob_has_the_size_and_kind_that_its_manifest_gives(catalog: Catalog) -> None:
     save(catalog)
-    layer, config = catalog.find_blob(NGINX, digest_of(TOP)), catalog.find_blob(NGINX, digest_of(CONFIGURATION))
+    layer, config = (
+        catalog.find_blob(NGINX, OWNER, digest_of(TOP)),
+        catalog.find_blob(NGINX, OWNER, digest_of(CONFIGURATION)),
+    )
     assert (layer.size_bytes, layer.kind, layer.named, layer.published) == (len(TOP), "layer", True, False)
     assert (config.size_bytes, config.kind, config.named) == (len(CONFIGURATION), "config", True)
 
@@ -200,7 +205,7 @@ def test_a_named_blob_has_the_size_and_kind_that_its_manifest_gives(catalog: Cat
 def test_a_published_blob_is_granted_to_the_repository_it_was_filled_under_only(catalog: Catalog) -> None:
     save(catalog, repository=OTHER)
     digest = publish(catalog, TOP)
-    mine, other = catalog.find_blob(NGINX, digest), catalog.find_blob(OTHER, digest)
+    mine, other = catalog.find_blob(NGINX, OWNER, digest), catalog.find_blob(OTHER, OWNER, digest)
     assert (mine.published, mine.granted, mine.named, mine.verified_boot) == (True, True, False, "boot")
     assert (other.published, other.granted, other.named) == (True, False, True)
 
@@ -208,65 +213,65 @@ def test_a_published_blob_is_granted_to_the_repository_it_was_filled_under_only(
 def test_a_grant_lets_a_second_repository_read(catalog: Catalog) -> None:
     digest = publish(catalog, TOP)
     save(catalog, repository=OTHER)
-    assert catalog.grant_blob(OTHER, digest) is True
-    assert catalog.find_blob(OTHER, digest).granted
+    assert catalog.grant_blob(OTHER, OWNER, digest) is True
+    assert catalog.find_blob(OTHER, OWNER, digest).granted
 
 
 def test_a_grant_makes_no_repository(catalog: Catalog) -> None:
     """It may have been deleted while its upstream was asked."""
     digest = publish(catalog, TOP)
-    assert catalog.grant_blob(OTHER, digest) is False
-    assert not catalog.has_repository(OTHER)
+    assert catalog.grant_blob(OTHER, OWNER, digest) is False
+    assert not catalog.has_repository(OTHER, OWNER)
 
 
 def test_a_blob_whose_repository_was_deleted_meanwhile_belongs_to_none(catalog: Catalog) -> None:
     digest = digest_of(TOP)
-    assert not catalog.find_blob(OTHER, digest).repository_known
-    catalog.publish_blob(OTHER, digest, len(TOP), boot_id="boot", now=1, makes_repository=False)
-    record = catalog.find_blob(OTHER, digest)
+    assert not catalog.find_blob(OTHER, OWNER, digest).repository_known
+    catalog.publish_blob(OTHER, OWNER, digest, len(TOP), boot_id="boot", now=1, makes_repository=False)
+    record = catalog.find_blob(OTHER, OWNER, digest)
     assert (record.published, record.granted, record.repository_known) == (True, False, False)
-    assert not catalog.has_repository(OTHER)
+    assert not catalog.has_repository(OTHER, OWNER)
     save(catalog, repository=OTHER)
-    catalog.publish_blob(OTHER, digest, len(TOP), boot_id="boot", now=1, makes_repository=False)
-    record = catalog.find_blob(OTHER, digest)
+    catalog.publish_blob(OTHER, OWNER, digest, len(TOP), boot_id="boot", now=1, makes_repository=False)
+    record = catalog.find_blob(OTHER, OWNER, digest)
     assert (record.granted, record.repository_known) == (True, True)
 
 
 def test_a_blob_that_is_gone_cannot_be_granted(catalog: Catalog) -> None:
-    assert catalog.grant_blob(OTHER, digest_of(TOP)) is False
-    assert not catalog.has_repository(OTHER)
+    assert catalog.grant_blob(OTHER, OWNER, digest_of(TOP)) is False
+    assert not catalog.has_repository(OTHER, OWNER)
 
 
 def test_a_forgotten_blob_is_neither_published_nor_granted_until_it_is_filled_again(catalog: Catalog) -> None:
     save(catalog)
     save(catalog, repository=OTHER)
     digest = publish(catalog, TOP)
-    catalog.grant_blob(OTHER, digest)
+    catalog.grant_blob(OTHER, OWNER, digest)
     catalog.forget_blob(digest)
-    record = catalog.find_blob(NGINX, digest)
+    record = catalog.find_blob(NGINX, OWNER, digest)
     assert (record.published, record.granted, record.named) == (False, False, True)
     publish(catalog, TOP)
-    assert catalog.find_blob(NGINX, digest).granted
-    assert not catalog.find_blob(OTHER, digest).granted
+    assert catalog.find_blob(NGINX, OWNER, digest).granted
+    assert not catalog.find_blob(OTHER, OWNER, digest).granted
 
 
 def test_a_verified_blob_names_the_boot(catalog: Catalog) -> None:
     digest = publish(catalog, TOP)
     catalog.verify_blob(digest, "next boot")
-    assert catalog.find_blob(NGINX, digest).verified_boot == "next boot"
+    assert catalog.find_blob(NGINX, OWNER, digest).verified_boot == "next boot"
 
 
 def test_an_empty_blob_and_a_sha512_one_are_kept(catalog: Catalog) -> None:
     empty, long = publish(catalog, b""), digest_of(b"long", "sha512")
-    catalog.publish_blob(NGINX, long, 4, boot_id="boot", now=1)
-    assert catalog.find_blob(NGINX, empty).size_bytes == 0
-    assert catalog.find_blob(NGINX, long).published
+    catalog.publish_blob(NGINX, OWNER, long, 4, boot_id="boot", now=1)
+    assert catalog.find_blob(NGINX, OWNER, empty).size_bytes == 0
+    assert catalog.find_blob(NGINX, OWNER, long).published
 
 
 def test_stored_bytes_count_a_shared_blob_once(catalog: Catalog) -> None:
     digest = publish(catalog, TOP)
     publish(catalog, BASE, repository=OTHER)
-    catalog.grant_blob(OTHER, digest)
+    catalog.grant_blob(OTHER, OWNER, digest)
     assert catalog.stored_bytes() == len(TOP) + len(BASE)
     totals = catalog.totals()
     assert (totals.blobs, totals.stored_bytes, totals.repositories) == (2, len(TOP) + len(BASE), 2)
@@ -277,7 +282,7 @@ def test_stored_bytes_count_a_shared_blob_once(catalog: Catalog) -> None:
 
 def test_siblings_of_a_layer_are_the_other_blobs_of_its_image_in_order(catalog: Catalog) -> None:
     save(catalog)
-    named = catalog.siblings(NGINX, digest_of(BASE))
+    named = catalog.siblings(NGINX, OWNER, digest_of(BASE))
     assert [(blob.digest, blob.size_bytes, blob.media_type) for blob in named] == [
         (digest_of(CONFIGURATION), len(CONFIGURATION), CONFIG),
         (digest_of(TOP), len(TOP), LAYER),
@@ -286,73 +291,73 @@ def test_siblings_of_a_layer_are_the_other_blobs_of_its_image_in_order(catalog: 
 
 def test_a_config_has_no_siblings(catalog: Catalog) -> None:
     save(catalog)
-    assert catalog.siblings(NGINX, digest_of(CONFIGURATION)) == ()
+    assert catalog.siblings(NGINX, OWNER, digest_of(CONFIGURATION)) == ()
 
 
 def test_siblings_leave_out_what_this_repository_can_read_already(catalog: Catalog) -> None:
     save(catalog)
     publish(catalog, CONFIGURATION)
     publish(catalog, TOP, repository=OTHER)
-    assert [blob.digest for blob in catalog.siblings(NGINX, digest_of(BASE))] == [digest_of(TOP)]
+    assert [blob.digest for blob in catalog.siblings(NGINX, OWNER, digest_of(BASE))] == [digest_of(TOP)]
 
 
 def test_siblings_come_from_the_image_stored_last(catalog: Catalog) -> None:
     save(catalog, SECOND, now=1)
     save(catalog, IMAGE, now=2)
-    assert digest_of(TOP) in [blob.digest for blob in catalog.siblings(NGINX, digest_of(BASE))]
+    assert digest_of(TOP) in [blob.digest for blob in catalog.siblings(NGINX, OWNER, digest_of(BASE))]
     save(catalog, SECOND, now=3)
-    assert digest_of(TOP) not in [blob.digest for blob in catalog.siblings(NGINX, digest_of(BASE))]
+    assert digest_of(TOP) not in [blob.digest for blob in catalog.siblings(NGINX, OWNER, digest_of(BASE))]
 
 
 def test_siblings_are_never_those_of_another_repository(catalog: Catalog) -> None:
     save(catalog)
-    assert catalog.siblings(OTHER, digest_of(BASE)) == ()
+    assert catalog.siblings(OTHER, OWNER, digest_of(BASE)) == ()
 
 
 # Listings and absences
 
 
 def test_a_listing_is_given_back_and_replaced(catalog: Catalog) -> None:
-    catalog.save_listing(NGINX, "tags", b"[1]", now=1)
-    catalog.save_listing(NGINX, "tags", b"[2]", now=2)
-    found = catalog.find_listing(NGINX, "tags")
+    catalog.save_listing(NGINX, OWNER, "tags", b"[1]", now=1)
+    catalog.save_listing(NGINX, OWNER, "tags", b"[2]", now=2)
+    found = catalog.find_listing(NGINX, OWNER, "tags")
     assert found is not None
     assert (found.body, found.validated_at) == (b"[2]", 2)
-    assert catalog.find_listing(NGINX, f"referrers:{IMAGE.digest}") is None
-    assert catalog.find_listing(OTHER, "tags") is None
+    assert catalog.find_listing(NGINX, OWNER, f"referrers:{IMAGE.digest}") is None
+    assert catalog.find_listing(OTHER, OWNER, "tags") is None
 
 
 def test_a_negative_holds_until_its_end(catalog: Catalog, clock: Clock) -> None:
-    catalog.save_negative(NGINX, "absent", clock.now + 60)
-    assert catalog.find_negative(NGINX, "absent") == clock.now + 60
-    assert catalog.find_negative(OTHER, "absent") is None
+    catalog.save_negative(NGINX, OWNER, "absent", clock.now + 60)
+    assert catalog.find_negative(NGINX, OWNER, "absent") == clock.now + 60
+    assert catalog.find_negative(OTHER, OWNER, "absent") is None
     clock.now += 60
-    assert catalog.find_negative(NGINX, "absent") is None
+    assert catalog.find_negative(NGINX, OWNER, "absent") is None
 
 
 def test_saving_a_manifest_ends_what_was_remembered_as_absent(catalog: Catalog, clock: Clock) -> None:
     for reference in (LATEST, IMAGE.digest, "another"):
-        catalog.save_negative(NGINX, reference, clock.now + 60)
+        catalog.save_negative(NGINX, OWNER, reference, clock.now + 60)
     save(catalog)
-    assert catalog.find_negative(NGINX, LATEST) is None
-    assert catalog.find_negative(NGINX, IMAGE.digest) is None
-    assert catalog.find_negative(NGINX, "another") is not None
+    assert catalog.find_negative(NGINX, OWNER, LATEST) is None
+    assert catalog.find_negative(NGINX, OWNER, IMAGE.digest) is None
+    assert catalog.find_negative(NGINX, OWNER, "another") is not None
 
 
 def test_absent_names_are_kept_by_upstream(catalog: Catalog) -> None:
-    catalog.save_absent_name("quay.io", "acme/app", 7)
-    catalog.save_absent_name("quay.io", "acme/app", 8)
-    assert catalog.find_absent_name("quay.io", "acme/app") == 8
-    assert catalog.find_absent_name("ghcr.io", "acme/app") is None
+    catalog.save_absent_name(source_at("quay.io"), "acme/app", 7)
+    catalog.save_absent_name(source_at("quay.io"), "acme/app", 8)
+    assert catalog.find_absent_name(source_at("quay.io"), "acme/app") == 8
+    assert catalog.find_absent_name(source_at("ghcr.io"), "acme/app") is None
 
 
 def test_asking_for_what_is_not_there_makes_no_repository(catalog: Catalog, clock: Clock) -> None:
-    catalog.find_blob(NGINX, IMAGE.digest)
-    catalog.save_negative(NGINX, LATEST, clock.now + 60)
-    catalog.save_listing(NGINX, "tags", b"[]", now=1)
-    catalog.save_absent_name("quay.io", "acme/app", 1)
+    catalog.find_blob(NGINX, OWNER, IMAGE.digest)
+    catalog.save_negative(NGINX, OWNER, LATEST, clock.now + 60)
+    catalog.save_listing(NGINX, OWNER, "tags", b"[]", now=1)
+    catalog.save_absent_name(source_at("quay.io"), "acme/app", 1)
     catalog.pin(NGINX, LATEST, 1)
-    assert not catalog.has_repository(NGINX)
+    assert not catalog.has_repository(NGINX, OWNER)
     assert catalog.repositories("", 10) == []
 
 
@@ -360,19 +365,19 @@ def test_asking_for_what_is_not_there_makes_no_repository(catalog: Catalog, cloc
 def test_what_clients_can_make_us_remember_has_an_end(catalog: Catalog, clock: Clock, limited: str) -> None:
     # The limits are too high to be reached here; the rule is the same with a lower one.
     table = getattr(catalog_module, limited)
-    columns = {"listings": ("repository", "kind"), "negatives": ("repository", "reference")}
-    first, second = columns.get(limited, ("upstream", "name"))
+    columns = {"listings": ("owner", "kind"), "negatives": ("owner", "reference")}
+    first, second = columns.get(limited, ("source", "name"))
     values: dict[str, object] = {
-        "listings": {"validated_at": 1.0, "body": b""},
-        "negatives": {"until": clock.now + 60},
+        "listings": {"repository": "a", "validated_at": 1.0, "body": b""},
+        "negatives": {"repository": "a", "until": clock.now + 60},
         "absent_names": {"seen_at": 1.0},
     }[limited]  # type: ignore[assignment]  # the three differ in their values' types
     for number in range(8):
-        catalog._remember(table, {first: "a", second: f"n{number}"}, values, 3)
+        catalog._remember(table, {first: OWNER if first == "owner" else "a", second: f"n{number}"}, values, 3)
     find: Callable[[str], object] = {
-        "listings": lambda name: catalog.find_listing(RepositoryName("a"), name),
-        "negatives": lambda name: catalog.find_negative(RepositoryName("a"), name),
-        "absent_names": lambda name: catalog.find_absent_name("a", name),
+        "listings": lambda name: catalog.find_listing(RepositoryName("a"), OWNER, name),
+        "negatives": lambda name: catalog.find_negative(RepositoryName("a"), OWNER, name),
+        "absent_names": lambda name: catalog.find_absent_name(source_at("a"), name),
     }[limited]
     assert [number for number in range(8) if find(f"n{number}") is not None] == [5, 6, 7]
 
@@ -414,7 +419,7 @@ def test_repositories_are_paged_in_order(catalog: Catalog) -> None:
         save(catalog, repository=name)
     assert catalog.repositories("", 2) == sorted(names)[:2]
     assert catalog.repositories(sorted(names)[1], 2) == sorted(names)[2:]
-    assert catalog.has_repository(names[0])
+    assert catalog.has_repository(names[0], OWNER)
 
 
 def test_pins_are_listed_and_taken_back(catalog: Catalog) -> None:
@@ -432,20 +437,20 @@ def test_pins_are_listed_and_taken_back(catalog: Catalog) -> None:
 
 def test_what_one_worker_commits_another_sees_at_once(open_catalog: OpenCatalog) -> None:
     one, other = open_catalog(), open_catalog()
-    assert other.find_tag(NGINX, LATEST) is None
+    assert other.find_tag(NGINX, OWNER, LATEST) is None
     save(one)
-    assert other.find_tag(NGINX, LATEST) is not None
+    assert other.find_tag(NGINX, OWNER, LATEST) is not None
 
 
 def test_every_change_of_an_answer_moves_the_generation(catalog: Catalog, generation: Generation) -> None:
     digest = digest_of(TOP)
     changes: list[Callable[[], object]] = [
         lambda: save(catalog),
-        lambda: catalog.validate_tag(NGINX, LATEST, now=2, forced=False),
-        lambda: catalog.mark_tag_gone(NGINX, LATEST, now=2, forced=False),
-        lambda: catalog.remove_tag(NGINX, LATEST),
+        lambda: catalog.validate_tag(NGINX, OWNER, LATEST, now=2, forced=False),
+        lambda: catalog.mark_tag_gone(NGINX, OWNER, LATEST, now=2, forced=False),
+        lambda: catalog.remove_tag(NGINX, OWNER, LATEST),
         lambda: publish(catalog, TOP),
-        lambda: catalog.grant_blob(OTHER, digest),
+        lambda: catalog.grant_blob(OTHER, OWNER, digest),
         lambda: catalog.verify_blob(digest, "other boot"),
         lambda: catalog.forget_blob(digest),
     ]
@@ -464,11 +469,11 @@ def test_what_no_worker_keeps_in_memory_leaves_the_generation_alone(
     catalog.record_pulls({(NGINX, IMAGE.digest): 50.0}, {digest: 60.0})
     catalog.pin(NGINX, LATEST, 1)
     catalog.unpin(NGINX, LATEST)
-    catalog.find_tag(NGINX, LATEST)
+    catalog.find_tag(NGINX, OWNER, LATEST)
     # Clients choose what is asked for in vain: that must not empty the memory of every worker.
-    catalog.save_listing(NGINX, "tags", b"", now=1)
-    catalog.save_negative(NGINX, "absent", clock.now + 60)
-    catalog.save_absent_name("quay.io", "acme/app", 1)
+    catalog.save_listing(NGINX, OWNER, "tags", b"", now=1)
+    catalog.save_negative(NGINX, OWNER, "absent", clock.now + 60)
+    catalog.save_absent_name(source_at("quay.io"), "acme/app", 1)
     assert generation.read() == before
 
 
@@ -478,8 +483,8 @@ def test_what_was_saved_is_there_after_opening_again(open_catalog: OpenCatalog) 
     publish(first, TOP)
     first.close()
     again = open_catalog()
-    assert again.find_tag(NGINX, LATEST) is not None
-    assert again.find_blob(NGINX, digest_of(TOP)).granted
+    assert again.find_tag(NGINX, OWNER, LATEST) is not None
+    assert again.find_blob(NGINX, OWNER, digest_of(TOP)).granted
 
 
 # A model: whatever is done in whatever order, the catalog answers as a few dictionaries would.
@@ -505,7 +510,7 @@ def test_grants_and_tags_follow_a_simple_model(
         catalog.forget_blob(digest_of(body))
     for repository in (NGINX, OTHER):
         save(catalog, SECOND, repository=repository)  # so that it is there
-        catalog.remove_tag(repository, LATEST)
+        catalog.remove_tag(repository, OWNER, LATEST)
     grants: dict[bytes, set[str]] = {}
     tags: dict[str, Digest] = {}
     for name, repository, what in operations:
@@ -514,7 +519,7 @@ def test_grants_and_tags_follow_a_simple_model(
                 publish(catalog, what, repository=repository)
                 grants.setdefault(what, set()).add(repository)
             elif name == "grant":
-                assert catalog.grant_blob(repository, digest_of(what)) == (what in grants)
+                assert catalog.grant_blob(repository, OWNER, digest_of(what)) == (what in grants)
                 if what in grants:
                     grants[what].add(repository)
             else:
@@ -524,12 +529,12 @@ def test_grants_and_tags_follow_a_simple_model(
             assert save(catalog, what, repository=repository) == (tags.get(repository) != what.digest)
             tags[repository] = what.digest
         else:
-            catalog.remove_tag(repository, LATEST)
+            catalog.remove_tag(repository, OWNER, LATEST)
             tags.pop(repository, None)
     for repository in (NGINX, OTHER):
         for body in (BASE, TOP, CONFIGURATION):
-            record = catalog.find_blob(repository, digest_of(body))
+            record = catalog.find_blob(repository, OWNER, digest_of(body))
             assert (record.published, record.granted) == (body in grants, repository in grants.get(body, ()))
-        found = catalog.find_tag(repository, LATEST)
+        found = catalog.find_tag(repository, OWNER, LATEST)
         assert (found.manifest.digest if found else None) == tags.get(repository)
     catalog.close()

@@ -18,6 +18,7 @@ from pullthrough.engine.check import check, sweep
 from pullthrough.engine.eviction import Evictor, Limits
 from pullthrough.oci.digests import Digest, digest_of, parse_digest
 from pullthrough.oci.names import parse_repository_name, parse_tag
+from pullthrough.oci.owners import Owner
 from pullthrough.settings import SizeLimit
 from pullthrough.storage.blobs import BlobStore
 from pullthrough.storage.catalog import Catalog
@@ -25,19 +26,20 @@ from pullthrough.storage.folder import DataFolder
 from pullthrough.storage.locks import Locks
 from pullthrough.storage.uploads import Uploads
 from tests.contracts.images import image
+from tests.owners import OWNER
 from tests.unit.storage.processes import child
 
 NGINX = parse_repository_name("docker-hub/library/nginx")
 ROUNDS = 30
 
 
-def fill(folder: DataFolder, store: BlobStore, catalog: Catalog, body: bytes, key: str = "") -> Digest:
+def fill(folder: DataFolder, store: BlobStore, catalog: Catalog, body: bytes, owner: Owner = OWNER) -> Digest:
     """As a fill ends: a whole body, published, recorded."""
     digest = digest_of(body)
-    partial = store.partial_path(digest, key)
+    partial = store.partial_path(digest, owner)
     partial.write_bytes(body)
     store.publish(partial, digest)
-    catalog.publish_blob(NGINX, digest, len(body), boot_id=folder.boot_id, now=time.time())
+    catalog.publish_blob(NGINX, OWNER, digest, len(body), boot_id=folder.boot_id, now=time.time())
     return digest
 
 
@@ -59,7 +61,7 @@ def work_until_killed(path: Path, start: int, *, evict: bool) -> Callable[[Calla
             layer, config = b"layer %d " % number * 20, b'{"number": %d}' % number
             what = image(config, [layer])
             catalog.save_manifest(
-                NGINX, what.digest, what.body, what.manifest, tag=parse_tag(f"t{number}"), now=time.time()
+                NGINX, OWNER, what.digest, what.body, what.manifest, tag=parse_tag(f"t{number}"), now=time.time()
             )
             tell(f"t{number} {what.digest}")
             for body in (layer, config):
@@ -107,9 +109,9 @@ def test_a_kill_at_any_instant_loses_nothing_acknowledged_and_serves_nothing_bro
             if not evict:
                 assert {digest for digest, _ in store.iterate()} >= blobs
                 for digest in blobs:
-                    assert catalog.find_blob(NGINX, digest).granted
+                    assert catalog.find_blob(NGINX, OWNER, digest).granted
                 for tag, digest_text in tags.items():
-                    found = catalog.find_tag(NGINX, parse_tag(tag))
+                    found = catalog.find_tag(NGINX, OWNER, parse_tag(tag))
                     assert found is not None
                     assert found.manifest.digest == digest_text
             catalog.close()
@@ -127,9 +129,13 @@ def test_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
             for number in range(40):
                 # Every second blob is the same in both: the later rename replaces the file.
                 mine = number % 2 * (name + 1)
-                digest = fill(folder, store, catalog, b"%d %d" % (number, mine), key=f"process {name}")
+                digest = fill(
+                    folder, store, catalog, b"%d %d" % (number, mine), owner=Owner(f"r.example/process-{name}")
+                )
                 what = image(b"%d" % name, [b"%d %d" % (number, mine)])
-                catalog.save_manifest(NGINX, what.digest, what.body, what.manifest, tag=parse_tag(f"t{number}"), now=1)
+                catalog.save_manifest(
+                    NGINX, OWNER, what.digest, what.body, what.manifest, tag=parse_tag(f"t{number}"), now=1
+                )
                 catalog.record_pulls({(NGINX, what.digest): time.time()}, {digest: time.time()})
             tell("done")
 

@@ -26,6 +26,7 @@ from pullthrough.storage.pushed import Pushed
 from pullthrough.storage.repositories import Repositories, RepositorySettings
 from pullthrough.storage.schema import repository_manifests
 from tests.contracts.images import Sample, image, index, sample
+from tests.owners import OWNER
 
 TEAM, OTHER = parse_repository_name("team/app"), parse_repository_name("team/other")
 ONE, TWO = parse_tag("1"), parse_tag("2")
@@ -56,7 +57,7 @@ class Store:
         self.put(IMAGE, tag, repository)
 
     def may_read(self, digest: Digest, repository: RepositoryName = TEAM) -> bool:
-        record = self.catalog.find_blob(repository, digest)
+        record = self.catalog.find_blob(repository, None, digest)
         return record.published and record.granted
 
     def collect(self, now: float) -> list[Digest]:
@@ -93,10 +94,10 @@ def test_a_manifest_is_taken_when_its_repository_has_all_of_it(store: Store) -> 
     with pytest.raises(ManifestBlobUnknown, match="push the blobs first") as caught:
         store.put(IMAGE, "1")
     assert (caught.value.blobs, caught.value.manifests) == ((digest_of(LAYER),), ())
-    assert store.catalog.find_tag(TEAM, ONE) is None
+    assert store.catalog.find_tag(TEAM, None, ONE) is None
     store.blob(LAYER)
     store.put(IMAGE, "1")
-    assert (tag := store.catalog.find_tag(TEAM, ONE))
+    assert (tag := store.catalog.find_tag(TEAM, None, ONE))
     assert tag.manifest.body == IMAGE.body
 
 
@@ -105,7 +106,7 @@ def test_an_index_is_taken_when_its_repository_has_its_children(store: Store) ->
     with pytest.raises(ManifestBlobUnknown, match="push its manifests first") as caught:
         store.put(index([IMAGE]), "2")
     assert (caught.value.blobs, caught.value.manifests) == ((), (IMAGE.digest,))
-    assert not store.catalog.has_repository(TEAM), "a refused push makes no repository"
+    assert not store.catalog.has_repository(TEAM, None), "a refused push makes no repository"
     store.push()
     store.put(index([IMAGE]), "2")
 
@@ -152,7 +153,7 @@ def test_a_pushed_repository_stays_when_it_is_empty(store: Store) -> None:
     store.push()
     store.pushed.delete_manifest(TEAM, IMAGE.digest, now=3)
     store.collect(10 * DAY)
-    assert store.catalog.has_repository(TEAM)
+    assert store.catalog.has_repository(TEAM, None)
 
 
 # Deletion
@@ -179,8 +180,8 @@ def test_deleting_takes_only_what_nothing_is_made_of(store: Store) -> None:
 def test_a_deleted_tag_leaves_its_manifest(store: Store) -> None:
     store.push("1")
     assert store.pushed.delete_tag(TEAM, ONE).digest == IMAGE.digest
-    assert store.catalog.find_tag(TEAM, ONE) is None
-    assert store.catalog.find_manifest(TEAM, IMAGE.digest)
+    assert store.catalog.find_tag(TEAM, None, ONE) is None
+    assert store.catalog.find_manifest(TEAM, None, IMAGE.digest)
     for repository in (TEAM, OTHER):
         with pytest.raises(ManifestUnknown):
             store.pushed.delete_tag(repository, ONE)
@@ -191,7 +192,7 @@ def test_what_one_repository_deletes_another_keeps(store: Store) -> None:
     store.push(repository=OTHER)
     store.pushed.delete_manifest(TEAM, IMAGE.digest, now=3)
     store.pushed.delete_blob(TEAM, digest_of(LAYER))
-    assert store.catalog.find_manifest(OTHER, IMAGE.digest)
+    assert store.catalog.find_manifest(OTHER, None, IMAGE.digest)
     assert store.may_read(digest_of(LAYER), OTHER)
     assert store.collect(10 * DAY) == []
 
@@ -235,10 +236,10 @@ def test_referrers_are_described_whether_or_not_their_subject_is_here(store: Sto
 def test_a_mount_gives_what_the_other_repository_has(store: Store) -> None:
     digest = store.blob(LAYER, OTHER)
     assert store.pushed.holders(digest) == [OTHER]
-    assert not store.pushed.mount_blob(TEAM, digest_of(CONFIG), source=OTHER, now=1)
-    assert not store.pushed.mount_blob(TEAM, digest, source=parse_repository_name("nobody/nothing"), now=1)
-    assert not store.catalog.has_repository(TEAM)
-    assert store.pushed.mount_blob(TEAM, digest, source=OTHER, now=1)
+    assert not store.pushed.mount_blob(TEAM, digest_of(CONFIG), source=OTHER, owner=None, now=1)
+    assert not store.pushed.mount_blob(TEAM, digest, source=parse_repository_name("nobody/nothing"), owner=None, now=1)
+    assert not store.catalog.has_repository(TEAM, None)
+    assert store.pushed.mount_blob(TEAM, digest, source=OTHER, owner=None, now=1)
     assert store.may_read(digest)
     assert store.pushed.holders(digest) == [TEAM, OTHER]
 
@@ -268,9 +269,9 @@ def test_the_blobs_of_a_deleted_image_are_collected_a_day_later(store: Store) ->
 
 def test_blobs_that_a_fill_brought_are_left_to_eviction(store: Store) -> None:
     hub = parse_repository_name("docker-hub/library/app")
-    store.catalog.publish_blob(hub, digest_of(LAYER), len(LAYER), boot_id="boot", now=1)
+    store.catalog.publish_blob(hub, OWNER, digest_of(LAYER), len(LAYER), boot_id="boot", now=1)
     assert store.collect(100 * DAY) == []
-    store.catalog.save_manifest(hub, IMAGE.digest, IMAGE.body, IMAGE.manifest, tag=ONE, now=1)
+    store.catalog.save_manifest(hub, OWNER, IMAGE.digest, IMAGE.body, IMAGE.manifest, tag=ONE, now=1)
     with store.catalog.database.writing() as connection:
         ids = list(connection.execute(repository_manifests.select()).scalars())
         delete_images(connection, ids, now=2)
@@ -297,9 +298,9 @@ def test_what_is_pushed_again_comes_out_of_the_archive(store: Store) -> None:
     with store.catalog.database.writing() as connection:
         connection.execute(repository_manifests.update().values(archived_at=5.0))
     with pytest.raises(ImageArchived):
-        store.catalog.find_tag(TEAM, TWO)
+        store.catalog.find_tag(TEAM, None, TWO)
     store.put(index([IMAGE]), "2", now=6.0)
-    assert store.catalog.find_tag(TEAM, TWO)
-    assert store.catalog.find_manifest(TEAM, IMAGE.digest)
+    assert store.catalog.find_tag(TEAM, None, TWO)
+    assert store.catalog.find_manifest(TEAM, None, IMAGE.digest)
     with store.catalog.database.reading() as connection:
         assert set(connection.execute(select(repository_manifests.c.activated_at)).scalars()) == {6.0}

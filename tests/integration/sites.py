@@ -219,7 +219,9 @@ class Corner:
         wait_for(lambda: self.get(blob, method="HEAD").outcome == "hit", f"{blob.digest} in the catalog")
 
     def partial(self, blob: Blob) -> Path:
-        return self.engine.data / "fills" / blob.digest.replace(":", "-")
+        owner = f"{self.prefix}.example/{self.repository}"
+        key = hashlib.sha256(owner.encode()).hexdigest()[:16]
+        return self.engine.data / "fills" / f"{blob.digest.replace(':', '-')}@{key}"
 
 
 @dataclass

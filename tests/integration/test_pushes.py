@@ -101,7 +101,7 @@ def test_every_way_to_push_a_blob_gives_its_bytes_back(team: Pusher, way: str, a
     assert answer.headers["location"] == f"/v2/{team.repository}/blobs/{digest}"
     assert answer.headers["docker-content-digest"] == digest
     read = team.read(digest)
-    assert (read.status, read.body, read.headers["x-cache"]) == (200, BODY, "hit")
+    assert (read.status, read.body, read.headers["x-cache"]) == (200, BODY, "own")
     assert team.ask("HEAD", f"blobs/{digest}").headers["content-length"] == str(len(BODY))
     assert uploads_of(team) == []
 
@@ -384,7 +384,7 @@ def test_what_is_pushed_is_pulled_to_the_byte(team: Pusher, docker: bool) -> Non
         assert (answer.status, answer.body) == (200, image.manifest.body)
         assert answer.headers["content-type"] == image.manifest.media_type
         assert answer.headers["docker-content-digest"] == image.digest
-        assert answer.headers["x-cache"] == "hit"
+        assert answer.headers["x-cache"] == "own"
     assert team.pull(child.digest).body == child.manifest.body
     for blob in child.blobs:
         assert team.read(blob.digest).body == blob.read()

@@ -38,6 +38,13 @@ def _row(event: dict[str, Any]) -> tuple[str, str, str, str]:
         what, how = "pull through", detail["sync-status"].lower()
         if "failure-code" in detail:
             how = f"{detail['failure-code']}: {detail['failure-reason']}"
+    elif "own-repositories" in detail:
+        count = detail["own-repositories-count"]
+        what, how = (
+            "rule",
+            f"{count} pushed {'repository stays' if count == 1 else 'repositories stay'} the registry's own",
+        )
+        return event["time"], what, f"{detail['ecr-repository-prefix']}/...", how
     else:
         what, how = detail.get("action-type", "").lower(), detail.get("result", "").lower()
     image = detail.get("repository-name", "")

@@ -54,7 +54,8 @@ class Sender:
         transport = self._request.transport
         if transport is None:
             raise ConnectionResetError("the client has gone")
-        by_sendfile = stop is not None and transport.get_extra_info("sslcontext") is None
+        framed = self._response.chunked
+        by_sendfile = not framed and transport.get_extra_info("sslcontext") is None
         offset = start
         while stop is None or offset < stop:
             end = await self._content.wait(offset)
@@ -70,7 +71,7 @@ class Sender:
                     await asyncio.sleep(0)
                 else:
                     count = min(end - offset, CHUNK_BYTES)
-                    if stop is None:
+                    if framed:
                         await self._response.write(await self._read(offset, count))
                     else:
                         # Past the response object, which would keep the plain bytes while the encrypted ones wait.

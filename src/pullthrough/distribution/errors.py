@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from pullthrough import errors
-from pullthrough.errors import PullthroughError, UpstreamThrottled
+from pullthrough.errors import PullthroughError, UpstreamThrottled, UpstreamUnavailable
 from pullthrough.oci.codes import ErrorCode, error_body
 
 
@@ -106,9 +106,15 @@ def answer_for(error: PullthroughError) -> Answer:
     raise AssertionError("PullthroughError itself is in the table")
 
 
-def error_response(error: PullthroughError) -> web.Response:
-    """The specification's JSON, with what to try in the message where the error knows it."""
+def error_response(error: PullthroughError, *, is_mirrored: bool = False) -> web.Response:
+    """The specification's JSON, with what to try in the message where the error knows it.
+
+    `is_mirrored`: the client knows another way to the upstream, and shall go it where this one waits too long. A 429 it
+    would repeat here at once.
+    """
     answer = answer_for(error)
+    if is_mirrored and isinstance(error, UpstreamThrottled):
+        answer = answer_for(UpstreamUnavailable(error.message, upstream=error.upstream))
     message = f"{error.message} ({error.hint})" if error.hint else error.message
     response = web.Response(
         status=answer.status,

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from pullthrough import __version__
 from pullthrough.access.access import Access
+from pullthrough.asker import ASKER
 from pullthrough.distribution.access_log import AccessLogger, Entry
 from pullthrough.distribution.errors import EndpointUnknown, MethodNotAllowed, error_response
 from pullthrough.distribution.exchange import NO_OUTCOME, VERSION_HEADER, Exchange, json_response
@@ -54,6 +55,7 @@ class Face:
         """`mirror` is the prefix of the rule that the request's listener is bound to, if it is to one."""
         started = time.perf_counter()
         exchange = Exchange(request, mirror)
+        ASKER.set(request.remote or "")
         status = 0
         try:
             response = await self._answer(exchange)
@@ -92,7 +94,8 @@ class Face:
         try:
             return await self._dispatch(exchange)
         except PullthroughError as error:
-            response = error_response(error)
+            is_mirrored = exchange.mirror is not None or exchange.query.ns is not None
+            response = error_response(error, is_mirrored=is_mirrored)
             kind = outcomes.Kind.NONE
             if isinstance(error, ContentUnknown | RepositoryUnknown) and error.remembered:
                 kind = outcomes.Kind.NEGATIVE

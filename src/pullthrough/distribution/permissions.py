@@ -90,8 +90,8 @@ class Permissions:
             name = target.repository
             if target.is_own or all(self.may(exchange, action, name) for action in _IMPORT):
                 return
-            if not await self._engine.call(self._has_manifest, name, reference):
-                await self.check_creation(exchange, name)
+            if not await self._engine.call(self._has_manifest, target, reference):
+                await self.check_creation(exchange, target)
                 self.check(exchange, "BatchImportUpstreamImage", name)
 
         return await _passing(targets, check)
@@ -102,23 +102,23 @@ class Permissions:
 
         async def check(target: Target) -> None:
             if not target.is_own:
-                await self.check_creation(exchange, target.repository)
+                await self.check_creation(exchange, target)
 
         return await _passing(targets, check)
 
-    async def check_creation(self, exchange: Exchange, repository: RepositoryName) -> None:
+    async def check_creation(self, exchange: Exchange, target: Target) -> None:
         """Raises AccessDenied where there is no such repository and the client may not make it."""
         try:
-            self.check(exchange, "CreateRepository", repository)
+            self.check(exchange, "CreateRepository", target.repository)
         except (AccessDenied, Unauthorized):
-            if not await self._engine.call(self._engine.catalog.has_repository, repository):
+            if not await self._engine.call(self._engine.catalog.has_repository, target.repository, None):
                 raise
 
-    def _has_manifest(self, repository: RepositoryName, reference: Reference) -> bool:
+    def _has_manifest(self, target: Target, reference: Reference) -> bool:
         catalog = self._engine.catalog
         if isinstance(reference, Digest):
-            return catalog.find_manifest(repository, reference) is not None
-        return catalog.find_tag(repository, reference) is not None
+            return catalog.find_manifest(target.repository, target.owner, reference) is not None
+        return catalog.find_tag(target.repository, target.owner, reference) is not None
 
 
 async def _passing(targets: Targets, check: Callable[[Target], Awaitable[None]]) -> Targets:

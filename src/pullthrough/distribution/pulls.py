@@ -101,9 +101,12 @@ class PullFace:
             headers = self._blob_headers(exchange, digest)
             if _matches(request.headers.get("If-None-Match"), digest):
                 return web.Response(status=304, headers=headers)
+            found = web.Response(headers=headers)
             if facts.size_bytes is not None:
-                headers["Content-Length"] = str(facts.size_bytes)
-            return web.Response(headers=headers)
+                found.headers["Content-Length"] = str(facts.size_bytes)
+            elif request.version >= (1, 1):
+                found.enable_chunked_encoding()  # else the absent body would be said to have no bytes
+            return found
         range_header = request.headers.get("Range")
         answer = None
         if targets.stripped is None:
@@ -180,12 +183,12 @@ class PullFace:
         start, stop = (wanted.start, wanted.stop) if wanted else (0, size)
         if wanted and size is not None:
             headers["Content-Range"] = wanted.content_range(size)
-        if stop is not None:
-            headers["Content-Length"] = str(stop - start)
         response = web.StreamResponse(status=206 if wanted else 200, headers=headers)
-        if stop is None:
+        if stop is None or (answer.is_late and request.version >= (1, 1)):
             response.enable_chunked_encoding()
-        if not isinstance(answer.content, NoRoom):
+        else:
+            response.headers["Content-Length"] = str(stop - start)
+        if not isinstance(answer.content, NoRoom) and not answer.is_late:
             try:
                 await answer.content.wait(start)  # an error that comes before any byte is still answered as an error
             except DiskFull:

@@ -19,7 +19,7 @@ from pullthrough.distribution.permissions import Permissions
 from pullthrough.distribution.routes import Kind, Route
 from pullthrough.engine.engine import Engine
 from pullthrough.engine.rules import Target
-from pullthrough.errors import DigestInvalid, ManifestTooLarge, UploadInvalid
+from pullthrough.errors import Denied, DigestInvalid, ManifestTooLarge, RepositoryUnknown, UploadInvalid
 from pullthrough.oci.digests import Digest, parse_digest
 from pullthrough.oci.manifests import MAX_MANIFEST_BYTES
 from pullthrough.oci.names import parse_repository_name
@@ -99,12 +99,13 @@ class PushFace:
         if self._engine.configuration.account_setting("BLOB_MOUNTING") != "ENABLED":
             return False
         source = exchange.query.source
-        if source is not None:
-            holders = [self._engine.rules.resolve(parse_repository_name(source)).literal.repository]
-        else:
-            holders = await self._pushes.holders(digest)
-        for holder in holders:
-            if self._permissions.may(exchange, "GetDownloadUrlForLayer", holder):
+        names = [parse_repository_name(source)] if source is not None else await self._pushes.holders(digest)
+        for name in names:
+            try:
+                holder = self._engine.rules.resolve(name).literal
+            except (Denied, RepositoryUnknown):
+                continue  # nobody may pull from there either
+            if self._permissions.may(exchange, "GetDownloadUrlForLayer", holder.repository):
                 await self._check_creation(exchange, target)
                 if await self._pushes.mount(target, digest, holder):
                     return True
@@ -112,7 +113,7 @@ class PushFace:
 
     async def _check_creation(self, exchange: Exchange, target: Target) -> None:
         if target.is_own:
-            await self._permissions.check_creation(exchange, target.repository)
+            await self._permissions.check_creation(exchange, target)
 
     async def _append(self, exchange: Exchange, target: Target, upload_id: str) -> web.StreamResponse:
         self._permissions.check(exchange, "UploadLayerPart", target.repository)

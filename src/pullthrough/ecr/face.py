@@ -22,6 +22,7 @@ from aiohttp import web
 from pullthrough.access.access import Access
 from pullthrough.access.principals import Principal
 from pullthrough.access.signatures import ApiDenied, SignedRequest
+from pullthrough.asker import ASKER
 from pullthrough.ecr import protocol
 from pullthrough.ecr.bodies import Bodies, waits
 from pullthrough.ecr.calls import Call, Handler, RegistryIdentity, check_registry
@@ -112,6 +113,7 @@ class EcrFace:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         started = time.perf_counter()
         exchange = Exchange(request, self._engine.clock())
+        ASKER.set(request.remote or "")
         try:
             response = await self._answer(exchange)
             exchange.status = response.status

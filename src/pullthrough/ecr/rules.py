@@ -8,6 +8,7 @@ A prefix may end with a slash, which changes nothing; it is echoed as the questi
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,10 +19,13 @@ from pullthrough.ecr.paging import page_request
 from pullthrough.ecr.parameters import invalid
 from pullthrough.ecr.upstream_registries import check_credential, read_upstream
 from pullthrough.ecr.validation import check_secret, find_failure
+from pullthrough.engine.configuration import upstream_host
+from pullthrough.engine.owners import covered
 from pullthrough.errors import AlreadyExists, LimitReached
 from pullthrough.oci.ecr_upstreams import kind_of
 from pullthrough.storage.registry import CacheRule
 
+_log = logging.getLogger(__name__)
 _EXISTS = "A pull through cache rule with these settings already exists for the private registry."
 #: What a rule is made of beside its prefix and times, in the API's words.
 _MEMBERS = {
@@ -63,9 +67,19 @@ async def create_rule(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
         raise ApiError("PullThroughCacheRuleAlreadyExistsException", _EXISTS) from error
     except LimitReached as error:
         raise ApiError("LimitExceededException", error.message) from error
+    await _tell_of_covered(call, rule)
     answer = _answer(call, rule, input["ecrRepositoryPrefix"])
     del answer["updatedAt"]
     return answer
+
+
+async def _tell_of_covered(call: Call, rule: CacheRule) -> None:
+    """Say in the log and in an event which repositories under the new rule stay the registry's own."""
+    names = await call.engine.call(call.engine.repositories.own_names, [rule.prefix])
+    if names:
+        upstream = upstream_host(rule.upstream_registry_url)
+        _log.warning("%s", covered(rule.prefix, upstream, names))
+        call.engine.events.rule_covers_own(rule.prefix, upstream, names)
 
 
 async def describe_rules(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pullthrough.ecr.calls import Call
 from pullthrough.ecr.errors import ApiError
 from pullthrough.ecr.parameters import repository_name, repository_not_found
 from pullthrough.engine.rules import Target
-from pullthrough.errors import AccessDenied, Denied, ImageArchived
+from pullthrough.errors import AccessDenied, Denied, ImageArchived, RepositoryUnknown
 from pullthrough.oci.digests import Digest
 from pullthrough.oci.names import Reference, RepositoryName
 
@@ -22,7 +22,7 @@ def stored_name(call: Call, operation: str, input: Mapping[str, Any]) -> Reposit
     name = repository_name(input)
     try:
         stored = call.engine.rules.resolve(name).literal.repository
-    except Denied:  # the rule does not serve it any more; what is cached can be looked at
+    except (Denied, RepositoryUnknown):  # no rule serves it any more; what is cached can be looked at
         return name
     if stored != name:
         # What was allowed was allowed for the name as it was given.
@@ -38,7 +38,7 @@ def pull_target(call: Call, operation: str, input: Mapping[str, Any]) -> Target:
 
 async def require_repository(call: Call, name: RepositoryName) -> None:
     """Raises ApiError where there is no such repository."""
-    if not await call.engine.call(call.engine.catalog.has_repository, name):
+    if not await call.engine.call(call.engine.catalog.has_repository, name, None):
         raise repository_not_found(call, name)
 
 
@@ -75,9 +75,9 @@ async def check_import(call: Call, target: Target, reference: Reference) -> None
         authorize(call, "BatchImportUpstreamImage", target.repository)
         return
     except AccessDenied:
-        if await call.engine.call(_is_cached, call, target.repository, reference):
+        if await call.engine.call(_is_cached, call, target, reference):
             return
-    if not await call.engine.call(call.engine.catalog.has_repository, target.repository):
+    if not await call.engine.call(call.engine.catalog.has_repository, target.repository, None):
         try:
             authorize(call, "CreateRepository", target.repository)
         except AccessDenied as error:
@@ -86,11 +86,11 @@ async def check_import(call: Call, target: Target, reference: Reference) -> None
     authorize(call, "BatchImportUpstreamImage", target.repository)
 
 
-def _is_cached(call: Call, repository: RepositoryName, reference: Reference) -> bool:
+def _is_cached(call: Call, target: Target, reference: Reference) -> bool:
     catalog = call.engine.catalog
     try:
         if isinstance(reference, Digest):
-            return catalog.find_manifest(repository, reference) is not None
-        return catalog.find_tag(repository, reference) is not None
+            return catalog.find_manifest(target.repository, target.owner, reference) is not None
+        return catalog.find_tag(target.repository, target.owner, reference) is not None
     except ImageArchived:
         return True

@@ -4,11 +4,14 @@ What an answer costs upstream (tests count exactly):
 
     hit                         nothing
     hit, first time under       one HEAD: the bytes came under another repository's name, and this one's own
-      this repository's name    upstream must have them too
+      this repository's name    upstream must have them too; only where they came for this account from this upstream,
+                                or for anybody, is its word enough, else one GET proves it
     joined                      nothing
     miss                        one GET (more only where the upstream breaks off)
     range far ahead             one GET of that range, beside the fill
     HEAD of what is not here    one HEAD
+
+An upstream that does not answer HEAD is asked for the first byte instead.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import asyncio
 import functools
 import logging
 import os
+import sys
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +32,7 @@ from pullthrough.engine.fills import HOLD_BACK_BYTES, Fill, Fills, LookAgain
 from pullthrough.engine.memory import Memory
 from pullthrough.engine.outcomes import Kind, Outcome
 from pullthrough.engine.own import Own
+from pullthrough.engine.prefetch import Prefetches
 from pullthrough.engine.pull_times import PullTimes
 from pullthrough.engine.rules import Target
 from pullthrough.engine.tasks import Caller, Tasks, wait_out
@@ -37,12 +42,13 @@ from pullthrough.errors import (
     DigestMismatch,
     DiskFull,
     SizeMismatch,
-    UpstreamError,
+    UpstreamDenied,
+    UpstreamInvalid,
     UpstreamNotFound,
+    UpstreamThrottled,
     UpstreamUnavailable,
 )
 from pullthrough.oci.digests import Digest
-from pullthrough.oci.names import RepositoryName
 from pullthrough.oci.ranges import ByteRange
 from pullthrough.storage.blobs import BlobStore
 from pullthrough.storage.catalog import Catalog
@@ -50,6 +56,8 @@ from pullthrough.storage.locks import Locks
 from pullthrough.storage.pushed import Pushed
 from pullthrough.storage.records import BlobRecord
 from pullthrough.upstream.abort import AbortHandle
+from pullthrough.upstream.gate import Gate
+from pullthrough.upstream.upstream import Upstream
 from pullthrough.upstream.upstreams import Upstreams
 
 _log = logging.getLogger(__name__)
@@ -57,8 +65,13 @@ T = TypeVar("T")
 
 #: The longest range that is fetched ahead of a fill, held in memory while it is sent.
 MAX_AHEAD_BYTES = 8 * 1024 * 1024
-#: How many such ranges a worker holds at once; more wait.
+#: How many such ranges a worker holds at once, and one of each upstream beyond; more wait.
 _AHEAD_AT_ONCE = 8
+#: After so long without a first byte the headers of a body go out that its upstream is known to have: clients wait for
+#: headers 30 s (containerd), and much longer for what follows them.
+HEADERS_SECONDS = 20.0
+#: A blob that is known by its digest only waits for its turn for so long.
+_UNKNOWN_SECONDS = 30.0
 _CHUNK_BYTES = 256 * 1024
 
 
@@ -126,6 +139,11 @@ class Following:
     def arrived_bytes(self) -> int:
         return self._fill.written_bytes
 
+    @property
+    def is_begun(self) -> bool:
+        """Whether there is anything yet that may be sent."""
+        return self._fill.visible_bytes > 0 or self._fill.is_verified
+
     def fileno(self) -> int:
         return self._fill.fileno()
 
@@ -164,6 +182,9 @@ class BlobAnswer:
     digest: Digest
     content: Content
     outcome: Outcome
+    #: Nothing has come yet, and the client shall not wait for its headers any longer: the body is sent so that its
+    #: failure can be told, without a length.
+    is_late: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,12 +212,13 @@ class Blobs:
         pull_times: PullTimes,
         clock: Callable[[], float],
         boot_id: str,
-        prefetch: bool,
+        prefetches: Prefetches | None,
         range_ahead_bytes: int,
         threads: ThreadPoolExecutor,
         own: Own,
         pushed: Pushed,
     ) -> None:
+        """`prefetches` is None where nothing is fetched that nobody has asked for."""
         self._catalog = catalog
         self._call = call
         self._store = store
@@ -208,15 +230,13 @@ class Blobs:
         self._pull_times = pull_times
         self._clock = clock
         self._boot_id = boot_id
-        self._prefetch = prefetch
+        self._prefetches = prefetches
         self._range_ahead_bytes = range_ahead_bytes
         self._threads = threads
         self._own = own
         self._pushed = pushed
-        self._ahead_slots = asyncio.Semaphore(_AHEAD_AT_ONCE)
+        self._ahead = Gate(_AHEAD_AT_ONCE, guaranteed=True, max_waiting=sys.maxsize)
         self._open: Counter[Digest] = Counter()
-        #: Confirmed during a fill, to be written down when it is over.
-        self._granting: set[tuple[RepositoryName, Digest]] = set()
 
     def in_use(self) -> set[Digest]:
         """What is being sent or filled by this worker. Called from eviction's thread."""
@@ -226,7 +246,7 @@ class Blobs:
 
     def from_memory(self, target: Target, digest: Digest) -> BlobAnswer | None:
         """A hit that needs no waiting; None says nothing about what `get` will find."""
-        record = self._memory.get(("blob", target.repository, digest))
+        record = self._memory.get(("blob", target.repository, target.owner, digest))
         return self._stored(target, record) if record is not None else None
 
     async def get(self, target: Target, digest: Digest, *, whole: bool) -> BlobAnswer:
@@ -235,7 +255,7 @@ class Blobs:
         Raises BlobUnknown, RepositoryUnknown, or an UpstreamError where it is not cached.
         """
         for _ in range(4):  # each turn follows a change made by somebody else between two looks
-            record, absent_until = await self._look(target.repository, digest)
+            record, absent_until = await self._look(target, digest)
             if record.published and record.granted:
                 if record.verified_boot != self._boot_id:
                     await self._verify_again(record)
@@ -249,10 +269,8 @@ class Blobs:
                 if await self._regrant(target, record):
                     continue
                 raise await self._own.no_blob(target.repository, digest)
-            if record.published and record.named:
-                if (target.repository, digest) not in self._granting:
-                    await self._confirm(target, digest)
-                await self._call(self._catalog.grant_blob, target.repository, digest)
+            if record.published and record.named and record.is_shared and await self._is_confirmed(target, digest):
+                await self._call(self._catalog.grant_blob, target.repository, target.upstream_owner, digest)
                 continue
             self._raise_if_absent(target, digest, absent_until)
             try:
@@ -285,29 +303,42 @@ class Blobs:
                 del self._open[digest]
 
         self._pull_times.note_blob(digest)
-        return BlobAnswer(target, digest, Stored(fd, size, closed), Outcome(Kind.HIT, target.rule.prefix))
+        return BlobAnswer(target, digest, Stored(fd, size, closed), _hit(target, record))
 
-    async def _look(self, repository: RepositoryName, digest: Digest) -> tuple[BlobRecord, float | None]:
+    async def _look(self, target: Target, digest: Digest) -> tuple[BlobRecord, float | None]:
         """What is known of the blob, and until when a 404 for it is remembered. In one go, for a cold pull waits for it."""
 
         def look() -> tuple[BlobRecord, float | None]:
-            record = self._catalog.find_blob(repository, digest)
-            known = record.published and record.granted
-            return record, None if known else self._catalog.find_negative(repository, digest)
+            record = self._catalog.find_blob(target.repository, target.owner, digest)
+            if (record.published and record.granted) or target.is_own:
+                return record, None
+            return record, self._catalog.find_negative(target.repository, target.upstream_owner, digest)
 
         stamp = self._memory.stamp()
         record, absent_until = await self._call(look)
         if record.published and record.granted and record.verified_boot == self._boot_id:
-            self._memory.put(("blob", repository, digest), record, stamp)
+            self._memory.put(("blob", target.repository, target.owner, digest), record, stamp)
         return record, absent_until
 
-    async def _confirm(self, target: Target, digest: Digest) -> int | None:
-        """Ask this repository's own upstream whether it has the blob; BlobUnknown where it has not. One HEAD."""
+    async def _is_confirmed(self, target: Target, digest: Digest) -> bool:
+        """Whether this repository's own upstream says that it has the blob. False where it will not say, and only a whole
+        transfer can tell. BlobUnknown where it says that it has not."""
+        try:
+            await self._confirm(target, digest)
+        except (UpstreamDenied, UpstreamInvalid):
+            return False
+        return True
+
+    async def _confirm(self, target: Target, digest: Digest, *, wants_size: bool = False) -> int | None:
+        """Ask this repository's own upstream for the blob's size; BlobUnknown where it has none. One HEAD, or one GET of the
+        first byte."""
         upstream = self._upstreams.get(target.upstream)
         try:
             size, _ = await self._tasks.once(
-                ("confirm", target.repository, digest),
-                lambda: upstream.head_blob(target.upstream_repository, digest, target.rule.credential),
+                ("confirm", target.owner, digest, wants_size),
+                lambda: upstream.find_blob(
+                    target.upstream_repository, digest, target.rule.credential, wants_size=wants_size
+                ),
                 name=f"confirm {target.repository}@{digest}",
             )
         except UpstreamNotFound as error:
@@ -317,7 +348,7 @@ class Blobs:
     async def _unknown(self, target: Target, digest: Digest) -> BlobUnknown:
         if target.rule.negative_seconds > 0:
             until = self._clock() + target.rule.negative_seconds
-            await self._call(self._catalog.save_negative, target.repository, digest, until)
+            await self._call(self._catalog.save_negative, target.repository, target.upstream_owner, digest, until)
         return BlobUnknown(f"{target.upstream} does not have the blob {digest} in {target.upstream_repository}")
 
     def _raise_if_absent(self, target: Target, digest: Digest, absent_until: float | None) -> None:
@@ -331,71 +362,57 @@ class Blobs:
     async def _fill(self, target: Target, record: BlobRecord, *, whole: bool) -> BlobAnswer:
         """Join the fill of this blob or begin it, and wait for its first bytes."""
         digest = record.digest
-        # Here under another name, and no manifest of this repository names it: only a transfer of its own proves that
-        # this repository may have it.
-        proof = record.published
+        fill, begun = self._fills.join(target, digest, size_bytes=record.size_bytes)
+        content = Following(fill)
         try:
-            fill, begun = self._fills.join(target, digest, size_bytes=record.size_bytes, proof=proof)
-            content = Following(fill)
-            try:
-                if not proof and not await self._may_read(fill, target, record):
-                    content.close()
-                    fill, begun = self._fills.join(target, digest, size_bytes=record.size_bytes, proof=True)
-                    content = Following(fill)
-                await self._first_bytes(fill, target)
-            except BaseException:
-                content.close()
-                raise
+            is_late = not await self._first_bytes(fill, target, is_known=record.named)
         except DiskFull as error:
+            content.close()
             return self._no_room(target, digest, record.size_bytes, error)
-        if whole and self._prefetch and record.kind == "layer" and not fill.siblings_begun:
-            fill.siblings_begun = True
-            self._tasks.spawn(self._prefetch_siblings(target, digest), name=f"prefetch beside {digest}")
-        self._pull_times.note_blob(digest)
-        joined = not begun or fill.follows
-        return BlobAnswer(target, digest, content, Outcome(Kind.JOINED if joined else Kind.MISS, target.rule.prefix))
-
-    async def _may_read(self, fill: Fill, target: Target, record: BlobRecord) -> bool:
-        """Whether this repository may read along. What comes in under another's name needs a manifest of its own that
-        names the blob, and its own upstream's word (one HEAD)."""
-        if await fill.owner() == target.repository or fill.is_confirmed(target.repository):
-            return True
-        if not record.named:
-            return False
-        await self._confirm(target, record.digest)
-        fill.confirm(target.repository)
-        self._tasks.spawn(self._grant_after(fill, target.repository), name=f"grant {target.repository}@{record.digest}")
-        return True
-
-    async def _first_bytes(self, fill: Fill, target: Target) -> None:
-        try:
-            await fill.wait(0)
-        except UpstreamError as error:
-            if fill.known_owner not in (None, target.repository):
-                # What another repository's upstream says is nothing to this one.
-                raise LookAgain(f"the fill of {fill.digest} failed for {fill.known_owner}") from error
-            if isinstance(error, UpstreamNotFound):
-                raise await self._unknown(target, fill.digest) from error
+        except BaseException:
+            content.close()
             raise
+        if whole and self._prefetches is not None and record.kind == "layer" and not fill.siblings_begun:
+            fill.siblings_begun = True
+            self._tasks.spawn(
+                self._prefetch_siblings(self._prefetches, target, digest), name=f"prefetch beside {digest}"
+            )
+        self._pull_times.note_blob(digest)
+        kind = Kind.JOINED if not begun or fill.follows else Kind.MISS
+        reason = "nothing of it has come yet" if is_late else ""
+        return BlobAnswer(target, digest, content, Outcome(kind, target.rule.prefix, None, reason), is_late)
+
+    async def _first_bytes(self, fill: Fill, target: Target, *, is_known: bool) -> bool:
+        """Wait for them, for a while: False where the answer has to begin without. `is_known`: a manifest of this
+        repository names the blob, so that its upstream has it.
+
+        Raises UpstreamThrottled where one that is not known does not get its turn.
+        """
+        try:
+            async with asyncio.timeout(HEADERS_SECONDS if is_known else _UNKNOWN_SECONDS):
+                await fill.wait(0)
+        except TimeoutError:
+            if is_known:
+                return False
+            if fill.is_queued:
+                raise UpstreamThrottled(
+                    f"{fill.digest} waited {_UNKNOWN_SECONDS:.0f} s for other transfers from {target.upstream}",
+                    upstream=target.upstream,
+                    retry_after_seconds=_UNKNOWN_SECONDS,
+                ) from None
+            await fill.wait(0)  # the transfer's own limits end this
+        except UpstreamNotFound as error:
+            raise await self._unknown(target, fill.digest) from error
+        return True
 
     def _no_room(self, target: Target, digest: Digest, size_bytes: int | None, error: DiskFull) -> BlobAnswer:
         outcome = Outcome(Kind.MISS, target.rule.prefix, None, "passed through: the disk is full")
         return BlobAnswer(target, digest, NoRoom(size_bytes, error), outcome)
 
-    async def _grant_after(self, fill: Fill, repository: RepositoryName) -> None:
-        self._granting.add((repository, fill.digest))
-        try:
-            await asyncio.wait((fill.done,))
-            await self._call(self._catalog.grant_blob, repository, fill.digest)
-        finally:
-            self._granting.discard((repository, fill.digest))
-
-    async def _prefetch_siblings(self, target: Target, digest: Digest) -> None:
-        """Begin, behind what clients ask for, the other blobs of the image whose layer was asked for."""
-        for sibling in await self._call(self._catalog.siblings, target.repository, digest):
-            record, _ = await self._look(target.repository, sibling.digest)
-            if not record.published:
-                self._fills.join(target, sibling.digest, size_bytes=sibling.size_bytes, behind=True)
+    async def _prefetch_siblings(self, prefetches: Prefetches, target: Target, digest: Digest) -> None:
+        """Fetch, behind what clients ask for, the other blobs of the image whose layer was asked for."""
+        siblings = await self._call(self._catalog.siblings, target.repository, target.upstream_owner, digest)
+        prefetches.want(target, siblings)
 
     async def _verify_again(self, record: BlobRecord) -> None:
         """After a restart of the machine: a blob's bytes are read once before they are trusted again."""
@@ -435,25 +452,28 @@ class Blobs:
     # --- HEAD --------------------------------------------------------------------------------------------------------
 
     async def head(self, target: Target, digest: Digest) -> BlobFacts:
-        """Size and presence. Never begins a fill."""
-        record, _ = await self._look(target.repository, digest)
+        """Size and presence. Never begins a fill. The size is the stored one, else the one that a manifest of the
+        repository names, else the upstream's."""
+        record, _ = await self._look(target, digest)
         if record.published and record.granted:
-            return BlobFacts(target, digest, record.size_bytes, Outcome(Kind.HIT, target.rule.prefix))
+            return BlobFacts(target, digest, record.size_bytes, _hit(target, record))
         if target.is_own:
             if await self._regrant(target, record):
-                return BlobFacts(target, digest, record.size_bytes, Outcome(Kind.HIT))
+                return BlobFacts(target, digest, record.size_bytes, Outcome(Kind.OWN))
             raise await self._own.no_blob(target.repository, digest)
         filling = self._fills.size_of(target, digest)
         if filling is not None:
             return BlobFacts(target, digest, filling, Outcome(Kind.JOINED, target.rule.prefix))
         # Again: the fill may have ended between the two looks.
-        record, absent_until = await self._look(target.repository, digest)
+        record, absent_until = await self._look(target, digest)
         if record.published and record.granted:
-            return BlobFacts(target, digest, record.size_bytes, Outcome(Kind.HIT, target.rule.prefix))
+            return BlobFacts(target, digest, record.size_bytes, _hit(target, record))
         self._raise_if_absent(target, digest, absent_until)
-        size = await self._confirm(target, digest)
-        if record.published and record.named:
-            await self._call(self._catalog.grant_blob, target.repository, digest)
+        size = await self._confirm(target, digest, wants_size=not record.named)
+        if record.published and record.named and record.is_shared:
+            await self._call(self._catalog.grant_blob, target.repository, target.upstream_owner, digest)
+        if record.named:
+            size = record.size_bytes
         return BlobFacts(target, digest, size, Outcome(Kind.MISS, target.rule.prefix))
 
     # --- ranges far ahead of a fill ----------------------------------------------------------------------------------
@@ -505,11 +525,12 @@ class Blobs:
             finally:
                 body.close()
 
-        async with self._ahead_slots, upstream.admit():
-            return await self._in_thread(fetch, abort)
+        # The upstream's own queue first: whoever waits there holds nobody else's place.
+        async with upstream.admit(target.upstream_repository), self._ahead.slot(target.upstream):
+            return await self._in_thread(upstream, fetch, abort)
 
-    async def _in_thread(self, work: Callable[[], T], abort: AbortHandle) -> T:
-        return await wait_out(asyncio.get_running_loop().run_in_executor(self._threads, work), abort.abort)
+    async def _in_thread(self, upstream: Upstream, work: Callable[[], T], abort: AbortHandle) -> T:
+        return await wait_out(asyncio.get_running_loop().run_in_executor(upstream.threads, work), abort.abort)
 
     # --- a full disk -------------------------------------------------------------------------------------------------
 
@@ -543,15 +564,15 @@ class Blobs:
                 target.upstream_repository, digest, target.rule.credential, start=sent, stop=stop, abort=abort
             )
 
-        async with upstream.admit():
+        async with upstream.admit(target.upstream_repository):
             if stop is None:
-                await self._in_thread(rehash, abort)
-            body = await self._in_thread(open_body, abort)
+                await wait_out(asyncio.get_running_loop().run_in_executor(self._threads, rehash))
+            body = await self._in_thread(upstream, open_body, abort)
             try:
                 skip = sent - body.start
                 left = None if stop is None else stop - sent
                 held = b""
-                while left != 0 and (count := await self._in_thread(lambda: body.readinto(buffer), abort)):
+                while left != 0 and (count := await self._in_thread(upstream, lambda: body.readinto(buffer), abort)):
                     chunk = bytes(buffer[:count])
                     if skip:
                         skip, chunk = max(0, skip - len(chunk)), chunk[skip:]
@@ -574,3 +595,7 @@ class Blobs:
                 )
             if held:
                 yield held
+
+
+def _hit(target: Target, record: BlobRecord) -> Outcome:
+    return Outcome(Kind.OWN if record.is_own else Kind.HIT, target.rule.prefix)

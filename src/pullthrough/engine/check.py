@@ -19,7 +19,7 @@ from typing import Any
 
 from pullthrough.errors import CatalogBroken
 from pullthrough.oci.digests import Digest, digest_of
-from pullthrough.storage.blobs import BlobStore, partial_digest
+from pullthrough.storage.blobs import BlobStore
 from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.uploads import STALE_SECONDS, Uploads
 
@@ -82,7 +82,7 @@ def sweep(catalog: Catalog, blobs: BlobStore) -> SweepReport:
 
     Quick: reads no body; what is taken up is verified at its first read. To be called before any fill begins.
     """
-    removed = _remove_leftovers(catalog, blobs)
+    removed = _remove_leftovers(blobs)
     adopted = 0
     for digests in _unrecorded(catalog, blobs):
         found = [(digest, blobs.size(digest) or 0, blobs.modified_at(digest)) for digest in digests]
@@ -223,7 +223,7 @@ class _Check:
 
     def leftovers(self) -> None:
         if self._repair:
-            for path, size in _remove_leftovers(self._catalog, self._blobs):
+            for path, size in _remove_leftovers(self._blobs):
                 self.problem("leftover", str(path), f"{size:,} bytes that no fill can go on from", lambda: None)
             for path, size in self._uploads.remove_stale(self._clock() - STALE_SECONDS):
                 self.problem("leftover", str(path), f"{size:,} bytes of an upload that was given up", lambda: None)
@@ -273,15 +273,9 @@ def _unrecorded(catalog: Catalog, blobs: BlobStore) -> Iterator[list[Digest]]:
             yield unknown
 
 
-def _remove_leftovers(catalog: Catalog, blobs: BlobStore) -> list[tuple[Path, int]]:
-    """Remove what no fill can go on from, and bodies of blobs that were published meanwhile; path and size of each."""
-    # With a key in its name a body is a repository's own proof that its upstream has the blob: that one goes on.
-    bodies = {path: digest for path in blobs.partials() if "@" not in path.name and (digest := partial_digest(path))}
-    unknown = set(catalog.inventory.unknown_blobs(bodies.values()))
+def _remove_leftovers(blobs: BlobStore) -> list[tuple[Path, int]]:
+    """Remove what no fill can go on from; path and size of each. A body whose blob is here by another owner can."""
     removed: list[tuple[Path, int]] = []
-    for path, digest in bodies.items():
-        if digest not in unknown and (size := blobs.remove_partial(path)) is not None:
-            removed.append((path, size))
     for path in blobs.leftovers():
         removed.append((path, path.stat().st_size))
         path.unlink()

@@ -7,8 +7,8 @@ A snapshot, read anew when a worker has committed a change: each such commit mov
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from pullthrough.declaration import ROOT, CredentialSource, Origin, Rule, SecretCredential
 from pullthrough.engine.rules import RuleBook
@@ -39,6 +39,8 @@ class _Snapshot:
     stamp: bytes
     cache_rules: tuple[CacheRule, ...]
     rules: tuple[Rule, ...]
+    #: The registry's own repositories under the rules.
+    own: tuple[RepositoryName, ...]
     documents: Mapping[str, str]
     repository_policies: Mapping[RepositoryName, str]
     exclusions: frozenset[str]
@@ -53,18 +55,21 @@ class Configuration:
         *,
         registry: Registry,
         repositories: Repositories,
+        account_of: Callable[[str], str],
         generation: Generation,
         call: Caller,
     ) -> None:
+        """`account_of`: the user name in the secret of an ARN; blocking."""
         self._settings = settings
         self._registry = registry
         self._repositories = repositories
+        self._account_of = account_of
         self._generation = generation
         self._call = call
         self._reading = asyncio.Lock()
         self._snapshot = self._read()
         #: Rules of the file, of the API and the built-in ones, in this order of precedence for a prefix.
-        self.rules = RuleBook(self._snapshot.rules)
+        self.rules = RuleBook(self._snapshot.rules, self._snapshot.own)
 
     @property
     def is_current(self) -> bool:
@@ -76,10 +81,10 @@ class Configuration:
         async with self._reading:
             if self.is_current:
                 return
-            before = self._snapshot.rules
-            self._snapshot = await self._call(self._read)
-            if self._snapshot.rules != before:  # else what the book has cached holds still
-                self.rules = RuleBook(self._snapshot.rules)
+            before = self._snapshot
+            self._snapshot = found = await self._call(self._read)
+            if (found.rules, found.own) != (before.rules, before.own):  # else what the book has cached holds still
+                self.rules = RuleBook(found.rules, found.own)
 
     def rule(self, prefix: str) -> Rule:
         """The rule in force for exactly this prefix, which must have one."""
@@ -115,10 +120,12 @@ class Configuration:
     def _read(self) -> _Snapshot:
         stamp = self._generation.read()  # before the catalog: what is committed in between makes this one outdated
         cache_rules = tuple(self._registry.cache_rules())
+        rules = rules_in_force(self._settings, cache_rules, self._account_of)
         return _Snapshot(
             stamp,
             cache_rules,
-            rules_in_force(self._settings, cache_rules),
+            rules,
+            tuple(self._repositories.own_names({rule.prefix for rule in rules})),
             self._registry.documents(),
             self._repositories.policies(),
             frozenset(self._registry.exclusions()),
@@ -130,13 +137,18 @@ def account_setting_document(name: str) -> str:
     return f"{_ACCOUNT_SETTING}{name}"
 
 
-def rules_in_force(settings: Settings, made: Iterable[CacheRule]) -> tuple[Rule, ...]:
-    """One rule a prefix: the file's, else the API's, else the built-in one."""
+def rules_in_force(settings: Settings, made: Iterable[CacheRule], account_of: Callable[[str], str]) -> tuple[Rule, ...]:
+    """One rule a prefix: the file's, else the API's, else the built-in one. Credentials in secrets know their account."""
     accounts = {} if settings.ecr.strict else settings.accounts
     by_prefix = {rule.prefix: rule for rule in settings.rules if rule.origin is Origin.BUILT_IN}
     by_prefix |= {rule.prefix: _rule(rule, accounts) for rule in made}
     by_prefix |= {rule.prefix: rule for rule in settings.rules if rule.origin is Origin.FILE}
-    return tuple(by_prefix.values())
+    return tuple(
+        replace(rule, credential=SecretCredential(credential.arn, account_of(credential.arn)))
+        if isinstance(credential := rule.credential, SecretCredential)
+        else rule
+        for rule in by_prefix.values()
+    )
 
 
 def _rule(made: CacheRule, accounts: Mapping[str, CredentialSource]) -> Rule:

@@ -25,6 +25,8 @@ from pullthrough.engine.listings import Listing, Listings
 from pullthrough.engine.manifests import ManifestAnswer, Manifests
 from pullthrough.engine.memory import Memory
 from pullthrough.engine.own import Own
+from pullthrough.engine.owners import credential_accounts
+from pullthrough.engine.prefetch import Prefetches
 from pullthrough.engine.pull_times import PullTimes
 from pullthrough.engine.pushes import Pushes
 from pullthrough.engine.reserve import Reserve
@@ -46,10 +48,10 @@ from pullthrough.oci.digests import Digest
 from pullthrough.oci.names import (
     ImageReference,
     Reference,
-    RepositoryName,
     parse_image_reference,
     parse_repository_name,
 )
+from pullthrough.oci.owners import OWN
 from pullthrough.settings import Settings
 from pullthrough.storage.blobs import BlobStore
 from pullthrough.storage.catalog import Catalog
@@ -133,6 +135,7 @@ class Engine:
             settings,
             registry=self.registry,
             repositories=self.repositories,
+            account_of=credential_accounts(self.catalog.database, self.secrets).account_of,
             generation=self.configuration_generation,
             call=self.call,
         )
@@ -141,6 +144,7 @@ class Engine:
         self.upstreams = Upstreams(
             settings.upstreams,
             observe=_Observer(metrics),
+            is_named=self._is_named,
             read_secret=lambda arn: self.secrets.read(arn).value.content,
             clock=clock,
         )
@@ -152,7 +156,6 @@ class Engine:
             store=self.store,
             catalog=self.catalog,
             call=self.call,
-            locks=self.locks,
             upstreams=self.upstreams,
             tasks=self.tasks,
             metrics=metrics,
@@ -160,8 +163,17 @@ class Engine:
             boot_id=folder.boot_id,
             make_room=self._make_room,
             max_fills=max(1, serve.max_fills // serve.workers),
-            behind_per_upstream=serve.prefetch_per_upstream,
+            is_shared=serve.workers > 1,
             ended=self._fill_ended,
+        )
+        prefetches = Prefetches(
+            fills=self.fills,
+            catalog=self.catalog,
+            call=self.call,
+            upstreams=self.upstreams,
+            tasks=self.tasks,
+            locks=self.locks,
+            per_upstream=serve.prefetch_per_upstream,
         )
         self.events = Events(
             log=EventLog(self.catalog.database),
@@ -204,7 +216,7 @@ class Engine:
             pull_times=self.pull_times,
             clock=clock,
             boot_id=folder.boot_id,
-            prefetch=serve.prefetch,
+            prefetches=prefetches if serve.prefetch else None,
             range_ahead_bytes=serve.range_ahead_bytes,
             threads=self.threads,
             own=self._own,
@@ -269,6 +281,10 @@ class Engine:
     def rules(self) -> RuleBook:
         return self.configuration.rules
 
+    def _is_named(self, host: str) -> bool:
+        """Whether the settings name an upstream; others are the choice of who may make rules."""
+        return host in self.settings.upstreams or any(rule.upstream == host for rule in self.settings.rules)
+
     def start(self) -> None:
         """Begin what runs beside the requests."""
         self.tasks.spawn(self._prepare(), name="preparing the catalog")
@@ -328,11 +344,11 @@ class Engine:
             return await get(literal)
         name = literal.upstream_repository
         limit: float | None = None
-        if not await self.call(self.catalog.has_repository, literal.repository):
-            seen = await self.call(self.catalog.find_absent_name, literal.upstream, name)
+        if not await self.call(self.catalog.has_repository, literal.repository, literal.owner):
+            seen = await self.call(self.catalog.find_absent_name, literal.source, name)
             if seen is not None and self.clock() - seen < literal.rule.freshness_seconds:
                 return await get(stripped)
-            if await self.call(self.catalog.has_repository, stripped.repository):
+            if await self.call(self.catalog.has_repository, stripped.repository, stripped.owner):
                 limit = self.settings.serve.stale_check_timeout_seconds
         try:
             async with asyncio.timeout(limit):
@@ -342,12 +358,12 @@ class Engine:
                 answer = await get(stripped)
             except _ABSENT:
                 raise error from None
-            await self.call(self.catalog.save_absent_name, literal.upstream, name, self.clock())
+            await self.call(self.catalog.save_absent_name, literal.source, name, self.clock())
             return answer
         except TimeoutError:
             return await get(stripped)
         except UpstreamError:
-            if await self.call(self.catalog.has_repository, stripped.repository):
+            if await self.call(self.catalog.has_repository, stripped.repository, stripped.owner):
                 return await get(stripped)
             raise
 
@@ -356,6 +372,11 @@ class Engine:
     def _target(self, image: str) -> tuple[Target, ImageReference]:
         parsed = parse_image_reference(image)
         target = self.rules.resolve(parsed.repository).literal
+        if target.owner == OWN:
+            raise RepositoryUnknown(
+                f"{target.repository} is the registry's own, since it was pushed: it has no upstream, and eviction leaves it "
+                "alone"
+            )
         if target.is_own:
             prefixes = ", ".join(self.rules.prefixes) or "none"
             raise RepositoryUnknown(
@@ -368,7 +389,7 @@ class Engine:
         """Check a tag with its upstream now. Raises the reason where that is not possible."""
         target, parsed = self._target(image)
         reference = parsed.reference
-        before = await self.call(self._known_digest, target.repository, reference)
+        before = await self.call(self._known_digest, target, reference)
         answer = await self.manifests.get(target, reference, force=True, strict=True)
         return {
             "image": image,
@@ -377,11 +398,11 @@ class Engine:
             "checked_at": _iso(self.clock() - (answer.outcome.age_seconds or 0)),
         }
 
-    def _known_digest(self, repository: RepositoryName, reference: Reference) -> Digest | None:
+    def _known_digest(self, target: Target, reference: Reference) -> Digest | None:
         if isinstance(reference, Digest):
-            record = self.catalog.find_manifest(repository, reference)
+            record = self.catalog.find_manifest(target.repository, target.owner, reference)
             return record.digest if record else None
-        entry = self.catalog.find_tag(repository, reference)
+        entry = self.catalog.find_tag(target.repository, target.owner, reference)
         return entry.manifest.digest if entry else None
 
     async def pin(self, image: str) -> dict[str, Any]:

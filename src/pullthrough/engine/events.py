@@ -12,7 +12,7 @@ import asyncio
 import json
 import logging
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -37,9 +37,13 @@ _log = logging.getLogger(__name__)
 
 PULL_THROUGH = "ECR Pull Through Cache Action"
 IMAGE = "ECR Image Action"
+#: Of our own: AWS tells of no such thing.
+RULE = "Pull Through Cache Rule Created"
 
 #: Events are gathered for so long, so that a burst of pulls costs one transaction.
 _GATHER_SECONDS = 0.5
+#: Repositories that one event names.
+_MAX_NAMES = 1_000
 #: A catalog that cannot be written must not let memory grow.
 _MAX_PENDING = 10_000
 #: How often a worker looks whether there is something to deliver, or whether the one that delivers has died.
@@ -150,6 +154,19 @@ class Events:
                 "image-tag": tag,
                 "manifest-media-type": media_type,
                 "artifact-media-type": artifact_type or None,
+            },
+        )
+
+    def rule_covers_own(self, prefix: str, upstream: str, names: Sequence[str]) -> None:
+        """A rule was made over repositories that clients had pushed, and that stay the registry's own."""
+        self.emit(
+            RULE,
+            names[0],
+            {
+                "ecr-repository-prefix": prefix,
+                "upstream-registry-url": upstream,
+                "own-repositories": list(names[:_MAX_NAMES]),
+                "own-repositories-count": len(names),
             },
         )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,10 +26,14 @@ from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.locks import Locks
 from pullthrough.storage.pushed import Pushed
 from pullthrough.storage.records import ListingRecord
+from pullthrough.upstream.upstream import Turn
 from pullthrough.upstream.upstreams import Upstreams
 
 _log = logging.getLogger(__name__)
 _TAGS = "tags"
+
+#: Asks the upstream for all of a list, with the turn that it has for that.
+Fetch = Callable[[Turn], Awaitable[list[Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,6 @@ class Listings:
         self._stale_check_timeout_seconds = stale_check_timeout_seconds
         self._own = own
         self._pushed = pushed
-        #: By (kind, repository).
         self._pauses = Pauses(clock)
 
     async def tags(self, target: Target, *, force: bool = False) -> Listing:
@@ -77,11 +80,12 @@ class Listings:
         """
         if target.is_own:
             await self._own.require(target.repository)
-            return Listing(target, list(await self._call(self._catalog.tags, target.repository)), Outcome(Kind.HIT))
+            tags = await self._call(self._catalog.tags, target.repository, target.owner)
+            return Listing(target, list(tags), Outcome(Kind.OWN))
 
-        async def fetch() -> list[Any]:
+        async def fetch(turn: Turn) -> list[Any]:
             upstream = self._upstreams.get(target.upstream)
-            return sorted(set(await upstream.list_tags(target.upstream_repository, target.rule.credential)))
+            return sorted(set(await upstream.list_tags(target.upstream_repository, target.rule.credential, turn=turn)))
 
         return await self._get(target, _TAGS, fetch, force=force)
 
@@ -96,16 +100,17 @@ class Listings:
                 target, await self._call(self._pushed.referrers, target.repository, digest), Outcome(Kind.HIT)
             )
 
-        async def fetch() -> list[Any]:
+        async def fetch(turn: Turn) -> list[Any]:
             upstream = self._upstreams.get(target.upstream)
-            return list(await upstream.fetch_referrers(target.upstream_repository, digest, target.rule.credential))
+            found = await upstream.fetch_referrers(
+                target.upstream_repository, digest, target.rule.credential, turn=turn
+            )
+            return list(found)
 
         return await self._get(target, f"referrers:{digest}", fetch, force=force)
 
-    async def _get(
-        self, target: Target, kind: str, fetch: Callable[[], Awaitable[list[Any]]], *, force: bool
-    ) -> Listing:
-        record = await self._call(self._catalog.find_listing, target.repository, kind)
+    async def _get(self, target: Target, kind: str, fetch: Fetch, *, force: bool) -> Listing:
+        record = await self._call(self._catalog.find_listing, target.repository, target.upstream_owner, kind)
         if record is None:
             return await self._miss(target, kind, fetch)
         age = self._clock() - record.validated_at
@@ -114,18 +119,18 @@ class Listings:
             verdict = Verdict.CHECK
         if verdict is Verdict.FRESH:
             return self._listing(target, record, Kind.HIT)
-        if reason := self._pauses.reason((kind, target.repository)):
+        if reason := self._pauses.reason(_key(target, kind)):
             return self._listing(target, record, Kind.STALE, reason)
         if verdict is Verdict.STALE:
-            if not self._tasks.is_flying((kind, target.repository)):
+            if not self._tasks.is_flying(_key(target, kind)):
                 self._tasks.spawn(
                     self._refresh(target, kind, record, fetch), name=f"list {kind} of {target.repository}"
                 )
             return self._listing(target, record, Kind.STALE, "checked behind this answer")
         return await self._check_first(target, kind, record, fetch)
 
-    async def _miss(self, target: Target, kind: str, fetch: Callable[[], Awaitable[list[Any]]]) -> Listing:
-        until = await self._call(self._catalog.find_negative, target.repository, _negative(kind))
+    async def _miss(self, target: Target, kind: str, fetch: Fetch) -> Listing:
+        until = await self._call(self._catalog.find_negative, target.repository, target.upstream_owner, _negative(kind))
         if until is not None:
             raise RepositoryUnknown(
                 f"{target.upstream} does not have {target.upstream_repository} "
@@ -137,27 +142,29 @@ class Listings:
         except UpstreamNotFound as error:
             if target.rule.negative_seconds > 0:
                 until = self._clock() + target.rule.negative_seconds
-                await self._call(self._catalog.save_negative, target.repository, _negative(kind), until)
+                await self._call(
+                    self._catalog.save_negative, target.repository, target.upstream_owner, _negative(kind), until
+                )
             raise RepositoryUnknown(f"{target.upstream} does not have {target.upstream_repository}") from error
         except UpstreamError as error:
             # `skopeo inspect`, for one, lists tags of an image that it could otherwise show.
-            pulled = await self._call(self._catalog.tags, target.repository) if kind == _TAGS else []
+            pulled = []
+            if kind == _TAGS:
+                pulled = await self._call(self._catalog.tags, target.repository, target.owner)
             if not pulled:
                 raise
             reason = f"only the tags that were pulled: {error.message}"
             return Listing(target, list(pulled), Outcome(Kind.STALE, target.rule.prefix, None, reason))
         return self._listing(target, fetched, Kind.JOINED if joined or not asked else Kind.MISS)
 
-    async def _check_first(
-        self, target: Target, kind: str, record: ListingRecord, fetch: Callable[[], Awaitable[list[Any]]]
-    ) -> Listing:
+    async def _check_first(self, target: Target, kind: str, record: ListingRecord, fetch: Fetch) -> Listing:
         """A client waits for a short while only, then the upstream is read on behind the cached list."""
         try:
             async with asyncio.timeout(self._stale_check_timeout_seconds):
                 (fetched, asked), joined = await self._refresh(target, kind, record, fetch)
         except TimeoutError:
             reason = f"{target.upstream} did not answer within {self._stale_check_timeout_seconds:g} s"
-            self._pauses.begin((kind, target.repository), reason)
+            self._pauses.begin(_key(target, kind), reason)
             return self._listing(target, record, Kind.STALE, reason)
         except UpstreamNotFound as error:
             if target.rule.gone_upstream is GoneUpstream.KEEP:
@@ -168,39 +175,44 @@ class Listings:
         return self._listing(target, fetched, Kind.JOINED if joined or not asked else Kind.REVALIDATED)
 
     async def _refresh(
-        self, target: Target, kind: str, seen: ListingRecord | None, fetch: Callable[[], Awaitable[list[Any]]]
+        self, target: Target, kind: str, seen: ListingRecord | None, fetch: Fetch
     ) -> tuple[tuple[ListingRecord, bool], bool]:
         return await self._tasks.once(
-            (kind, target.repository),
+            _key(target, kind),
             lambda: self._fetch(target, kind, seen, fetch),
             name=f"list {kind} of {target.repository}",
         )
 
     async def _fetch(
-        self, target: Target, kind: str, seen: ListingRecord | None, fetch: Callable[[], Awaitable[list[Any]]]
+        self, target: Target, kind: str, seen: ListingRecord | None, fetch: Fetch
     ) -> tuple[ListingRecord, bool]:
-        async with self._locks.hold(f"{kind}:{target.repository}"):
-            record = await self._call(self._catalog.find_listing, target.repository, kind)
+        upstream = self._upstreams.get(target.upstream)
+        async with upstream.turn() as turn, self._locks.hold(f"{kind}:{target.repository}:{target.owner}"):
+            record = await self._call(self._catalog.find_listing, target.repository, target.upstream_owner, kind)
             if record is not None and (seen is None or record.validated_at > seen.validated_at):
                 return record, False  # another worker has just asked
             try:
-                entries = await fetch()
+                entries = await fetch(turn)
             except UpstreamError as error:
                 if record is not None:
-                    self._pauses.begin_after((kind, target.repository), error)
+                    self._pauses.begin_after(_key(target, kind), error)
                     _log.warning(
                         "%s of %s could not be listed, the cached list is served: %s", kind, target.repository, error
                     )
                 raise
-            self._pauses.end((kind, target.repository))
+            self._pauses.end(_key(target, kind))
             body = json.dumps(entries, separators=(",", ":")).encode()
             now = self._clock()
-            await self._call(self._catalog.save_listing, target.repository, kind, body, now=now)
+            await self._call(self._catalog.save_listing, target.repository, target.upstream_owner, kind, body, now=now)
             return ListingRecord(body, now), True
 
     def _listing(self, target: Target, record: ListingRecord, kind: Kind, reason: str = "") -> Listing:
         age = self._clock() - record.validated_at
         return Listing(target, json.loads(record.body), Outcome(kind, target.rule.prefix, age, reason))
+
+
+def _key(target: Target, kind: str) -> Hashable:
+    return kind, target.repository, target.owner
 
 
 def _negative(kind: str) -> str:

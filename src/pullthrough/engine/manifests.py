@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -35,10 +36,12 @@ from pullthrough.errors import (
     UpstreamUnavailable,
 )
 from pullthrough.oci.manifests import parse_manifest
-from pullthrough.oci.names import Digest, Reference, RepositoryName, Tag
+from pullthrough.oci.names import Digest, Reference, Tag
 from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.locks import Locks
 from pullthrough.storage.records import ManifestRecord, TagRecord
+from pullthrough.storage.repositories import RepositoryOwned
+from pullthrough.upstream.upstream import Turn
 from pullthrough.upstream.upstreams import Upstreams
 
 _log = logging.getLogger(__name__)
@@ -105,19 +108,18 @@ class Manifests:
         self._room = room
         self._fetched = fetched
         self._own = own
-        #: By (repository, tag).
         self._pauses = Pauses(clock)
 
     def from_memory(self, target: Target, reference: Reference) -> ManifestAnswer | None:
         """A fresh hit that needs no waiting at all; None says nothing about what `get` will find."""
-        found = self._memory.get((target.repository, reference))
+        found = self._memory.get((target.repository, target.owner, reference))
         if found is None:
             return None
         if isinstance(found, ManifestRecord):
-            return ManifestAnswer(target, found, Outcome(Kind.HIT, target.rule.prefix))
+            return ManifestAnswer(target, found, _hit(target, found))
         if isinstance(found, TagRecord):
             if target.is_own:
-                return ManifestAnswer(target, found.manifest, Outcome(Kind.HIT))
+                return ManifestAnswer(target, found.manifest, _hit(target, found.manifest))
             age = self._clock() - found.validated_at
             if judge(target.rule, found.tag, age) is Verdict.FRESH:
                 return ManifestAnswer(target, found.manifest, Outcome(Kind.HIT, target.rule.prefix, age, _gone(found)))
@@ -139,22 +141,22 @@ class Manifests:
 
     async def _get_own(self, target: Target, reference: Reference) -> ManifestAnswer:
         if isinstance(reference, Digest):
-            record = await self._find_manifest(target.repository, reference)
+            record = await self._find_manifest(target, reference)
         else:
-            entry = await self._find_tag(target.repository, reference)
+            entry = await self._find_tag(target, reference)
             record = entry.manifest if entry else None
         if record is None:
             raise await self._own.no_manifest(target.repository, reference)
-        return ManifestAnswer(target, record, Outcome(Kind.HIT))
+        return ManifestAnswer(target, record, _hit(target, record))
 
     # --- by digest -------------------------------------------------------------------------------------------------
 
     async def _get_digest(self, target: Target, digest: Digest) -> ManifestAnswer:
-        if record := await self._find_manifest(target.repository, digest):
-            return ManifestAnswer(target, record, Outcome(Kind.HIT, target.rule.prefix))
+        if record := await self._find_manifest(target, digest):
+            return ManifestAnswer(target, record, _hit(target, record))
         await self._raise_if_negative(target, digest)
         (record, fetched), joined = await self._tasks.once(
-            ("manifest", target.repository, digest),
+            ("manifest", target.repository, target.owner, digest),
             lambda: self._fill_digest(target, digest),
             name=f"fetch {target.repository}@{digest}",
         )
@@ -162,23 +164,25 @@ class Manifests:
         return ManifestAnswer(target, record, Outcome(kind, target.rule.prefix))
 
     async def _fill_digest(self, target: Target, digest: Digest) -> tuple[ManifestRecord, bool]:
-        async with self._locks.hold(_lock_key(target, digest)):
-            if record := await self._find_manifest(target.repository, digest):
+        async with self._turn(target) as turn, self._locks.hold(_lock_key(target, digest)):
+            if record := await self._find_manifest(target, digest):
                 return record, False
             await self._raise_if_negative(target, digest)
-            return await self._fill(target, digest), True
+            return await self._fill(target, digest, turn), True
 
-    async def _find_manifest(self, repository: RepositoryName, digest: Digest) -> ManifestRecord | None:
+    async def _find_manifest(self, target: Target, digest: Digest) -> ManifestRecord | None:
         stamp = self._memory.stamp()
-        record: ManifestRecord | None = await self._call(self._catalog.find_manifest, repository, digest)
+        record: ManifestRecord | None = await self._call(
+            self._catalog.find_manifest, target.repository, target.owner, digest
+        )
         if record:
-            self._memory.put((repository, digest), record, stamp, len(record.body))
+            self._memory.put((target.repository, target.owner, digest), record, stamp, len(record.body))
         return record
 
     # --- by tag ----------------------------------------------------------------------------------------------------
 
     async def _get_tag(self, target: Target, tag: Tag, force: bool, strict: bool) -> ManifestAnswer:
-        entry = await self._find_tag(target.repository, tag)
+        entry = await self._find_tag(target, tag)
         if entry is None:
             trusted = 0.0 if strict else FORCED_INTERVAL_SECONDS if force else math.inf
             return await self._miss(target, tag, trusted)
@@ -187,7 +191,7 @@ class Manifests:
         verdict = judge(target.rule, tag, age)
         if force and may_force(entry.forced_at, now):
             return await self._check_first(target, entry, forced=True, strict=strict)
-        paused = self._pauses.reason((target.repository, tag))
+        paused = self._pauses.reason(_pause_key(target, tag))
         if strict and entry.forced_at > entry.validated_at:  # the last check on demand failed
             raise UpstreamUnavailable(
                 f"{target.upstream} was asked for {_named(target, tag)} a moment ago, in vain, and is not asked again "
@@ -207,7 +211,7 @@ class Manifests:
         """For `trusted_seconds` a 404 is taken for granted, if the rule remembers it for so long."""
         await self._raise_if_negative(target, tag, trusted_seconds)
         (record, fetched), joined = await self._tasks.once(
-            ("manifest", target.repository, tag),
+            ("manifest", target.repository, target.owner, tag),
             lambda: self._fill_tag(target, tag, trusted_seconds),
             name=f"fetch {target.repository}:{tag}",
         )
@@ -215,11 +219,11 @@ class Manifests:
         return ManifestAnswer(target, record, Outcome(kind, target.rule.prefix, 0))
 
     async def _fill_tag(self, target: Target, tag: Tag, trusted_seconds: float) -> tuple[ManifestRecord, bool]:
-        async with self._locks.hold(_lock_key(target, tag)):
-            if entry := await self._find_tag(target.repository, tag):
+        async with self._turn(target) as turn, self._locks.hold(_lock_key(target, tag)):
+            if entry := await self._find_tag(target, tag):
                 return entry.manifest, False
             await self._raise_if_negative(target, tag, trusted_seconds)
-            return await self._fill(target, tag, tag=tag), True
+            return await self._fill(target, tag, turn, tag=tag), True
 
     def _stale(self, target: Target, entry: TagRecord, reason: str) -> ManifestAnswer:
         age = self._clock() - entry.validated_at
@@ -233,7 +237,7 @@ class Manifests:
                 checked, joined = await self._check_once(target, entry, forced=forced, patient=strict)
         except TimeoutError:
             reason = f"{target.upstream} did not answer within {limit:g} s"
-            self._pauses.begin((target.repository, entry.tag), reason)
+            self._pauses.begin(_pause_key(target, entry.tag), reason)
             return self._stale(target, entry, reason)
         except ManifestUnknown:
             raise
@@ -248,7 +252,7 @@ class Manifests:
         )
 
     def _check_behind(self, target: Target, entry: TagRecord) -> None:
-        key = ("check", target.repository, entry.tag)
+        key = ("check", target.repository, target.owner, entry.tag)
         if not self._tasks.is_flying(key):
             self._tasks.spawn(
                 self._check_once(target, entry, forced=False, patient=False),
@@ -259,7 +263,7 @@ class Manifests:
         self, target: Target, entry: TagRecord, *, forced: bool, patient: bool
     ) -> tuple[_Checked, bool]:
         return await self._tasks.once(
-            ("check", target.repository, entry.tag),
+            ("check", target.repository, target.owner, entry.tag),
             lambda: self._check(target, entry, forced=forced, limit=None if patient else _CHECK_SECONDS),
             name=f"check {target.repository}:{entry.tag}",
         )
@@ -268,34 +272,39 @@ class Manifests:
         """Ask the upstream what the tag is now, and keep what it says. One check at a time over all workers."""
         tag = Tag(seen.tag)
         try:
-            async with self._locks.hold(_lock_key(target, tag)):
-                entry = await self._find_tag(target.repository, tag)
+            async with self._turn(target, patient=limit is None) as turn, self._locks.hold(_lock_key(target, tag)):
+                entry = await self._find_tag(target, tag)
                 if entry is None:
-                    record = await self._fill(target, tag, tag=tag)
+                    record = await self._fill(target, tag, turn, tag=tag)
                     return _Checked(TagRecord(tag, record, self._clock(), seen.forced_at, None), asked=True)
                 if entry.validated_at > seen.validated_at or entry.forced_at > seen.forced_at:
                     return _Checked(entry, asked=False)
                 try:
-                    checked = await self._ask(target, entry, forced=forced, limit=limit)
+                    checked = await self._ask(target, entry, turn, forced=forced, limit=limit)
                 except UpstreamError:
                     if forced:  # it counts all the same, or clients could make us ask an ailing upstream at will
-                        await self._call(self._catalog.note_forced, target.repository, tag, now=self._clock())
+                        await self._call(
+                            self._catalog.note_forced, target.repository, target.upstream_owner, tag, now=self._clock()
+                        )
                     raise
         except UpstreamError as error:
-            self._pauses.begin_after((target.repository, tag), error)
+            self._pauses.begin_after(_pause_key(target, tag), error)
             _log.warning("%s:%s could not be checked, the cached one is served: %s", target.repository, tag, error)
             raise
-        self._pauses.end((target.repository, tag))
+        self._pauses.end(_pause_key(target, tag))
         return checked
 
-    async def _ask(self, target: Target, entry: TagRecord, *, forced: bool, limit: float | None) -> _Checked:
+    async def _ask(
+        self, target: Target, entry: TagRecord, turn: Turn, *, forced: bool, limit: float | None
+    ) -> _Checked:
         tag = Tag(entry.tag)
+        name = (target.repository, target.upstream_owner, tag)
         try:
-            digest = await self._head(target, tag, limit)
+            digest = await self._head(target, tag, turn, limit)
             now = self._clock()
             kept = digest == entry.manifest.digest
             if kept or entry.immutable:
-                await self._call(self._catalog.validate_tag, target.repository, tag, now=now, forced=forced)
+                await self._call(self._catalog.validate_tag, *name, now=now, forced=forced)
                 forced_at = now if forced else entry.forced_at
                 validated = TagRecord(tag, entry.manifest, now, forced_at, None, entry.immutable)
                 note = "unchanged upstream"
@@ -303,37 +312,39 @@ class Manifests:
                     note = "changed upstream, immutable here" if digest else "immutable here"
                 return _Checked(validated, asked=True, note=note)
             try:
-                known = await self._find_manifest(target.repository, digest) if digest else None
+                known = await self._find_manifest(target, digest) if digest else None
             except ImageArchived:
                 # As with an immutable tag, the image that is served goes on being served.
-                await self._call(self._catalog.validate_tag, target.repository, tag, now=now, forced=forced)
+                await self._call(self._catalog.validate_tag, *name, now=now, forced=forced)
                 validated = TagRecord(tag, entry.manifest, now, now if forced else entry.forced_at, None)
                 return _Checked(validated, asked=True, note="changed upstream, archived here")
             if known is None:
-                known = await self._fetch_changed(target, tag, digest, limit)
+                known = await self._fetch_changed(target, tag, digest, turn, limit)
             else:
                 await self._save(target, known, tag)
             if forced:
-                await self._call(self._catalog.validate_tag, target.repository, tag, now=now, forced=True)
+                await self._call(self._catalog.validate_tag, *name, now=now, forced=True)
             note = "unchanged upstream" if known.digest == entry.manifest.digest else "changed upstream"
             return _Checked(TagRecord(tag, known, now, now if forced else entry.forced_at, None), asked=True, note=note)
         except UpstreamNotFound as error:
             if target.rule.gone_upstream is GoneUpstream.REMOVE:
-                await self._call(self._catalog.remove_tag, target.repository, tag)
+                await self._call(self._catalog.remove_tag, *name)
                 raise ManifestUnknown(
                     f"{target.upstream} no longer has {target.upstream_repository}:{tag}, and the rule "
                     f"{target.rule.prefix!r} removes what is gone upstream"
                 ) from error
             now = self._clock()
-            await self._call(self._catalog.mark_tag_gone, target.repository, tag, now=now, forced=forced)
+            await self._call(self._catalog.mark_tag_gone, *name, now=now, forced=forced)
             gone = TagRecord(tag, entry.manifest, now, now if forced else entry.forced_at, entry.gone_at or now)
             return _Checked(gone, asked=True)
 
-    async def _head(self, target: Target, tag: Tag, limit: float | None) -> Digest | None:
+    async def _head(self, target: Target, tag: Tag, turn: Turn, limit: float | None) -> Digest | None:
         """The digest that the tag has now; None where a HEAD does not tell, and only a GET will."""
         upstream = self._upstreams.get(target.upstream)
         try:
-            head = await upstream.head_manifest(target.upstream_repository, tag, target.rule.credential, timeout=limit)
+            head = await upstream.head_manifest(
+                target.upstream_repository, tag, target.rule.credential, timeout=limit, turn=turn
+            )
         except UpstreamInvalid as error:
             if error.status in _NO_HEAD:
                 return None
@@ -341,11 +352,11 @@ class Manifests:
         return head.digest
 
     async def _fetch_changed(
-        self, target: Target, tag: Tag, digest: Digest | None, limit: float | None
+        self, target: Target, tag: Tag, digest: Digest | None, turn: Turn, limit: float | None
     ) -> ManifestRecord:
         """By the digest just named, so that what is kept is what was announced."""
         try:
-            return await self._fetch(target, digest or tag, tag=tag, timeout=limit)
+            return await self._fetch(target, digest or tag, turn, tag=tag, timeout=limit)
         except UpstreamNotFound as error:
             if digest is None:
                 raise
@@ -356,17 +367,19 @@ class Manifests:
                 status=error.status,
             ) from error
 
-    async def _find_tag(self, repository: RepositoryName, tag: Tag) -> TagRecord | None:
+    async def _find_tag(self, target: Target, tag: Tag) -> TagRecord | None:
         stamp = self._memory.stamp()
-        entry: TagRecord | None = await self._call(self._catalog.find_tag, repository, tag)
+        entry: TagRecord | None = await self._call(self._catalog.find_tag, target.repository, target.owner, tag)
         if entry:
-            self._memory.put((repository, tag), entry, stamp, len(entry.manifest.body))
+            self._memory.put((target.repository, target.owner, tag), entry, stamp, len(entry.manifest.body))
         return entry
 
     # --- common ----------------------------------------------------------------------------------------------------
 
     async def _raise_if_negative(self, target: Target, reference: Reference, trusted_seconds: float = math.inf) -> None:
-        until: float | None = await self._call(self._catalog.find_negative, target.repository, reference)
+        until: float | None = await self._call(
+            self._catalog.find_negative, target.repository, target.upstream_owner, reference
+        )
         now = self._clock()
         if until is not None and now < until and now - (until - target.rule.negative_seconds) < trusted_seconds:
             raise ManifestUnknown(
@@ -375,23 +388,27 @@ class Manifests:
                 remembered=True,
             )
 
-    async def _fill(self, target: Target, reference: Reference, *, tag: Tag | None = None) -> ManifestRecord:
+    async def _fill(
+        self, target: Target, reference: Reference, turn: Turn, *, tag: Tag | None = None
+    ) -> ManifestRecord:
         """Fetch what is not cached. A 404 is remembered, and raised as ManifestUnknown."""
         try:
-            return await self._fetch(target, reference, tag=tag)
+            return await self._fetch(target, reference, turn, tag=tag)
         except UpstreamNotFound as error:
             if target.rule.negative_seconds > 0:
                 until = self._clock() + target.rule.negative_seconds
-                await self._call(self._catalog.save_negative, target.repository, reference, until)
+                await self._call(
+                    self._catalog.save_negative, target.repository, target.upstream_owner, reference, until
+                )
             raise ManifestUnknown(f"{target.upstream} does not have {_named(target, reference)}") from error
 
     async def _fetch(
-        self, target: Target, reference: Reference, *, tag: Tag | None, timeout: float | None = None
+        self, target: Target, reference: Reference, turn: Turn, *, tag: Tag | None, timeout: float | None = None
     ) -> ManifestRecord:
         """Fetch, verify and keep one manifest; `tag` is set to it where given. One GET."""
         try:
             fetched = await self._upstreams.get(target.upstream).fetch_manifest(
-                target.upstream_repository, reference, target.rule.credential, timeout=timeout
+                target.upstream_repository, reference, target.rule.credential, timeout=timeout, turn=turn
             )
             record = ManifestRecord(fetched.digest, fetched.media_type, fetched.body)
             saved = await self._save(target, record, tag)
@@ -412,6 +429,7 @@ class Manifests:
             await self._call(
                 self._catalog.save_manifest,
                 target.repository,
+                target.upstream_owner,
                 record.digest,
                 record.body,
                 manifest,
@@ -427,7 +445,16 @@ class Manifests:
                 await save()
             except DiskFull as error:
                 _log.error("%s: %s is served but could not be kept: %s", target.repository, record.digest, error)
+        except RepositoryOwned as error:
+            _log.info("%s: %s is served but not kept: %s", target.repository, record.digest, error)
         return record
+
+    def _turn(self, target: Target, *, patient: bool = True) -> AbstractAsyncContextManager[Turn]:
+        return self._upstreams.get(target.upstream).turn(patient=patient)
+
+
+def _hit(target: Target, record: ManifestRecord) -> Outcome:
+    return Outcome(Kind.OWN if record.is_own else Kind.HIT, target.rule.prefix)
 
 
 def _gone(entry: TagRecord) -> str:
@@ -438,5 +465,9 @@ def _named(target: Target, reference: Reference) -> str:
     return f"{target.upstream_repository}{'@' if isinstance(reference, Digest) else ':'}{reference}"
 
 
+def _pause_key(target: Target, tag: str) -> Hashable:
+    return target.repository, target.owner, tag
+
+
 def _lock_key(target: Target, reference: Reference) -> str:
-    return f"manifest:{target.repository}:{reference}"
+    return f"manifest:{target.repository}:{target.owner}:{reference}"

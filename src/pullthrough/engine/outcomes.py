@@ -11,6 +11,8 @@ class Kind(StrEnum):
 
     #: From the cache; no upstream request.
     HIT = "hit"
+    #: From one of the registry's own repositories, which have no upstream.
+    OWN = "own"
     #: Fetched for this request.
     MISS = "miss"
     #: Waited for, or read along with, a fetch that another request had begun; no upstream request of its own.

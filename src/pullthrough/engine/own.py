@@ -1,4 +1,7 @@
-"""The registry's own repositories, under no rule: what to say where they do not have what is asked for."""
+"""The registry's own repositories: what to say where they do not have what is asked for, and whose content is whose.
+
+Names under no rule are read as they are, also those that a rule which is gone has filled.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ class Own:
 
     async def require(self, repository: RepositoryName) -> None:
         """Raises RepositoryUnknown where there is no such repository."""
-        if not await self._call(self._catalog.has_repository, repository):
+        if not await self._call(self._catalog.has_repository, repository, None):
             raise self.unknown(repository)
 
     async def no_manifest(self, repository: RepositoryName, reference: Reference) -> ManifestUnknown:

@@ -34,9 +34,9 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Sidecar:
-    """What the leader tells. `repository` is the one under whose name the bytes come in."""
+    """What the leader tells. `owner` is the one whose bytes come in."""
 
-    repository: str
+    owner: str
     boot_id: str
     state: State = State.FILLING
     total_bytes: int | None = None
@@ -96,7 +96,7 @@ class Partial:
             if seen != self._sidecar_seen:
                 document = json.loads(self.sidecar_path.read_bytes())
                 self._sidecar = Sidecar(
-                    repository=str(document["repository"]),
+                    owner=str(document["owner"]),
                     boot_id=str(document["boot_id"]),
                     attempt=str(document["attempt"]),
                     state=State(document["state"]),
@@ -114,7 +114,7 @@ class Partial:
         """By rename, so that no reader sees half of it. Only for the leader."""
         text = json.dumps(
             {
-                "repository": sidecar.repository,
+                "owner": sidecar.owner,
                 "boot_id": sidecar.boot_id,
                 "attempt": sidecar.attempt,
                 "state": sidecar.state.value,

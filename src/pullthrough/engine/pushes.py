@@ -160,12 +160,17 @@ class Pushes:
         async with self._opened(target, upload_id) as upload:
             await self._call_slow(upload.discard)
 
-    async def mount(self, target: Target, digest: Digest, source: RepositoryName) -> bool:
+    async def mount(self, target: Target, digest: Digest, source: Target) -> bool:
         """Give the repository a blob that another one has. False where that one does not. Whether who asks may read it
         there is the caller's question."""
         await self._admit(target)
         mounted: bool = await self._with_room(
-            self._pushed.mount_blob, target.repository, digest, source=source, now=self._clock()
+            self._pushed.mount_blob,
+            target.repository,
+            digest,
+            source=source.repository,
+            owner=source.owner,
+            now=self._clock(),
         )
         return mounted
 

@@ -2,19 +2,20 @@
 
 Rules match on whole path segments, the longest prefix first, `ROOT` last (spec of ECR's pull-through cache:
 https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache-private-wildcards.html). A name under no rule
-is the registry's own: what clients push there is all that it has.
+is the registry's own: what clients push there is all that it has, and it stays so when a rule comes to cover it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
 from pullthrough.declaration import ROOT, Rule
 from pullthrough.errors import Denied, RepositoryUnknown
 from pullthrough.oci.names import DOCKER_HUB, RepositoryName, canonical_host
+from pullthrough.oci.owners import OWN, Owner, Source, source_of, upstream_owner
 
 #: Of names under no rule: no upstream is ever asked, and what is there stays as it is.
 OWN_RULE = Rule(prefix="", upstream="", freshness_seconds=math.inf, negative_seconds=0.0)
@@ -28,10 +29,22 @@ class Target:
     #: The name under which it is stored, whatever name was asked for.
     repository: RepositoryName
     upstream_repository: str
+    #: Whose content is given out; None under no rule, where whoever has the name will do.
+    owner: Owner | None = None
 
     @property
     def upstream(self) -> str:
         return self.rule.upstream
+
+    @property
+    def upstream_owner(self) -> Owner:
+        """The owner, of one that has an upstream."""
+        assert self.owner is not None
+        return self.owner
+
+    @property
+    def source(self) -> Source:
+        return source_of(self.upstream_owner)
 
     @property
     def is_own(self) -> bool:
@@ -56,10 +69,11 @@ class Targets:
 
 
 class RuleBook:
-    """The rules in force."""
+    """The rules in force. `own`: names under them that are the registry's own nevertheless, for clients pushed to them."""
 
-    def __init__(self, rules: Iterable[Rule]) -> None:
+    def __init__(self, rules: Iterable[Rule], own: Collection[RepositoryName] = ()) -> None:
         self._by_prefix = {rule.prefix: rule for rule in rules}
+        self._own = frozenset(own)
         #: The same few names are asked for again and again.
         self._cached = lru_cache(maxsize=8192)(self._resolve)
 
@@ -70,7 +84,8 @@ class RuleBook:
     def resolve(self, name: RepositoryName, *, ns: str | None = None, mirror: str | None = None) -> Targets:
         """`ns` is containerd's query parameter; `mirror` the prefix of the rule a mirror listener is bound to.
 
-        Raises RepositoryUnknown where `ns` names no rule's upstream, Denied where the rule does not serve the name.
+        Raises RepositoryUnknown where `ns` names no rule's upstream, or the name that it would be stored under leads
+        elsewhere; Denied where the rule does not serve the name.
         """
         return self._cached(name, ns, mirror)
 
@@ -78,18 +93,46 @@ class RuleBook:
         if ns is not None:
             return self._by_namespace(name, canonical_host(ns))
         if mirror is not None:
-            return Targets(_target(self._by_prefix[mirror], name))
+            return Targets(self._kept(self._by_prefix[mirror], name, name))
         return Targets(self._by_longest_prefix(name))
 
     def _by_longest_prefix(self, name: RepositoryName) -> Target:
-        prefix: str = name
+        if name in self._own:
+            return Target(OWN_RULE, name, "", OWN)
+        rule = self._longest(name)
+        if rule is None:
+            return Target(OWN_RULE, name, "")
+        inner = name if rule.prefix == ROOT else name[len(rule.prefix) + 1 :]
+        stored = _target(rule, inner).repository
+        if stored in self._own:
+            return Target(OWN_RULE, stored, "", OWN)
+        return self._kept(rule, inner, name)
+
+    def _longest(self, name: str) -> Rule | None:
+        prefix = name
         while "/" in prefix:
             prefix = prefix.rpartition("/")[0]
             if rule := self._by_prefix.get(prefix):
-                return _target(rule, name[len(prefix) + 1 :])
-        if rule := self._by_prefix.get(ROOT):
-            return _target(rule, name)
-        return Target(OWN_RULE, name, "")
+                return rule
+        return self._by_prefix.get(ROOT)
+
+    def _kept(self, rule: Rule, inner: str, name: str) -> Target:
+        """The target of `inner` under this rule, if the name that it would be stored under leads to the rule again.
+
+        Raises Denied where the rule does not serve the name, RepositoryUnknown where the stored name is somebody else's.
+        """
+        target = _target(rule, inner)
+        stored = target.repository
+        other = self._longest(stored)
+        if other is rule and stored not in self._own:
+            return target
+        whose = "the registry itself: it was pushed"
+        if other is not None and other is not rule:
+            whose = f"the rule {other.prefix!r}, for {other.upstream}"
+        raise RepositoryUnknown(
+            f"{str(name)!r} of {target.upstream} would be kept as {str(stored)!r}, which is a name of {whose}",
+            hint=f"give {target.upstream} a rule with a prefix of its own",
+        )
 
     def advice(self, name: str) -> str:
         """What to try where nothing is known of a name under no rule."""
@@ -108,30 +151,30 @@ class RuleBook:
                 f"no rule has the upstream {host!r} that 'ns' names; the upstreams are: {', '.join(hosts) or 'none'}"
             )
         literal: Target | None = None
-        denied: Denied | None = None
+        refusal: Denied | RepositoryUnknown | None = None
         # The rule that takes the narrowest part of the upstream, then the one with the plainest prefix.
         for rule in sorted(candidates, key=lambda r: (-len(r.upstream_repository_prefix), r.prefix == ROOT, r.prefix)):
             inner = _without(name, rule.upstream_repository_prefix)
             if inner is None:
                 continue
             try:
-                literal = _target(rule, inner)
+                literal = self._kept(rule, inner, name)
                 break
-            except Denied as error:
-                denied = denied or error
+            except (Denied, RepositoryUnknown) as error:
+                refusal = refusal or error
         stripped: Target | None = None
         for rule in sorted(candidates, key=lambda r: -len(r.prefix)):
             if rule.prefix != ROOT and (inner := _without(name, rule.prefix)):
                 try:
-                    stripped = _target(rule, inner)
-                except Denied as error:
-                    denied = denied or error
+                    stripped = self._kept(rule, inner, name)
+                except (Denied, RepositoryUnknown) as error:
+                    refusal = refusal or error
                 break
         if literal is not None:
             return Targets(literal, stripped)
         if stripped is not None:
             return Targets(stripped)
-        raise denied or RepositoryUnknown(f"no rule for {host} covers {name!r}")
+        raise refusal or RepositoryUnknown(f"no rule for {host} covers {name!r}")
 
 
 def _without(name: str, prefix: str) -> str | None:
@@ -153,4 +196,6 @@ def _target(rule: Rule, inner: str) -> Target:
             hint=f"see allow and deny of [rules.{rule.prefix}] in pullthrough.toml",
         )
     stored = inner if rule.prefix == ROOT else f"{rule.prefix}/{inner}"
-    return Target(rule, RepositoryName(stored), upstream_repository)
+    account = rule.credential.account if rule.credential is not None else ""
+    owner = upstream_owner(rule.upstream, upstream_repository, account)
+    return Target(rule, RepositoryName(stored), upstream_repository, owner)

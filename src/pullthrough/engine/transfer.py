@@ -21,6 +21,7 @@ from pullthrough.errors import (
     UpstreamUnavailable,
 )
 from pullthrough.oci.digests import Digest, Hasher
+from pullthrough.upstream.transport import Hung
 
 #: One read from the upstream's socket; the kernel gives what is there, so small reads stay small.
 _BUFFER_BYTES = 1024 * 1024
@@ -89,9 +90,11 @@ class Transfer:
         while total is None or written < total or (written == 0 and attempts == 0):
             attempts += 1
             before = written
+            opened = False
             try:
                 start = written if resumes else 0
                 body = self.open_body(start, etag if start else "")
+                opened = True
                 try:
                     total = self._agree(body, total)
                     etag = body.etag
@@ -109,10 +112,13 @@ class Transfer:
                     raise
                 # An answer that cannot be right, when asked for the rest: it may still know how to send the whole.
                 resumes, written = False, self._size()
-            except UpstreamUnavailable:
+            except UpstreamUnavailable as error:
                 barren = barren + 1 if written == before and self._size() == before else 0
                 written = self._size()
                 if self.stop.is_set() or barren >= MAX_BARREN_ATTEMPTS or attempts >= MAX_ATTEMPTS:
+                    raise
+                # Opening a body has its own tries, and silence would take as long again: only what came is worth more.
+                if not opened and (written == 0 or (barren and isinstance(error, Hung))):
                     raise
                 if self.wait(min(5.0, 0.2 * 2**barren)):
                     raise

@@ -19,9 +19,10 @@ from pathlib import Path
 
 from pullthrough.errors import DiskFull
 from pullthrough.oci.digests import Digest, is_digest
+from pullthrough.oci.owners import Owner
 from pullthrough.storage.folder import DataFolder
 
-_PARTIAL = re.compile(r"(sha256-[0-9a-f]{64}|sha512-[0-9a-f]{128})(@[0-9a-f]{16})?", re.ASCII)
+_PARTIAL = re.compile(r"(sha256-[0-9a-f]{64}|sha512-[0-9a-f]{128})@[0-9a-f]{16}", re.ASCII)
 _SIDECAR_SUFFIX = ".json"
 
 
@@ -75,10 +76,9 @@ class BlobStore:
         except FileNotFoundError:
             return 0.0
 
-    def partial_path(self, digest: Digest, key: str = "") -> Path:
-        """Where a body on its way in is written. Another `key` (a repository's name) is another file."""
-        name = f"{digest.algorithm}-{digest.hex}"
-        return self._fills / (f"{name}@{hashlib.sha256(key.encode()).hexdigest()[:16]}" if key else name)
+    def partial_path(self, digest: Digest, owner: Owner) -> Path:
+        """Where a body on its way in is written: another owner's is another file."""
+        return self._fills / f"{digest.algorithm}-{digest.hex}@{hashlib.sha256(owner.encode()).hexdigest()[:16]}"
 
     def publish(self, partial: Path, digest: Digest) -> None:
         """Make a complete, verified body the blob of its digest, safe against power loss when this returns.
@@ -139,7 +139,8 @@ class BlobStore:
         return sum(_size(path) for path in _files(self._fills))
 
     def leftovers(self) -> list[Path]:
-        """Files in the fills folder that no fill can go on from: bodies and sidecars without the other, temporary files.
+        """Files in the fills folder that no fill can go on from: bodies and sidecars without the other, temporary files, and
+        bodies of versions that named no owner.
 
         Only meaningful while no fill runs: one that does has such files for a moment.
         """

@@ -14,7 +14,9 @@ from typing import Any
 
 from sqlalchemy import (
     Connection,
+    String,
     Table,
+    and_,
     bindparam,
     delete,
     exists,
@@ -29,13 +31,15 @@ from pullthrough.errors import ImageArchived
 from pullthrough.oci.digests import Digest
 from pullthrough.oci.manifests import Descriptor, Manifest
 from pullthrough.oci.names import RepositoryName, Tag
+from pullthrough.oci.owners import OWN, Owner, Source, is_anonymous, source_of
 from pullthrough.storage.database import Database
 from pullthrough.storage.generation import Generation
 from pullthrough.storage.inventory import Inventory
 from pullthrough.storage.records import BlobKind, BlobRecord, ListingRecord, ManifestRecord, TagRecord, Totals
-from pullthrough.storage.repositories import is_immutable, make_repository, may_move_tag
+from pullthrough.storage.repositories import RepositoryOwned, claim_repository, is_immutable, may_move_tag
 from pullthrough.storage.schema import (
     absent_names,
+    blob_sources,
     blobs,
     listings,
     manifest_blobs,
@@ -56,8 +60,15 @@ MAX_ABSENT_NAMES = 100_000
 MAX_LISTINGS = 10_000
 #: Pull times written in one transaction, so that a flush never keeps a fill from being published.
 _PULLS_PER_TRANSACTION = 1_000
+#: The scenario of creation templates that pulls ask.
+_PULL_THROUGH = "PULL_THROUGH_CACHE"
 
 _images = repository_manifests
+#: With `owner` NULL whoever has it: of names under no rule, which nobody else can claim.
+_IS_REPOSITORY = and_(
+    repositories.c.name == bindparam("repository"),
+    or_(bindparam("owner", type_=String).is_(None), repositories.c.owner == bindparam("owner")),
+)
 
 # The statements of the hot path are built once.
 _FIND_TAG = (
@@ -70,22 +81,23 @@ _FIND_TAG = (
         tags.c.gone_at,
         repositories.c.tag_mutability,
         repositories.c.mutability_filters,
+        repositories.c.owner,
         _images.c.archived_at,
     )
     .select_from(repositories)
     .join(tags, tags.c.repository_id == repositories.c.id)
     .join(_images, _images.c.id == tags.c.image_id)
     .join(manifests, manifests.c.digest == _images.c.digest)
-    .where(repositories.c.name == bindparam("repository"), tags.c.name == bindparam("tag"))
+    .where(_IS_REPOSITORY, tags.c.name == bindparam("tag"))
 )
 _FIND_MANIFEST = (
-    select(_images.c.media_type, manifests.c.body, _images.c.archived_at)
+    select(_images.c.media_type, manifests.c.body, repositories.c.owner, _images.c.archived_at)
     .select_from(repositories)
     .join(_images, _images.c.repository_id == repositories.c.id)
     .join(manifests, manifests.c.digest == _images.c.digest)
-    .where(repositories.c.name == bindparam("repository"), _images.c.digest == bindparam("digest"))
+    .where(_IS_REPOSITORY, _images.c.digest == bindparam("digest"))
 )
-_FIND_REPOSITORY = select(repositories.c.id).where(repositories.c.name == bindparam("repository"))
+_FIND_REPOSITORY = select(repositories.c.id, repositories.c.owner).where(_IS_REPOSITORY)
 _FIND_STORED_BLOB = select(
     blobs.c.size_bytes,
     blobs.c.verified_boot,
@@ -95,6 +107,12 @@ _FIND_STORED_BLOB = select(
         repository_blobs.c.digest == blobs.c.digest,
     )
     .label("granted"),
+    exists()
+    .where(
+        blob_sources.c.digest == blobs.c.digest,
+        or_(blob_sources.c.is_anonymous, blob_sources.c.source == bindparam("source")),
+    )
+    .label("is_shared"),
 ).where(blobs.c.digest == bindparam("digest"))
 _FIND_NAMING = (
     select(manifest_blobs.c.kind, manifest_blobs.c.size_bytes)
@@ -116,15 +134,18 @@ _FIND_LATEST_LAYER_USE = (
     .limit(1)
 )
 _FIND_LISTING = select(listings.c.body, listings.c.validated_at).where(
-    listings.c.repository == bindparam("repository"), listings.c.kind == bindparam("kind")
+    listings.c.repository == bindparam("repository"),
+    listings.c.owner == bindparam("owner"),
+    listings.c.kind == bindparam("kind"),
 )
 _FIND_NEGATIVE = select(negatives.c.until).where(
     negatives.c.repository == bindparam("repository"),
+    negatives.c.owner == bindparam("owner"),
     negatives.c.reference == bindparam("reference"),
     negatives.c.until > bindparam("now"),
 )
 _FIND_ABSENT_NAME = select(absent_names.c.seen_at).where(
-    absent_names.c.upstream == bindparam("upstream"), absent_names.c.name == bindparam("name")
+    absent_names.c.source == bindparam("source"), absent_names.c.name == bindparam("name")
 )
 _TOUCH_IMAGE = (
     update(_images)
@@ -148,6 +169,9 @@ _TOUCH_BLOB = (
 
 class Catalog:
     """The catalog of one data folder. Safe to use from many threads and processes; not across a fork.
+
+    Content is asked for and stored by a repository's name and its owner: what another one has under the name is not there.
+    Where a question takes None for the owner, it is for a name under no rule, and whoever has it will do.
 
     What changes an answer bumps the generation after its commit; pull times and pins do not, nor what no worker
     keeps in memory: listings, and what is not there.
@@ -180,34 +204,36 @@ class Catalog:
 
     # Manifests and tags
 
-    def find_tag(self, repository: RepositoryName, tag: Tag) -> TagRecord | None:
+    def find_tag(self, repository: RepositoryName, owner: Owner | None, tag: Tag) -> TagRecord | None:
         """Raises ImageArchived where the tag names an archived image."""
         with self.database.reading() as connection:
-            row = connection.execute(_FIND_TAG, {"repository": repository, "tag": tag}).first()
+            row = connection.execute(_FIND_TAG, {"repository": repository, "owner": owner, "tag": tag}).first()
         if row is None:
             return None
         _refuse_archived(row.archived_at, repository, row.digest)
-        manifest = ManifestRecord(Digest(row.digest), row.media_type, row.body)
+        manifest = ManifestRecord(Digest(row.digest), row.media_type, row.body, row.owner == OWN)
         immutable = row.tag_mutability != "MUTABLE" and is_immutable(
             row.tag_mutability, json.loads(row.mutability_filters), tag
         )
         return TagRecord(tag, manifest, row.validated_at, row.forced_at, row.gone_at, immutable)
 
-    def find_manifest(self, repository: RepositoryName, digest: Digest) -> ManifestRecord | None:
+    def find_manifest(self, repository: RepositoryName, owner: Owner | None, digest: Digest) -> ManifestRecord | None:
         """None where the manifest was not stored under this repository, though another one may have it.
 
         Raises ImageArchived where it is archived.
         """
         with self.database.reading() as connection:
-            row = connection.execute(_FIND_MANIFEST, {"repository": repository, "digest": digest}).first()
+            names = {"repository": repository, "owner": owner, "digest": digest}
+            row = connection.execute(_FIND_MANIFEST, names).first()
         if row is None:
             return None
         _refuse_archived(row.archived_at, repository, digest)
-        return ManifestRecord(digest, row.media_type, row.body)
+        return ManifestRecord(digest, row.media_type, row.body, row.owner == OWN)
 
     def save_manifest(
         self,
         repository: RepositoryName,
+        owner: Owner,
         digest: Digest,
         body: bytes,
         manifest: Manifest,
@@ -218,60 +244,74 @@ class Catalog:
         """Store a verified manifest under the repository and point the tag at it, validated now.
 
         True if the tag is new or named another manifest before; an immutable one goes on naming what it did. What was
-        remembered as absent under this tag or digest is forgotten.
+        remembered as absent under this tag or digest is forgotten. What another upstream, or account, had left under this
+        name is gone then.
 
-        Raises ImageArchived, after that, where the image is in the archive: it stays there.
+        Raises RepositoryOwned, and stores nothing, where the registry itself has the name; ImageArchived, after that,
+        where the image is in the archive: it stays there.
         """
         with self.database.writing() as connection:
-            repository_id = make_repository(connection, repository, now, "PULL_THROUGH_CACHE")
+            repository_id = claim_repository(connection, repository, owner, now, _PULL_THROUGH, takes_over=True)
+            if repository_id is None:
+                raise RepositoryOwned(f"{repository} is the registry's own: it was pushed")
             upsert(connection, manifests, [{"digest": digest, "body": body}], key=["digest"], update=["body"])
             image_id = save_image(connection, repository_id, digest, manifest, now)
             archived_at = connection.execute(select(_images.c.archived_at).where(_images.c.id == image_id)).scalar()
             moved = tag is not None and save_tag(connection, repository_id, tag, image_id, now)
             references = [digest, tag] if tag else [digest]
             connection.execute(
-                delete(negatives).where(negatives.c.repository == repository, negatives.c.reference.in_(references))
+                delete(negatives).where(
+                    negatives.c.repository == repository,
+                    negatives.c.owner == owner,
+                    negatives.c.reference.in_(references),
+                )
             )
         _refuse_archived(archived_at, repository, digest)
         return moved
 
-    def validate_tag(self, repository: RepositoryName, tag: Tag, *, now: float, forced: bool) -> None:
+    def validate_tag(self, repository: RepositoryName, owner: Owner, tag: Tag, *, now: float, forced: bool) -> None:
         """The upstream has just confirmed the tag."""
-        self._update_tag(repository, tag, {"validated_at": now, "gone_at": None}, now if forced else None)
+        self._update_tag(repository, owner, tag, {"validated_at": now, "gone_at": None}, now if forced else None)
 
-    def note_forced(self, repository: RepositoryName, tag: Tag, *, now: float) -> None:
+    def note_forced(self, repository: RepositoryName, owner: Owner, tag: Tag, *, now: float) -> None:
         """The upstream was just asked on demand, and gave no answer."""
-        self._update_tag(repository, tag, {}, now)
+        self._update_tag(repository, owner, tag, {}, now)
 
-    def mark_tag_gone(self, repository: RepositoryName, tag: Tag, *, now: float, forced: bool) -> None:
+    def mark_tag_gone(self, repository: RepositoryName, owner: Owner, tag: Tag, *, now: float, forced: bool) -> None:
         """The upstream has just said that it has no such tag; `gone_at` keeps the first such answer."""
         self._update_tag(
             repository,
+            owner,
             tag,
             {"validated_at": now, "gone_at": func.coalesce(tags.c.gone_at, now)},
             now if forced else None,
         )
 
-    def remove_tag(self, repository: RepositoryName, tag: Tag) -> None:
+    def remove_tag(self, repository: RepositoryName, owner: Owner, tag: Tag) -> None:
         """The manifest stays, by its digest."""
         with self.database.writing() as connection:
-            connection.execute(delete(tags).where(_is_tag(repository, tag)))
+            connection.execute(delete(tags).where(_is_tag(repository, owner, tag)))
 
     def _update_tag(
-        self, repository: RepositoryName, tag: Tag, values: dict[str, Any], forced_at: float | None
+        self, repository: RepositoryName, owner: Owner, tag: Tag, values: dict[str, Any], forced_at: float | None
     ) -> None:
         if forced_at is not None:
             values["forced_at"] = forced_at
         with self.database.writing() as connection:
-            connection.execute(update(tags).where(_is_tag(repository, tag)).values(values))
+            connection.execute(update(tags).where(_is_tag(repository, owner, tag)).values(values))
 
     # Blobs
 
-    def find_blob(self, repository: RepositoryName, digest: Digest) -> BlobRecord:
+    def find_blob(self, repository: RepositoryName, owner: Owner | None, digest: Digest) -> BlobRecord:
         """What is known of the blob from this repository's side; never None."""
         with self.database.reading() as connection:
-            repository_id = connection.execute(_FIND_REPOSITORY, {"repository": repository}).scalar()
-            names = {"digest": digest, "repository_id": repository_id}
+            found = connection.execute(_FIND_REPOSITORY, {"repository": repository, "owner": owner}).first()
+            repository_id = found.id if found else None
+            names = {
+                "digest": digest,
+                "repository_id": repository_id,
+                "source": source_of(owner) if owner is not None else None,
+            }
             stored = connection.execute(_FIND_STORED_BLOB, names).first()
             naming = connection.execute(_FIND_NAMING, names).first()
         kind: BlobKind = "" if naming is None else "config" if naming.kind == "config" else "layer"
@@ -285,6 +325,8 @@ class Catalog:
             named=naming is not None,
             repository_known=repository_id is not None,
             kind=kind,
+            is_shared=bool(stored and stored.is_shared),
+            is_own=bool(found and found.owner == OWN),
         )
 
     def prepare(self) -> None:
@@ -294,17 +336,17 @@ class Catalog:
         """
         nowhere = RepositoryName("nowhere")
         digest = Digest("sha256:" + "0" * 64)
-        self.find_blob(nowhere, digest)
-        self.find_negative(nowhere, digest)
+        self.find_blob(nowhere, OWN, digest)
+        self.find_negative(nowhere, OWN, digest)
 
-    def siblings(self, repository: RepositoryName, digest: Digest) -> tuple[Descriptor, ...]:
+    def siblings(self, repository: RepositoryName, owner: Owner, digest: Digest) -> tuple[Descriptor, ...]:
         """What a pull of this layer will ask for next: the other blobs of its image that are not ready to be read.
 
         The image is the most recently stored one of the repository in which `digest` is a layer; its config comes
         first, then its layers in their order. Empty where there is none.
         """
         with self.database.reading() as connection:
-            repository_id = connection.execute(_FIND_REPOSITORY, {"repository": repository}).scalar()
+            repository_id = connection.execute(_FIND_REPOSITORY, {"repository": repository, "owner": owner}).scalar()
             if repository_id is None:
                 return ()
             image_id = connection.execute(
@@ -326,6 +368,7 @@ class Catalog:
     def publish_blob(
         self,
         repository: RepositoryName,
+        owner: Owner,
         digest: Digest,
         size_bytes: int,
         *,
@@ -333,26 +376,28 @@ class Catalog:
         now: float,
         makes_repository: bool = True,
     ) -> None:
-        """The verified file is in its place, and was filled under this repository.
+        """The verified file is in its place, and all of it came from this owner's upstream for this repository.
 
-        `makes_repository` is for a fill that found none when it began: one that was deleted since then stays so.
+        `makes_repository` is for a fill that found none when it began: one that was deleted since then stays so. One that
+        has another owner by now may not read it.
         """
         row = {"digest": digest, "size_bytes": size_bytes, "stored_at": now, "verified_boot": boot_id}
         with self.database.writing() as connection:
             upsert(connection, blobs, [row], key=["digest"], update=["size_bytes", "stored_at", "verified_boot"])
+            _note_source(connection, digest, source_of(owner))
             if makes_repository:
-                repository_id: int | None = make_repository(connection, repository, now, "PULL_THROUGH_CACHE")
+                repository_id = claim_repository(connection, repository, owner, now, _PULL_THROUGH)
             else:
-                repository_id = connection.execute(_FIND_REPOSITORY, {"repository": repository}).scalar()
+                repository_id = _repository_id(connection, repository, owner)
             if repository_id is not None:
                 grant(connection, repository_id, digest)
 
-    def grant_blob(self, repository: RepositoryName, digest: Digest) -> bool:
+    def grant_blob(self, repository: RepositoryName, owner: Owner, digest: Digest) -> bool:
         """Let the repository read a published blob. False where the blob, or the repository, has gone meanwhile."""
         with self.database.writing() as connection:
             if connection.execute(select(blobs.c.digest).where(blobs.c.digest == digest)).first() is None:
                 return False
-            repository_id = connection.execute(_FIND_REPOSITORY, {"repository": repository}).scalar()
+            repository_id = _repository_id(connection, repository, owner)
             if repository_id is None:
                 return False
             grant(connection, repository_id, digest)
@@ -370,36 +415,37 @@ class Catalog:
 
     # Listings, and what is not there
 
-    def find_listing(self, repository: RepositoryName, kind: str) -> ListingRecord | None:
+    def find_listing(self, repository: RepositoryName, owner: Owner, kind: str) -> ListingRecord | None:
         """`kind` is `tags` or `referrers:<digest>`."""
         with self.database.reading() as connection:
-            row = connection.execute(_FIND_LISTING, {"repository": repository, "kind": kind}).first()
+            row = connection.execute(_FIND_LISTING, {"repository": repository, "owner": owner, "kind": kind}).first()
         return None if row is None else ListingRecord(row.body, row.validated_at)
 
-    def save_listing(self, repository: RepositoryName, kind: str, body: bytes, *, now: float) -> None:
-        key = {"repository": repository, "kind": kind}
+    def save_listing(self, repository: RepositoryName, owner: Owner, kind: str, body: bytes, *, now: float) -> None:
+        key = {"repository": repository, "owner": owner, "kind": kind}
         self._remember(listings, key, {"validated_at": now, "body": body}, MAX_LISTINGS)
 
-    def find_negative(self, repository: RepositoryName, reference: str) -> float | None:
+    def find_negative(self, repository: RepositoryName, owner: Owner, reference: str) -> float | None:
         """Until when the upstream's 404 for this tag or digest holds; None where there is none that still does."""
         with self.database.reading() as connection:
             until: float | None = connection.execute(
-                _FIND_NEGATIVE, {"repository": repository, "reference": reference, "now": self._clock()}
+                _FIND_NEGATIVE,
+                {"repository": repository, "owner": owner, "reference": reference, "now": self._clock()},
             ).scalar()
         return until
 
-    def save_negative(self, repository: RepositoryName, reference: str, until: float) -> None:
-        key = {"repository": repository, "reference": reference}
+    def save_negative(self, repository: RepositoryName, owner: Owner, reference: str, until: float) -> None:
+        key = {"repository": repository, "owner": owner, "reference": reference}
         self._remember(negatives, key, {"until": until}, MAX_NEGATIVES)
 
-    def find_absent_name(self, upstream: str, name: str) -> float | None:
-        """When the upstream last said that it has no repository of this name; None if it did not."""
+    def find_absent_name(self, source: Source, name: str) -> float | None:
+        """When the upstream last told this account that it has no repository of this name; None if it did not."""
         with self.database.reading() as connection:
-            seen_at: float | None = connection.execute(_FIND_ABSENT_NAME, {"upstream": upstream, "name": name}).scalar()
+            seen_at: float | None = connection.execute(_FIND_ABSENT_NAME, {"source": source, "name": name}).scalar()
         return seen_at
 
-    def save_absent_name(self, upstream: str, name: str, now: float) -> None:
-        self._remember(absent_names, {"upstream": upstream, "name": name}, {"seen_at": now}, MAX_ABSENT_NAMES)
+    def save_absent_name(self, source: Source, name: str, now: float) -> None:
+        self._remember(absent_names, {"source": source, "name": name}, {"seen_at": now}, MAX_ABSENT_NAMES)
 
     def _remember(self, table: Table, key: dict[str, str], values: dict[str, Any], most: int) -> None:
         with self.database.writing(changes_answers=False) as connection:
@@ -426,22 +472,23 @@ class Catalog:
 
     # Repositories, pins, totals
 
-    def tags(self, repository: RepositoryName) -> list[Tag]:
+    def tags(self, repository: RepositoryName, owner: Owner | None) -> list[Tag]:
         """The tags that were pulled or pushed, sorted; not those of archived images, which cannot be pulled."""
         query = (
             select(tags.c.name)
             .join(repositories, repositories.c.id == tags.c.repository_id)
             .join(_images, _images.c.id == tags.c.image_id)
-            .where(repositories.c.name == repository, _images.c.archived_at.is_(None))
+            .where(_IS_REPOSITORY, _images.c.archived_at.is_(None))
             .order_by(tags.c.name)
         )
         with self.database.reading() as connection:
-            return [Tag(name) for name in connection.execute(query).scalars()]
+            names = connection.execute(query, {"repository": repository, "owner": owner})
+            return [Tag(name) for name in names.scalars()]
 
-    def has_repository(self, repository: RepositoryName) -> bool:
-        """Whether anything was ever stored under this name and is not all evicted."""
+    def has_repository(self, repository: RepositoryName, owner: Owner | None) -> bool:
+        """Whether anything of this owner's was ever stored under this name and is not all evicted."""
         with self.database.reading() as connection:
-            return connection.execute(_FIND_REPOSITORY, {"repository": repository}).first() is not None
+            return connection.execute(_FIND_REPOSITORY, {"repository": repository, "owner": owner}).first() is not None
 
     def repositories(self, last: str, limit: int) -> list[RepositoryName]:
         """Up to `limit` names after `last` (empty for the first page), in byte order."""
@@ -481,6 +528,16 @@ class Catalog:
             count = [int(connection.execute(select(func.count()).select_from(table)).scalar_one()) for table in counted]
             stored = connection.execute(select(func.coalesce(func.sum(blobs.c.size_bytes), 0))).scalar_one()
         return Totals(count[0], count[1], count[2], count[3], int(stored))
+
+
+def _repository_id(connection: Connection, repository: RepositoryName, owner: Owner) -> int | None:
+    found: int | None = connection.execute(_FIND_REPOSITORY, {"repository": repository, "owner": owner}).scalar()
+    return found
+
+
+def _note_source(connection: Connection, digest: Digest, source: Source) -> None:
+    row = {"digest": digest, "source": source, "is_anonymous": is_anonymous(source)}
+    upsert(connection, blob_sources, [row], key=["digest", "source"], update=[])
 
 
 def _refuse_archived(archived_at: float | None, repository: str, digest: str) -> None:
@@ -564,6 +621,7 @@ def grant(connection: Connection, repository_id: int, digest: Digest) -> None:
     upsert(connection, repository_blobs, [row], key=["repository_id", "digest"], update=[])
 
 
-def _is_tag(repository: str, tag: str) -> Any:
-    of = select(repositories.c.id).where(repositories.c.name == repository).scalar_subquery()
+def _is_tag(repository: str, owner: Owner, tag: str) -> Any:
+    mine = (repositories.c.name == repository) & (repositories.c.owner == owner)
+    of = select(repositories.c.id).where(mine).scalar_subquery()
     return (tags.c.repository_id == of) & (tags.c.name == tag)

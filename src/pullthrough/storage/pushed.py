@@ -14,17 +14,25 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, and_, bindparam, case, delete, exists, or_, select, update
 
-from pullthrough.errors import BlobUnknown, ManifestBlobUnknown, ManifestUnknown, StillReferenced, TagImmutable
+from pullthrough.errors import (
+    BlobUnknown,
+    ManifestBlobUnknown,
+    ManifestUnknown,
+    PushRefused,
+    StillReferenced,
+    TagImmutable,
+)
 from pullthrough.oci import media_types
 from pullthrough.oci.digests import Digest
 from pullthrough.oci.manifests import Manifest, parse_manifest
 from pullthrough.oci.names import RepositoryName, Tag
+from pullthrough.oci.owners import OWN, Owner
 from pullthrough.storage.catalog import grant, save_image, save_tag
 from pullthrough.storage.database import Database
 from pullthrough.storage.deletion import delete_images
 from pullthrough.storage.records import StoredBlob
 from pullthrough.storage.registry import find_template
-from pullthrough.storage.repositories import make_repository, may_move_tag
+from pullthrough.storage.repositories import claim_repository, may_move_tag
 from pullthrough.storage.schema import (
     blobs,
     manifest_blobs,
@@ -47,7 +55,7 @@ _MAX_HOLDERS = 100
 
 _T = TypeVar("_T")
 _images = repository_manifests
-_FIND = select(repositories.c.id).where(repositories.c.name == bindparam("repository"))
+_FIND = select(repositories.c.id, repositories.c.owner).where(repositories.c.name == bindparam("repository"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +115,14 @@ class Pushed:
         with self._database.reading() as connection:
             return [RepositoryName(name) for name in connection.execute(statement).scalars()]
 
-    def mount_blob(self, repository: RepositoryName, digest: Digest, *, source: RepositoryName, now: float) -> bool:
-        """Let the repository read what `source` may read. False where that may not."""
+    def mount_blob(
+        self, repository: RepositoryName, digest: Digest, *, source: RepositoryName, owner: Owner | None, now: float
+    ) -> bool:
+        """Let the repository read what `source` may read. False where that may not, or is another owner's; None takes
+        whoever has it."""
         with self._database.writing() as connection:
-            source_id = connection.execute(_FIND, {"repository": source}).scalar()
-            if source_id is None or not _granted(connection, source_id, [digest]):
+            found = connection.execute(_FIND, {"repository": source}).first()
+            if found is None or owner not in (None, found.owner) or not _granted(connection, found.id, [digest]):
                 return False
             repository_id = _keep_repository(connection, repository, now)
             _grant_loose(connection, repository_id, [digest], now)
@@ -307,8 +318,16 @@ class Pushed:
 
 
 def _keep_repository(connection: Connection, repository: RepositoryName, now: float) -> int:
-    """The repository, made where it is missing. Who pushes wants it to stay when its last image goes."""
-    repository_id = make_repository(connection, repository, now, CREATE_ON_PUSH)
+    """The repository, made where it is missing. Who pushes wants it to stay when its last image goes.
+
+    Raises PushRefused where what is in it came from an upstream.
+    """
+    repository_id = claim_repository(connection, repository, OWN, now, CREATE_ON_PUSH)
+    if repository_id is None:
+        raise PushRefused(
+            f"{repository} holds what a pull-through cache rule that is gone has filled: nothing is pushed to it",
+            hint="delete the repository first, or push to another name",
+        )
     kept = (repositories.c.id == repository_id) & ~repositories.c.kept
     connection.execute(update(repositories).where(kept).values(kept=True))
     return repository_id

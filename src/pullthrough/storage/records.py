@@ -19,6 +19,8 @@ class ManifestRecord:
     digest: Digest
     media_type: str
     body: bytes
+    #: Whether its repository is the registry's own.
+    is_own: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +55,13 @@ class BlobRecord:
     #: Whether a manifest of this repository names the blob.
     named: bool
     kind: BlobKind
-    #: Whether there is such a repository at all.
+    #: Whether there is such a repository at all, with this owner.
     repository_known: bool = False
+    #: Whether the bytes were once had by the asker's account from its upstream, or by nobody in particular: then it is
+    #: enough that its upstream says that it has them.
+    is_shared: bool = False
+    #: Whether the repository is the registry's own.
+    is_own: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -246,11 +246,12 @@ def _document(connection: Connection, name: str) -> str | None:
 def _forget_answers(connection: Connection, prefix: str) -> None:
     """What upstreams said of names under this prefix was said to another rule: "not found" need not be true now."""
     for table in (negatives, listings):
-        connection.execute(delete(table).where(_is_under(table.c.repository, prefix)))
+        connection.execute(delete(table).where(is_under(table.c.repository, prefix)))
     connection.execute(delete(absent_names))
 
 
-def _is_under(column: ColumnElement[str], prefix: str) -> ColumnElement[bool]:
+def is_under(column: ColumnElement[str], prefix: str) -> ColumnElement[bool]:
+    """Whether a name is below a rule's prefix."""
     if prefix == ROOT:
         return true()
     # "0" comes right after "/".

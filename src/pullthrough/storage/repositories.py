@@ -6,19 +6,20 @@ Every method is one transaction and may raise StorageError; times are seconds si
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, false, insert, or_, select, update
 
 from pullthrough.errors import AlreadyExists, LimitReached, NotEmpty
 from pullthrough.oci.names import RepositoryName
+from pullthrough.oci.owners import OWN, UNKNOWN, Owner
 from pullthrough.storage.database import Database, note_configuration
 from pullthrough.storage.deletion import delete_images
-from pullthrough.storage.registry import find_template
+from pullthrough.storage.registry import find_template, is_under
 from pullthrough.storage.schema import (
     listings,
     negatives,
@@ -34,12 +35,16 @@ MAX_RESOURCE_TAGS = 50
 
 _PART = 500
 _images = repository_manifests
-_FIND = select(repositories.c.id).where(repositories.c.name == bindparam("repository"))
+_FIND = select(repositories.c.id, repositories.c.owner).where(repositories.c.name == bindparam("repository"))
 #: What a repository without a template is made with; the tables' own defaults.
 _NO_ENCRYPTION = {"encryptionType": "AES256"}
 
 #: As the API spells it: {"filterType": "WILDCARD", "filter": "latest*"}.
 MutabilityFilters = Sequence[Mapping[str, str]]
+
+
+class RepositoryOwned(Exception):
+    """Something of an upstream's is not stored under this name: clients have pushed to it meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +194,37 @@ class Repositories:
         with self._database.reading() as connection:
             return {RepositoryName(row.name): row.policy for row in connection.execute(statement)}
 
+    # Whose they are
+
+    def own_names(self, prefixes: Collection[str]) -> list[RepositoryName]:
+        """The registry's own repositories under any of the prefixes, sorted."""
+        is_wanted = or_(false(), *(is_under(repositories.c.name, prefix) for prefix in prefixes))
+        statement = select(repositories.c.name).where(repositories.c.owner == OWN, is_wanted)
+        with self._database.reading() as connection:
+            return sorted(RepositoryName(name) for name in connection.execute(statement).scalars())
+
+    def unknown_names(self) -> list[RepositoryName]:
+        """Names under which something is stored of which nobody wrote down whose it is."""
+        with self._database.reading() as connection:
+            found = {
+                RepositoryName(name)
+                for column, owner in (
+                    (repositories.c.name, repositories.c.owner),
+                    (listings.c.repository, listings.c.owner),
+                )
+                for name in connection.execute(select(column).where(owner == UNKNOWN)).scalars()
+            }
+        return sorted(found)
+
+    def settle_owners(self, owners: Mapping[RepositoryName, Owner]) -> None:
+        """Whose is what nobody knew of."""
+        with self._database.writing() as connection:
+            for name, owner in owners.items():
+                for table, column in ((repositories, repositories.c.name), (listings, listings.c.repository)):
+                    connection.execute(
+                        update(table).where(column == name, table.c.owner == UNKNOWN).values(owner=owner)
+                    )
+
     # AWS's tags
 
     def tags(self, name: RepositoryName) -> dict[str, str] | None:
@@ -220,17 +256,42 @@ class Repositories:
         return True
 
 
-def make_repository(connection: Connection, name: str, now: float, scenario: str | None) -> int:
-    """The id of the repository, made where it is missing. To be called within `Database.writing`.
+def claim_repository(
+    connection: Connection,
+    name: str,
+    owner: Owner,
+    now: float,
+    scenario: str,
+    *,
+    takes_over: bool = False,
+) -> int | None:
+    """The id of the repository, to store something of this owner in it; made where it is missing, and given to the owner
+    where nobody has it. To be called within `Database.writing`.
+
+    Where somebody else has it: None, unless it `takes_over` what an upstream left, which is gone then. What was pushed
+    is never taken over.
 
     `scenario` is why it is made, PULL_THROUGH_CACHE or CREATE_ON_PUSH: the creation template for it, if there is one,
-    says how. None: no template is asked.
+    says how.
     """
-    found: int | None = connection.execute(_FIND, {"repository": name}).scalar()
-    if found is not None:
-        return found
-    values: dict[str, Any] = {"name": name, "created_at": now}
-    template = find_template(connection, name, scenario) if scenario else None
+    row = connection.execute(_FIND, {"repository": name}).first()
+    if row is None:
+        return _make_repository(connection, name, owner, now, scenario)
+    if row.owner == owner:
+        return int(row.id)
+    if row.owner is not None:
+        if not takes_over or row.owner == OWN:
+            return None
+        _empty(connection, row.id, name)
+    connection.execute(update(repositories).where(repositories.c.id == row.id).values(owner=owner))
+    if owner == OWN:
+        note_configuration(connection)  # a rule may cover it
+    return int(row.id)
+
+
+def _make_repository(connection: Connection, name: str, owner: Owner, now: float, scenario: str) -> int:
+    values: dict[str, Any] = {"name": name, "created_at": now, "owner": owner}
+    template = find_template(connection, name, scenario)
     if template is not None:
         body = template.body
         values |= {
@@ -244,10 +305,19 @@ def make_repository(connection: Connection, name: str, now: float, scenario: str
             "lifecycle_policy": body.get("lifecyclePolicy") or None,
         }
         _write_tags(connection, name, {tag["Key"]: tag["Value"] for tag in body.get("resourceTags", [])})
-        if values["policy"]:
-            note_configuration(connection)
+    if owner == OWN or values.get("policy"):
+        note_configuration(connection)
     connection.execute(insert(repositories).values(**values))
-    return int(connection.execute(_FIND, {"repository": name}).scalar_one())
+    return int(connection.execute(_FIND, {"repository": name}).one().id)
+
+
+def _empty(connection: Connection, repository_id: int, name: str) -> None:
+    """What its last owner left goes; the repository's settings stay, and blobs stay for eviction."""
+    images = connection.execute(select(_images.c.id).where(_images.c.repository_id == repository_id)).scalars().all()
+    delete_images(connection, images, now=None)
+    connection.execute(delete(repository_blobs).where(repository_blobs.c.repository_id == repository_id))
+    for table in (listings, negatives):
+        connection.execute(delete(table).where(table.c.repository == name))
 
 
 def is_immutable(mutability: str, filters: MutabilityFilters, tag: str) -> bool:

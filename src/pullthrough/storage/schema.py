@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 
 #: Every revision a catalog may be at, oldest first; the last is this version's.
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 
 metadata = MetaData()
 
@@ -44,6 +44,8 @@ repositories = Table(
     Column("policy", String),
     Column("lifecycle_policy", String),
     Column("lifecycle_evaluated_at", Float),
+    #: Whose its content is (oci/owners.py); NULL until it has any.
+    Column("owner", String),
 )
 
 manifests = Table(
@@ -132,6 +134,15 @@ blobs = Table(
     Column("verified_boot", String, nullable=False),
 )
 
+#: Where a published blob's bytes came from, each time all of them did: an account's, or anybody's.
+blob_sources = Table(
+    "blob_sources",
+    metadata,
+    Column("digest", ForeignKey("blobs.digest", ondelete="CASCADE"), primary_key=True),
+    Column("source", String, primary_key=True),
+    Column("is_anonymous", Boolean, nullable=False),
+)
+
 #: Which repository may read which published blob.
 repository_blobs = Table(
     "repository_blobs",
@@ -152,10 +163,11 @@ listings = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("repository", String, nullable=False),
+    Column("owner", String, nullable=False),
     Column("kind", String, nullable=False),
     Column("validated_at", Float, nullable=False),
     Column("body", LargeBinary, nullable=False),
-    UniqueConstraint("repository", "kind"),
+    UniqueConstraint("repository", "owner", "kind"),
 )
 
 negatives = Table(
@@ -163,9 +175,10 @@ negatives = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("repository", String, nullable=False),
+    Column("owner", String, nullable=False),
     Column("reference", String, nullable=False),
     Column("until", Float, nullable=False),
-    UniqueConstraint("repository", "reference"),
+    UniqueConstraint("repository", "owner", "reference"),
     Index("negatives_by_end", "until"),
 )
 
@@ -173,10 +186,11 @@ absent_names = Table(
     "absent_names",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("upstream", String, nullable=False),
+    #: The upstream, and the account that it was asked with.
+    Column("source", String, nullable=False),
     Column("name", String, nullable=False),
     Column("seen_at", Float, nullable=False),
-    UniqueConstraint("upstream", "name"),
+    UniqueConstraint("source", "name"),
 )
 
 pins = Table(
@@ -299,6 +313,14 @@ secret_stages = Table(
     Column("secret", ForeignKey("secrets.name", ondelete="CASCADE"), primary_key=True),
     Column("stage", String, primary_key=True),
     Column("version_id", String, nullable=False),
+)
+
+#: The user name that a secret held when it was last read, so that its rule's content is known while it cannot be.
+credential_accounts = Table(
+    "credential_accounts",
+    metadata,
+    Column("arn", String, primary_key=True),
+    Column("username", String, nullable=False),
 )
 
 #: API keys that were made here; those of the settings are in the settings.

@@ -98,7 +98,7 @@ class Secrets:
         self._note_access(row.name, row.accessed_at, version)
         return VersionValue(version, value)
 
-    # --- writing ----------------------------------------------------------------------------------------------------
+    # --- writing: what changes a value changes the configuration, for rules are of the account in it ----------------
 
     def create(
         self,
@@ -115,7 +115,7 @@ class Secrets:
         Raises AlreadyExists; SecretNotUsable where one of this name is marked for deletion.
         """
         now = self._clock()
-        with self._database.writing(changes_answers=False) as connection:
+        with self._database.writing(changes_answers=False, changes_configuration=True) as connection:
             rows.purge(connection, now)
             row = connection.execute(select(secrets).where(secrets.c.name == name)).first()
             if row is not None and row.deleted_at is not None:
@@ -149,7 +149,7 @@ class Secrets:
         AlreadyExists where there is another value under this token.
         """
         now = self._clock()
-        with self._database.writing(changes_answers=False) as connection:
+        with self._database.writing(changes_answers=False, changes_configuration=True) as connection:
             row = rows.usable(connection, secret_id, now)
             if self._is_same(connection, row.name, token, value):
                 return rows.stages_of(connection, row.name, token)
@@ -169,7 +169,7 @@ class Secrets:
         """Change what is given; a value becomes a version as by `put_value`, and raises the same."""
         now = self._clock()
         given = {"description": description, "kms_key_id": kms_key_id}
-        with self._database.writing(changes_answers=False) as connection:
+        with self._database.writing(changes_answers=False, changes_configuration=True) as connection:
             row = rows.usable(connection, secret_id, now)
             if value is not None and not self._is_same(connection, row.name, token, value):
                 self._put_version(connection, row.name, token, value, [CURRENT], now)
@@ -182,7 +182,7 @@ class Secrets:
         it is said to be, or would be nowhere though it must be somewhere.
         """
         now = self._clock()
-        with self._database.writing(changes_answers=False) as connection:
+        with self._database.writing(changes_answers=False, changes_configuration=True) as connection:
             row = rows.usable(connection, secret_id, now)
             for version_id in filter(None, (remove_from, move_to)):
                 if rows.version_row(connection, row.name, version_id) is None:
@@ -242,7 +242,7 @@ class Secrets:
         """When it will be gone; until then `restore` undoes this. Raises SecretUnknown, SecretNotUsable."""
         now = self._clock()
         due = now + after_days * DAY_SECONDS
-        with self._database.writing(changes_answers=False) as connection:
+        with self._database.writing(changes_answers=False, changes_configuration=True) as connection:
             row = rows.find(connection, secret_id, now)
             if row.deleted_at is not None:
                 raise SecretNotUsable(
@@ -254,13 +254,13 @@ class Secrets:
     def delete(self, secret_id: str) -> None:
         """At once, also while it is marked. Raises SecretUnknown."""
         now = self._clock()
-        with self._database.writing(changes_answers=False) as connection:
+        with self._database.writing(changes_answers=False, changes_configuration=True) as connection:
             rows.remove(connection, [rows.find(connection, secret_id, now).name])
 
     def restore(self, secret_id: str) -> None:
         """Nothing happens to one that is not marked for deletion. Raises SecretUnknown."""
         now = self._clock()
-        with self._database.writing(changes_answers=False) as connection:
+        with self._database.writing(changes_answers=False, changes_configuration=True) as connection:
             row = rows.find(connection, secret_id, now)
             if row.deleted_at is not None:
                 rows.touch(connection, row.name, now, deleted_at=None, delete_due_at=None)

@@ -8,6 +8,7 @@ from pullthrough.errors import UpstreamInvalid
 from pullthrough.upstream.transport import Response
 
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", re.ASCII)
+_TOTAL = re.compile(r"bytes (?:[0-9]{1,18}-[0-9]{1,18}|\*)/([0-9]{1,18})", re.ASCII)
 #: A strong entity tag, RFC 9110 section 8.8.3; weak ones do not say that bytes are the same.
 _STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]{1,200}"', re.ASCII)
 
@@ -81,3 +82,11 @@ def _checked_total(response: Response, start: int, stop: int | None) -> int | No
     if response.content_length not in (None, end - first):
         raise ValueError(f"Content-Range is {match[0]}, but Content-Length is {response.content_length}")
     return total
+
+
+def named_size(response: Response) -> int | None:
+    """The whole blob's size by the answer to a request for its first byte: 206, 200 or 416; None where it names none."""
+    if response.status == 200:
+        return response.content_length
+    match = _TOTAL.fullmatch(response.header("Content-Range"))
+    return int(match[1]) if match else None

@@ -51,6 +51,11 @@ def anywhere_but_metadata(address_class: AddressClass) -> bool:
     return address_class is not AddressClass.METADATA
 
 
+def public_only(address_class: AddressClass) -> bool:
+    """For what nobody who owns this machine has named."""
+    return address_class is AddressClass.PUBLIC
+
+
 def public_or(endpoint_class: AddressClass) -> Admits:
     """For what an upstream points to: the internet, or the neighbourhood that the endpoint itself is in."""
     return lambda address_class: (
@@ -332,21 +337,27 @@ class Connections:
 
     def _check_name(self, url: Url) -> None:
         if classify_name(url.host) is AddressClass.METADATA:
-            self._refuse_class(url, AddressClass.METADATA)
+            self._refuse_class(url, AddressClass.METADATA, anywhere_but_metadata)
 
     def _check_class(self, url: Url, classes: Collection[AddressClass], admits: Admits) -> None:
         refused = [address_class for address_class in classes if not admits(address_class)]
         if len(refused) == len(classes):
-            self._refuse_class(url, refused[0])
+            self._refuse_class(url, refused[0], admits)
 
-    def _refuse_class(self, url: Url, address_class: AddressClass) -> None:
+    def _refuse_class(self, url: Url, address_class: AddressClass, admits: Admits) -> None:
         # Not the address itself: whoever points us around could otherwise read our name service through our messages.
-        reason = (
-            "cloud metadata addresses are never connected to"
-            if address_class is AddressClass.METADATA
-            else f"it has a {address_class.value} address, and the endpoint has none of that kind"
-        )
-        raise self._refused(f"{self._upstream} leads to {url.authority}, which is refused: {reason}")
+        hint = ""
+        if address_class is AddressClass.METADATA:
+            reason = "cloud metadata addresses are never connected to"
+        elif admits is public_only:
+            reason = (
+                f"it has a {address_class.value} address, and the settings do not name {self._upstream}: rules made "
+                "through the API lead to public addresses only"
+            )
+            hint = f'If it is right, name it in pullthrough.toml: [upstreams."{self._upstream}"].'
+        else:
+            reason = f"it has a {address_class.value} address, and the endpoint has none of that kind"
+        raise self._refused(f"{self._upstream} leads to {url.authority}, which is refused: {reason}", hint=hint)
 
     def _refused(self, message: str, *, hint: str = "") -> UpstreamRefused:
         return UpstreamRefused(message, upstream=self._upstream, hint=hint)

@@ -2,7 +2,7 @@
 
 GET and HEAD are safe to repeat. Network errors and 5xx are tried again after growing, uneven pauses; 500 too, since
 registries answer it for passing trouble. Not repeated: what took its whole time limit (it would again), 4xx, and what
-is refused or invalid. Whatever its retries, a question counts once for an endpoint's breaker.
+is refused or invalid. Whatever its retries, an errand counts once for an endpoint's breaker.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from pullthrough.errors import UpstreamError, UpstreamInvalid, UpstreamRefused, 
 from pullthrough.upstream.abort import Aborted, AbortHandle
 from pullthrough.upstream.answers import Busy
 from pullthrough.upstream.blobs import BlobBody
-from pullthrough.upstream.breaker import Breaker, BreakerState
+from pullthrough.upstream.breaker import Breaker, BreakerState, Permit
+from pullthrough.upstream.errands import Errand
 from pullthrough.upstream.exchanges import Call, Exchanges
 from pullthrough.upstream.observer import UpstreamObserver
 from pullthrough.upstream.transport import Hung, Response
@@ -66,7 +67,7 @@ class Endpoints:
         if all(breaker.blocked_seconds() > 0 for breaker in self._breakers.values()):
             raise self._open()
 
-    def ask(self, call: Call, read: Callable[[Response], _T], retries: int, abort: AbortHandle) -> _T:
+    def ask(self, call: Call, read: Callable[[Response], _T], retries: int, errand: Errand, abort: AbortHandle) -> _T:
         """What `read` makes of the first answer; reading belongs to the try. Each endpoint is asked once a round.
 
         Blocking. Raises UpstreamError as `Exchanges.ask` and `read` do.
@@ -88,7 +89,7 @@ class Endpoints:
                         value = self._ask_one(url, call, read, abort)
                     except Aborted as error:
                         if error.expired:
-                            permits[url].failed(error.message)
+                            self._count(permits[url], url, error, errand)
                             self.last_error = error.message
                         raise
                     except UpstreamUnavailable as error:
@@ -111,10 +112,14 @@ class Endpoints:
             raise last
         finally:
             for url, failure in failures.items():
-                permits[url].failed(failure.message)
+                self._count(permits[url], url, failure, errand)
             for permit in permits.values():
                 permit.release()
             self._report_health()
+
+    def _count(self, permit: Permit, url: Url, failure: UpstreamUnavailable, errand: Errand) -> None:
+        if errand.first_failure(url):
+            permit.failed(failure.message)
 
     def _ask_one(self, url: Url, call: Call, read: Callable[[Response], _T], abort: AbortHandle) -> _T:
         response = self._exchanges.ask(url, call, abort)

@@ -8,6 +8,7 @@ A broken credential costs its refusal once, then public content is read without 
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -23,7 +24,7 @@ from pullthrough.upstream.abort import AbortHandle
 from pullthrough.upstream.addresses import AddressClass
 from pullthrough.upstream.budget import Budget
 from pullthrough.upstream.challenge import parse_challenges
-from pullthrough.upstream.connections import public_or
+from pullthrough.upstream.connections import Admits, public_or
 from pullthrough.upstream.observer import UpstreamObserver
 from pullthrough.upstream.redirects import Request, follow
 from pullthrough.upstream.tokens import MAX_ANSWER_BYTES, Token, TokenKey, Tokens, parse_token
@@ -37,6 +38,9 @@ REFUSED_SECONDS = 300.0
 #: Challenges answered for one identity in one exchange: a stale scheme may be followed by the right one.
 MAX_CHALLENGES = 2
 
+#: With a class in brackets, such as `repository(plugin)`:
+#: https://distribution.github.io/distribution/spec/auth/scope/
+_REPOSITORY_KIND = re.compile(r"repository(\([a-z0-9]+\))?", re.ASCII)
 _MAX_REMEMBERED = 4096
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
@@ -58,6 +62,8 @@ class Call:
     accepted: frozenset[int] = frozenset()
     #: The question is whether the credential works: no other identity is tried, and nothing remembered is relied on.
     tries_login: bool = False
+    #: A blob's bytes are asked for: caches send nothing of them before they have all, so that the first may take long.
+    is_body: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +98,16 @@ class Exchanges:
         token_realms: tuple[str, ...],
         budget: Budget,
         observe: UpstreamObserver,
+        admits: Admits | None = None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`admits`: where the endpoint may be, and all that it points to; None where it may be anywhere."""
         self._upstream = transport.upstream
         self._transport = transport
         self._credentials = credentials
         self._token_realms = token_realms
+        self._admits = admits
         self._budget = budget
         self._observe = observe
         self._clock = clock
@@ -162,8 +171,8 @@ class Exchanges:
         if scheme is None or (not scheme.realm and secret is None):
             raise self._login_refused(401, "it wants a login" if scheme else "it does not say how to log in")
         if scheme.realm:
-            scopes = [scope for scope in scheme.scope.split() if not scope.startswith("repository:")]
-            scheme = _Scheme(scheme.realm, scheme.service, " ".join(scopes))
+            words = [word for word in scheme.scope.split() if ":" not in word]
+            scheme = _Scheme(scheme.realm, scheme.service, " ".join(words))
         try:
             if scheme.realm:
                 authorization = f"Bearer {self._fetch_token(endpoint, call, scheme, secret, abort).value}"
@@ -311,7 +320,7 @@ class Exchanges:
         url = endpoint.at(endpoint.target.rstrip("/") + call.path)
         response = follow(
             self._transport,
-            Request(call.method, url, call.headers, authorization, own=True),
+            Request(call.method, url, call.headers, authorization, own=True, admits=self._admits, is_body=call.is_body),
             abort,
             self._found(endpoint),
         )
@@ -456,12 +465,17 @@ def _choose(headers: Iterable[str], repository: str) -> _Scheme | None:
 
 
 def _pull_only(scope: str) -> str:
-    """The scopes asked for, without any right to write: a cache's tokens shall be worth little to a thief."""
+    """The repositories asked for, one by one, with the right to pull only: a cache's tokens shall be worth little to a
+    thief. Other rights are left out; words that name none, such as ECR Public's `aws`, stay. Empty where there is neither.
+    """
     scopes = []
     for part in scope.split():
         kind, colon, rest = part.partition(":")
         name, actions_colon, _ = rest.rpartition(":")
-        scopes.append(f"repository:{name}:pull" if kind == "repository" and colon and actions_colon else part)
+        if not colon:
+            scopes.append(part)
+        elif _REPOSITORY_KIND.fullmatch(kind) and actions_colon and name and "*" not in name:
+            scopes.append(f"{kind}:{name}:pull")
     return " ".join(scopes)
 
 

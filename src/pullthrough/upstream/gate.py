@@ -1,61 +1,139 @@
-"""A queue for a number of slots, first come, first served. For one event loop."""
+"""A queue for a number of slots, shared fairly between those who want them. For one event loop."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Callable
+import math
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from contextlib import asynccontextmanager
+
+#: Who waits for slots of one gate, at most; further ones are refused.
+MAX_WAITING = 1000
+
+#: What an entrant belongs to, a value a level: a client's address and an image, say.
+Shares = tuple[Hashable, ...]
+
+
+class GateFull(Exception):
+    """More wait than may, or more of one share than leave room for others."""
 
 
 class Gate:
-    """`behind` waits until nobody else does. A waiter that is cancelled leaves nothing behind."""
+    """`slots` at once. Free slots go to the share that holds the fewest, first come, first served within a share; `behind`
+    waits until nobody else does.
 
-    def __init__(self, slots: int) -> None:
-        self._free = slots
-        self._ahead: deque[asyncio.Future[None]] = deque()
-        self._behind: deque[asyncio.Future[None]] = deque()
+    `ratios`, one for each level of the shares: a share that holds a slot gets another one only while it holds fewer than
+    so many times the slots that are free, so that others find one free however many it wants
+    (Choudhury and Hahne's dynamic thresholds, https://doi.org/10.1109/90.664262). `guaranteed`: a share of the first level
+    that holds none gets one though all are taken.
+
+    A waiter that is cancelled leaves nothing behind.
+    """
+
+    def __init__(
+        self,
+        slots: int,
+        *,
+        ratios: Sequence[float] = (math.inf,),
+        guaranteed: bool = False,
+        max_waiting: int = MAX_WAITING,
+    ) -> None:
+        self._slots = slots
+        self._ratios = tuple(ratios)
+        self._guaranteed = guaranteed
+        self._max_waiting = max_waiting
+        self._taken = 0
+        self._held: Counter[tuple[int, Hashable]] = Counter()
+        self._ahead: dict[Shares, deque[asyncio.Future[None]]] = {}
+        self._behind: dict[Shares, deque[asyncio.Future[None]]] = {}
+        self._waiting: Counter[Hashable] = Counter()
 
     @property
     def waiting(self) -> int:
-        return sum(not waiter.done() for waiter in (*self._ahead, *self._behind))
+        return self._waiting.total()
 
     @asynccontextmanager
-    async def slot(self, *, behind: bool = False) -> AsyncIterator[None]:
-        await self._enter(behind=behind)
+    async def slot(self, *shares: Hashable, behind: bool = False) -> AsyncIterator[None]:
+        """Wait for a slot and hold it. Raises GateFull where too many wait already."""
+        assert len(shares) == len(self._ratios)
+        await self._enter(shares, behind=behind)
         try:
             yield
         finally:
-            self._leave()
+            self._give_back(shares)
 
     def refuse(self, error: Callable[[], Exception]) -> None:
         """All who wait now end with an error of their own."""
-        for waiter in (*self._ahead, *self._behind):
-            if not waiter.done():
-                waiter.set_exception(error())
+        for queues in (self._ahead, self._behind):
+            for waiter in [waiter for queue in queues.values() for waiter in queue]:
+                if not waiter.done():
+                    waiter.set_exception(error())
 
-    async def _enter(self, *, behind: bool) -> None:
-        if self._free and not self.waiting:
-            self._free -= 1
+    async def _enter(self, shares: Shares, *, behind: bool) -> None:
+        # Nobody who may have a slot waits while one is free: it was given out when it became free.
+        if self._may_take(shares):
+            self._take(shares)
             return
-        queue = self._behind if behind else self._ahead
+        first = shares[0]
+        if self._waiting[first] >= max(1, self._max_waiting - self.waiting):
+            raise GateFull
+        queues = self._behind if behind else self._ahead
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        queue.append(waiter)
+        queues.setdefault(shares, deque()).append(waiter)
+        self._waiting[first] += 1
         try:
             await waiter
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                self._leave()  # the slot was given in the moment of cancellation
+                self._give_back(shares)  # the slot was given in the moment of cancellation
             raise
         finally:
-            if waiter in queue:
-                queue.remove(waiter)
+            self._waiting[first] -= 1
+            if not self._waiting[first]:
+                del self._waiting[first]
+            queue = queues.get(shares)
+            if queue is not None:
+                if waiter in queue:
+                    queue.remove(waiter)
+                if not queue:
+                    del queues[shares]
 
-    def _leave(self) -> None:
-        for queue in (self._ahead, self._behind):
-            while queue:
-                waiter = queue.popleft()
-                if not waiter.done():
-                    waiter.set_result(None)
-                    return
-        self._free += 1
+    def _may_take(self, shares: Shares) -> bool:
+        free = self._slots - self._taken
+        held = [self._held[level, share] for level, share in enumerate(shares)]
+        if free > 0 and all(not count or count < ratio * free for count, ratio in zip(held, self._ratios, strict=True)):
+            return True
+        return self._guaranteed and not held[0]
+
+    def _take(self, shares: Shares) -> None:
+        self._taken += 1
+        self._held.update(enumerate(shares))
+
+    def _give_back(self, shares: Shares) -> None:
+        self._taken -= 1
+        for entry in enumerate(shares):
+            self._held[entry] -= 1
+            if not self._held[entry]:
+                del self._held[entry]
+        for queues in (self._ahead, self._behind):
+            while (waiter := self._next(queues)) is not None:
+                waiter.set_result(None)
+
+    def _next(self, queues: dict[Shares, deque[asyncio.Future[None]]]) -> asyncio.Future[None] | None:
+        """Take a slot for the waiter whose turn it is, and give it out of its queue; None where nobody may have one."""
+        best: Shares | None = None
+        fewest: list[int] = []
+        for shares, queue in queues.items():
+            while queue and queue[0].done():
+                queue.popleft()
+            if queue and self._may_take(shares):
+                held = [self._held[level, share] for level, share in enumerate(shares)]
+                if best is None or held < fewest:
+                    best, fewest = shares, held
+        if best is None:
+            return None
+        self._take(best)
+        queue = queues.pop(best)
+        queues[best] = queue  # of those that hold as few, it comes last from now on
+        return queue.popleft()

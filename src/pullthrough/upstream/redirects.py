@@ -31,6 +31,8 @@ class Request:
     #: Where all of it may go; None for the endpoint, which may be anywhere but at a cloud's metadata, and whose
     #: redirects may go to the internet or its own neighbourhood.
     admits: Admits | None = None
+    #: Of a blob, whose first byte may take as long as any pause in it.
+    is_body: bool = False
 
 
 def follow(
@@ -49,7 +51,9 @@ def follow(
     seen = {url}
     while True:
         headers = {**request.headers, "Authorization": authorization} if authorization else request.headers
-        response = transport.send(request.method, url, headers, own=own, admits=admits, abort=abort)
+        response = transport.send(
+            request.method, url, headers, own=own, admits=admits, is_body=request.is_body, abort=abort
+        )
         response.sent_authorization = authorization
         if len(seen) == 1:
             found(response.address_class)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,8 @@ from pullthrough.upstream.abort import AbortHandle
 #: Like socket.getaddrinfo: `lookup(host, port, type=socket.SOCK_STREAM)`.
 Lookup = Callable[..., list[Any]]
 
+#: Names that one upstream may have looked up at once: whoever redirects to ever new ones leaves a thread for each.
+MAX_LOOKUPS = 16
 #: How soon a waiting thread sees that it was aborted.
 _POLL_SECONDS = 0.1
 
@@ -43,6 +46,7 @@ class Resolver:
         self._lookup = lookup
         self._lock = threading.Lock()
         self._pending: dict[tuple[str, int], _Pending] = {}
+        self._running: Counter[str] = Counter()
 
     def resolve(
         self, host: str, port: int, *, limit_seconds: float, abort: AbortHandle, upstream: str
@@ -51,7 +55,7 @@ class Resolver:
         literal = _literal(host, port)
         if literal is not None:
             return (literal,)
-        pending = self._join(host, port)
+        pending = self._join(host, port, upstream)
         left = limit_seconds
         while not pending.done.wait(min(left, _POLL_SECONDS)):
             abort.check(upstream)
@@ -67,15 +71,24 @@ class Resolver:
             raise UpstreamUnavailable(f"{host} could not be resolved: {reason}", upstream=upstream) from pending.error
         return pending.found
 
-    def _join(self, host: str, port: int) -> _Pending:
+    def _join(self, host: str, port: int, upstream: str) -> _Pending:
         with self._lock:
             pending = self._pending.get((host, port))
             if pending is None:
+                if self._running[upstream] >= MAX_LOOKUPS:
+                    raise UpstreamUnavailable(
+                        f"{host} is not looked up: {MAX_LOOKUPS} other names for {upstream} have no answer yet",
+                        upstream=upstream,
+                        hint="Check this machine's name servers.",
+                    )
+                self._running[upstream] += 1
                 pending = self._pending[host, port] = _Pending()
-                threading.Thread(target=self._run, args=(host, port, pending), name="lookup", daemon=True).start()
+                threading.Thread(
+                    target=self._run, args=(host, port, upstream, pending), name="lookup", daemon=True
+                ).start()
             return pending
 
-    def _run(self, host: str, port: int, pending: _Pending) -> None:
+    def _run(self, host: str, port: int, upstream: str, pending: _Pending) -> None:
         try:
             found = self._lookup(host, port, type=socket.SOCK_STREAM)
             pending.found = tuple(dict.fromkeys(SocketAddress(family, address) for family, _, _, _, address in found))
@@ -84,6 +97,9 @@ class Resolver:
         finally:
             with self._lock:
                 del self._pending[host, port]
+                self._running[upstream] -= 1
+                if not self._running[upstream]:
+                    del self._running[upstream]
             pending.done.set()
 
 

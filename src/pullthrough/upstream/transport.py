@@ -65,17 +65,29 @@ class Transport:
         self._observe = observe
 
     def send(
-        self, method: str, url: Url, headers: Mapping[str, str], *, own: bool, admits: Admits, abort: AbortHandle
+        self,
+        method: str,
+        url: Url,
+        headers: Mapping[str, str],
+        *,
+        own: bool,
+        admits: Admits,
+        is_body: bool = False,
+        abort: AbortHandle,
     ) -> Response:
-        """The answer, its body unread. The caller must `finish`, `discard` or `close` it.
+        """The answer, its body unread. The caller must `finish`, `discard` or `close` it. `is_body`: it is a blob that is
+        asked for, and its first byte may take as long as any pause in it.
 
         Raises UpstreamUnavailable (network), UpstreamRefused (address, certificate), UpstreamInvalid (not HTTP as it
         should be).
         """
+        first_byte_seconds = self._first_byte_seconds
+        if is_body:
+            first_byte_seconds = max(first_byte_seconds, self._stall_seconds)
         while True:
             try:
                 connection = self._connections.take(url, own=own, admits=admits, abort=abort)
-                response = self._exchange(connection, method, url, headers, abort)
+                response = self._exchange(connection, method, url, headers, first_byte_seconds, abort)
             except _Stale:
                 continue
             except UpstreamRefused:
@@ -87,12 +99,18 @@ class Transport:
             return response
 
     def _exchange(
-        self, connection: Connection, method: str, url: Url, headers: Mapping[str, str], abort: AbortHandle
+        self,
+        connection: Connection,
+        method: str,
+        url: Url,
+        headers: Mapping[str, str],
+        first_byte_seconds: float,
+        abort: AbortHandle,
     ) -> Response:
         head = _Head(connection.reader)
         try:
             abort.attach(connection.sock, self.upstream)
-            connection.wire.limit(stall_seconds=self._first_byte_seconds, total_seconds=self._first_byte_seconds)
+            connection.wire.limit(stall_seconds=first_byte_seconds, total_seconds=first_byte_seconds)
             connection.wire.send(_request(connection, method, url, headers))
             # It only ever calls makefile() of what it takes for a socket.
             parsed = http.client.HTTPResponse(cast("socket.socket", head), method=method)
@@ -108,7 +126,7 @@ class Transport:
             abort.check(self.upstream)
             if isinstance(error, TimeoutError):
                 raise Hung(
-                    f"{url.authority} did not answer within {self._first_byte_seconds:g} s", upstream=self.upstream
+                    f"{url.authority} did not answer within {first_byte_seconds:g} s", upstream=self.upstream
                 ) from error
             if isinstance(error, OSError):  # RemoteDisconnected is one, too
                 if connection.used and not head.begun:

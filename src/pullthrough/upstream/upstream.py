@@ -1,8 +1,8 @@
 """One other registry: the questions that a cache asks it.
 
 What a question costs in requests is in `exchanges`, retries are in `endpoints`; here stand the questions themselves, the
-rate limit's pauses, and the queues. 429 is never retried blindly: the time that the upstream orders is waited, once, if
-it fits into queue_timeout.
+rate limit's pauses, and the queues. 429 is never retried blindly: the time that the upstream orders is waited, as often as
+it fits into what is left of queue_timeout.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Executor
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
+from pullthrough.asker import ASKER
 from pullthrough.declaration import Credential
 from pullthrough.errors import (
+    UpstreamDenied,
     UpstreamInvalid,
     UpstreamNotFound,
     UpstreamThrottled,
@@ -29,12 +31,13 @@ from pullthrough.oci.manifests import MAX_MANIFEST_BYTES
 from pullthrough.settings import UpstreamSettings
 from pullthrough.upstream import answers, listings
 from pullthrough.upstream.abort import Aborted, AbortHandle
-from pullthrough.upstream.blobs import BlobBody, blob_body
+from pullthrough.upstream.blobs import BlobBody, blob_body, named_size
 from pullthrough.upstream.breaker import BreakerState
 from pullthrough.upstream.budget import Budget
 from pullthrough.upstream.endpoints import Endpoints
+from pullthrough.upstream.errands import Errand
 from pullthrough.upstream.exchanges import Call, Exchanges
-from pullthrough.upstream.gate import Gate
+from pullthrough.upstream.gate import Gate, GateFull
 from pullthrough.upstream.transport import Response
 
 #: Of the answer to `GET /v2/`, which is `{}` or nothing.
@@ -44,7 +47,12 @@ LISTING_SECONDS = 120.0
 
 _MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]*/[a-z0-9][a-z0-9!#$&^_.+-]*", re.ASCII)
 _MAX_MEDIA_TYPE_LENGTH = 255
-_CLOCK_SLACK_SECONDS = 0.1
+#: One client has at most so many times the slots that are free: seven of eight, while nobody else wants any.
+_CLIENT_RATIO = 6.0
+#: One image likewise, five of eight: clients pull three layers at once (docker, containerd), or six (skopeo, podman).
+_IMAGE_RATIO = 1.5
+#: How long an upstream that answers GET of a blob, and HEAD not, is asked by GET at once.
+_NO_HEAD_SECONDS = 3600.0
 #: What registries without the referrers API answer for it.
 _NO_REFERRERS = frozenset({400, 404, 405, 406, 501})
 _T = TypeVar("_T")
@@ -89,20 +97,11 @@ class UpstreamHealth:
     last_error: str
 
 
-@dataclass(slots=True)
-class _Patience:
-    """What is left of the time that a question may wait for the rate limit."""
+class Turn:
+    """Leave to ask one upstream small questions, one after the other. Made by `Upstream.turn`."""
 
-    seconds: float
-    #: Whether it was told 429 already: the second time ends it.
-    told: bool = field(default=False)
-
-    def spend(self, seconds: float) -> bool:
-        """Whether there was so much left. Clocks differ a little: a pause that is over a moment late fits still."""
-        if seconds > self.seconds + _CLOCK_SLACK_SECONDS:
-            return False
-        self.seconds = max(0.0, self.seconds - seconds)
-        return True
+    def __init__(self, upstream: Upstream) -> None:
+        self.upstream = upstream
 
 
 class Upstream:
@@ -110,6 +109,7 @@ class Upstream:
 
     Every method raises UpstreamError: NotFound, Denied, Throttled, Unavailable, Refused or Invalid. `timeout`, in
     seconds, is for checks that stand before an answer: it bounds everything, allows one try, and waits for no pause.
+    `turn` is for who has one already; all others wait for theirs.
     """
 
     def __init__(
@@ -120,23 +120,28 @@ class Upstream:
         exchanges: Exchanges,
         budget: Budget,
         *,
-        executor: Executor,
+        threads: Executor,
         track: Callable[[AbortHandle], None],
         sleep: Callable[[float], Awaitable[None]],
         pause: Callable[[AbortHandle, float], object],
+        monotonic: Callable[[], float],
     ) -> None:
         self.host = host
+        #: For what blocks on this upstream: it can hold up nobody else's.
+        self.threads = threads
         self._settings = settings
         self._endpoints = endpoints
         self._exchanges = exchanges
         self._budget = budget
-        self._executor = executor
         self._track = track
         self._sleep = sleep
         self._pause = pause
-        self._blobs = Gate(settings.connections)
-        # Small questions shall not wait behind bodies that take minutes.
-        self._questions = Gate(settings.connections)
+        self._monotonic = monotonic
+        #: By client and repository.
+        self._blobs = Gate(settings.connections, ratios=(_CLIENT_RATIO, _IMAGE_RATIO))
+        # By client. Small questions shall not wait behind bodies that take minutes.
+        self._questions = Gate(settings.connections, ratios=(_CLIENT_RATIO,))
+        self._heads_no_blobs_until = float("-inf")
         self._loop: asyncio.AbstractEventLoop | None = None
 
     # -- questions
@@ -148,6 +153,7 @@ class Upstream:
         credential: Credential | None,
         *,
         timeout: float | None = None,
+        turn: Turn | None = None,
     ) -> FetchedManifest:
         """The manifest of a tag or digest, verified: its bytes hash to the digest asked for, or to the one that the
         upstream names for the tag. At most MAX_MANIFEST_BYTES."""
@@ -173,7 +179,7 @@ class Upstream:
                 )
             return FetchedManifest(body, _media_type(response), digest)
 
-        return await self._question(call, read, timeout)
+        return await self._question(call, read, timeout, turn)
 
     async def head_manifest(
         self,
@@ -182,6 +188,7 @@ class Upstream:
         credential: Credential | None,
         *,
         timeout: float | None = None,
+        turn: Turn | None = None,
     ) -> HeadManifest:
         """What a tag or digest names now, as far as the upstream says it."""
         call = Call(
@@ -197,19 +204,73 @@ class Upstream:
             self._refuse_html(response, b"")
             return HeadManifest(_named_digest(response), _media_type(response), response.content_length)
 
-        return await self._question(call, read, timeout)
+        return await self._question(call, read, timeout, turn)
 
-    async def head_blob(self, repository: str, digest: str, credential: Credential | None) -> int | None:
-        """The blob's size in bytes, None where the upstream does not say. UpstreamNotFound where it has none."""
+    async def find_blob(
+        self, repository: str, digest: Digest, credential: Credential | None, *, wants_size: bool = False
+    ) -> int | None:
+        """The blob's size in bytes, None where the upstream does not say. UpstreamNotFound where it has none.
+
+        By HEAD, and by a GET of its first byte where HEAD is not answered: ECR Public answers 401 to each, others 405, and
+        storage that a redirect is signed for takes GET only. Also where `wants_size` and HEAD names none. Never after 429,
+        5xx or silence, which say nothing of the blob.
+        """
+        async with self.turn() as turn:
+            if self._monotonic() >= self._heads_no_blobs_until:
+                try:
+                    size = await self._head_blob(repository, digest, credential, turn)
+                    if size is not None or not wants_size:
+                        return size
+                except UpstreamNotFound:
+                    pass  # some proxies know only of what was fetched through them
+                except (UpstreamDenied, UpstreamInvalid) as error:
+                    if not _is_about_the_method(error.status):
+                        raise
+                    size = await self._first_byte(repository, digest, credential, turn)
+                    self._heads_no_blobs_until = self._monotonic() + _NO_HEAD_SECONDS
+                    return size
+            return await self._first_byte(repository, digest, credential, turn)
+
+    async def _head_blob(
+        self, repository: str, digest: Digest, credential: Credential | None, turn: Turn
+    ) -> int | None:
         call = Call("HEAD", f"/v2/{repository}/blobs/{digest}", repository, f"{repository} {digest}", credential)
 
         def read(response: Response) -> int | None:
             self._refuse_html(response, b"")
             return response.content_length
 
-        return await self._question(call, read)
+        size = await self._question(call, read, turn=turn)
+        # Proxies that know nothing of HEAD answer it with a length of 0.
+        return size if size or digest == digest_of(b"", digest.algorithm) else None
 
-    async def list_tags(self, repository: str, credential: Credential | None) -> tuple[str, ...]:
+    async def _first_byte(
+        self, repository: str, digest: Digest, credential: Credential | None, turn: Turn
+    ) -> int | None:
+        call = Call(
+            "GET",
+            f"/v2/{repository}/blobs/{digest}",
+            repository,
+            f"{repository} {digest}",
+            credential,
+            {"Accept": "*/*", "Range": "bytes=0-0"},
+            accepted=frozenset({416}),  # of an empty blob there is no first byte
+            is_body=True,
+        )
+
+        def read(response: Response) -> int | None:
+            size = named_size(response)
+            if response.status == 200:
+                response.close()  # the whole of it is on its way
+            else:
+                response.discard()
+            return size
+
+        return await self._question(call, read, turn=turn)
+
+    async def list_tags(
+        self, repository: str, credential: Credential | None, *, turn: Turn | None = None
+    ) -> tuple[str, ...]:
         """All tags, in the upstream's order. UpstreamInvalid past the bounds in `listings`, rather than a part."""
         tags: dict[str, None] = {}
         taken_bytes = 0
@@ -224,11 +285,13 @@ class Upstream:
         call = Call("GET", f"/v2/{repository}/tags/list", repository, f"{repository}'s tags", credential)
         query = urlencode({"n": listings.TAGS_A_PAGE})
         async with self._listing():
-            await self._pages(call, query, take, max_pages=listings.MAX_TAG_PAGES, max_bytes=listings.MAX_TAG_BYTES)
+            await self._pages(
+                call, query, take, turn, max_pages=listings.MAX_TAG_PAGES, max_bytes=listings.MAX_TAG_BYTES
+            )
         return tuple(tags)
 
     async def fetch_referrers(
-        self, repository: str, digest: Digest, credential: Credential | None
+        self, repository: str, digest: Digest, credential: Credential | None, *, turn: Turn | None = None
     ) -> tuple[dict[str, Any], ...]:
         """Descriptors of what refers to this digest; none where the upstream knows of none.
 
@@ -255,11 +318,13 @@ class Upstream:
                 call,
                 "",
                 take,
+                turn,
                 max_pages=listings.MAX_REFERRER_PAGES,
                 max_bytes=listings.MAX_REFERRER_PAGE_BYTES,
             ):
                 try:
-                    index = await self.fetch_manifest(repository, listings.fallback_tag(digest), credential)
+                    tag = listings.fallback_tag(digest)
+                    index = await self.fetch_manifest(repository, tag, credential, turn=turn)
                     take(index.body)
                 except UpstreamNotFound:
                     pass
@@ -285,20 +350,27 @@ class Upstream:
 
     # -- blobs
 
-    @asynccontextmanager
-    async def admit(self, *, behind: bool = False) -> AsyncIterator[None]:
-        """Leave to transfer one blob: `async with upstream.admit():` around the whole transfer.
+    def errand(self) -> Errand:
+        """For one blob that is wanted: `admit` and each `open_blob` for it share one, and have their own without."""
+        return Errand(self._settings.queue_timeout_seconds)
 
-        Waits for one of the upstream's connections for as long as that takes, first come, first served, `behind` after
-        all others; and for the end of a rate limit's pause, at most queue_timeout. Raises UpstreamThrottled at once
-        where the pause is known to last longer, UpstreamUnavailable at once while the breaker is open.
+    @asynccontextmanager
+    async def admit(
+        self, repository: str, errand: Errand | None = None, *, behind: bool = False
+    ) -> AsyncIterator[None]:
+        """Leave to transfer one blob: `async with upstream.admit(...):` around the whole transfer.
+
+        Waits for one of the upstream's connections for as long as that takes; clients and images have equal shares of
+        them, and `behind` comes after all others. Then for the end of a rate limit's pause, as long as the errand's
+        patience lasts. Raises UpstreamThrottled at once where the pause is known to last longer, UpstreamUnavailable at
+        once while the breaker is open, or where too many wait already.
         """
+        errand = errand or self.errand()
         self._meet_loop()
-        patience = _Patience(self._settings.queue_timeout_seconds)
         self._endpoints.refuse_if_open()
-        self._refuse_if_paused(patience.seconds)
-        async with self._blobs.slot(behind=behind):
-            await self._wait_out_pause(patience)
+        self._refuse_if_paused(errand.patience_seconds)
+        async with self._entered(self._blobs, ASKER.get(), repository, behind=behind):
+            await self._wait_out_pause(errand)
             self._endpoints.refuse_if_open()
             yield
 
@@ -311,6 +383,7 @@ class Upstream:
         start: int = 0,
         stop: int | None = None,
         if_range: str = "",
+        errand: Errand | None = None,
         abort: AbortHandle,
     ) -> BlobBody:
         """The blob's bytes from `start` up to, not including, `stop` (None: its end). Blocking; while admitted.
@@ -318,30 +391,29 @@ class Upstream:
         `if_range` is a strong ETag of an earlier body: an upstream whose blob has another one answers the whole. The
         same may happen for any range: see the body's `status` and `start`. The caller closes the body.
         """
+        errand = errand or self.errand()
         headers = {"Accept": "*/*"}
         if start or stop is not None:
             headers["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
             if if_range:
                 headers["If-Range"] = if_range
         path = f"/v2/{repository}/blobs/{digest}"
-        call = Call("GET", path, repository, f"{repository} {digest}", credential, headers)
+        call = Call("GET", path, repository, f"{repository} {digest}", credential, headers, is_body=True)
 
         def read(response: Response) -> BlobBody:
             return blob_body(response, start=start, stop=stop)
 
-        patience = _Patience(self._settings.queue_timeout_seconds)
         while True:
             if seconds := self._budget.paused_seconds:
-                if not patience.spend(seconds):
+                if not errand.spend(seconds):
                     raise self._paused(seconds)
                 self._pause(abort, seconds)
                 abort.check(self.host)
             try:
-                return self._endpoints.ask(call, read, self._settings.retries, abort)
+                return self._endpoints.ask(call, read, self._settings.retries, errand, abort)
             except UpstreamThrottled as error:
-                if patience.told or error.retry_after_seconds > patience.seconds:
+                if error.retry_after_seconds > errand.patience_seconds:
                     raise
-                patience.told = True
 
     # -- state
 
@@ -375,26 +447,51 @@ class Upstream:
 
     # -- asking, from the event loop
 
-    async def _question(self, call: Call, read: Callable[[Response], _T], timeout: float | None = None) -> _T:
+    @asynccontextmanager
+    async def turn(self, *, patient: bool = True) -> AsyncIterator[Turn]:
+        """Leave to ask small questions while the block lasts. Whoever takes a lock for them takes it within, so that none
+        is held in the queue.
+
+        Raises UpstreamUnavailable at once while the breaker is open, or where too many wait already; UpstreamThrottled
+        at once where a pause will last longer than the question may wait, which is not at all unless `patient`.
+        """
         self._meet_loop()
-        patience = _Patience(0.0 if timeout is not None else self._settings.queue_timeout_seconds)
+        self._endpoints.refuse_if_open()
+        self._refuse_if_paused(self._settings.queue_timeout_seconds if patient else 0.0)
+        async with self._entered(self._questions, ASKER.get()):
+            yield Turn(self)
+
+    @asynccontextmanager
+    async def _entered(self, gate: Gate, *shares: str, behind: bool = False) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(gate.slot(*shares, behind=behind))
+            except GateFull:
+                raise UpstreamUnavailable(
+                    f"too many requests wait for {self.host} already", upstream=self.host, hint="Try again in a moment."
+                ) from None
+            yield
+
+    async def _question(
+        self, call: Call, read: Callable[[Response], _T], timeout: float | None = None, turn: Turn | None = None
+    ) -> _T:
+        assert turn is None or turn.upstream is self
+        errand = Errand(0.0 if timeout is not None else self._settings.queue_timeout_seconds)
         retries = 0 if timeout is not None else self._settings.retries
         limit = asyncio.timeout(timeout)
         try:
-            async with limit:
-                self._endpoints.refuse_if_open()
-                self._refuse_if_paused(patience.seconds)
-                async with self._questions.slot():
-                    while True:
-                        await self._wait_out_pause(patience)
-                        try:
-                            return await self._in_thread(
-                                lambda abort: self._endpoints.ask(call, read, retries, abort), limit
-                            )
-                        except UpstreamThrottled as error:
-                            if patience.told or error.retry_after_seconds > patience.seconds:
-                                raise
-                            patience.told = True
+            async with limit, AsyncExitStack() as stack:
+                if turn is None:
+                    await stack.enter_async_context(self.turn(patient=timeout is None))
+                while True:
+                    await self._wait_out_pause(errand)
+                    try:
+                        return await self._in_thread(
+                            lambda abort: self._endpoints.ask(call, read, retries, errand, abort), limit
+                        )
+                    except UpstreamThrottled as error:
+                        if error.retry_after_seconds > errand.patience_seconds:
+                            raise
         except TimeoutError as error:
             raise UpstreamUnavailable(
                 f"{self.host} did not answer for {call.what} within {timeout:g} s", upstream=self.host
@@ -404,7 +501,7 @@ class Upstream:
         abort = AbortHandle()
         self._track(abort)
         abort.check(self.host)
-        future = asyncio.get_running_loop().run_in_executor(self._executor, self._run, work, abort)
+        future = asyncio.get_running_loop().run_in_executor(self.threads, self._run, work, abort)
         try:
             # Not the future itself: a thread cannot be cancelled, it has to be told and then ends by itself.
             await asyncio.wait({future})
@@ -435,7 +532,14 @@ class Upstream:
             ) from error
 
     async def _pages(
-        self, call: Call, query: str, take: Callable[[bytes], None], *, max_pages: int, max_bytes: int
+        self,
+        call: Call,
+        query: str,
+        take: Callable[[bytes], None],
+        turn: Turn | None,
+        *,
+        max_pages: int,
+        max_bytes: int,
     ) -> bool:
         """Give `take` the body of each page. False where the first answer is a status of `call.accepted`, or no JSON
         while there is such a status: the upstream does not know this kind of list."""
@@ -461,7 +565,7 @@ class Upstream:
                 call.headers,
                 call.accepted,
             )
-            answer = await self._question(page, read)
+            answer = await self._question(page, read, turn=turn)
             if answer is None:
                 return False
             body, query = answer
@@ -521,9 +625,9 @@ class Upstream:
             hint="A credential of one's own often has a higher limit.",
         )
 
-    async def _wait_out_pause(self, patience: _Patience) -> None:
+    async def _wait_out_pause(self, errand: Errand) -> None:
         while seconds := self._budget.paused_seconds:
-            if not patience.spend(seconds):
+            if not errand.spend(seconds):
                 raise self._paused(seconds)
             await self._sleep(seconds)
 
@@ -540,3 +644,8 @@ def _named_digest(response: Response) -> Digest | None:
 def _media_type(response: Response) -> str:
     text = response.media_type
     return text if len(text) <= _MAX_MEDIA_TYPE_LENGTH and _MEDIA_TYPE.fullmatch(text) else ""
+
+
+def _is_about_the_method(status: int | None) -> bool:
+    """Whether this answer to HEAD may be another one to GET: 4xx, and 501 for a method that the server does not know."""
+    return status is not None and (400 <= status < 500 or status == 501)

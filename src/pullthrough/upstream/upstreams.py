@@ -20,7 +20,7 @@ from pullthrough.settings import UpstreamSettings
 from pullthrough.upstream.abort import AbortHandle
 from pullthrough.upstream.addresses import AddressClass, classify
 from pullthrough.upstream.budget import Budget
-from pullthrough.upstream.connections import Connections
+from pullthrough.upstream.connections import Connections, public_only
 from pullthrough.upstream.endpoints import Endpoints
 from pullthrough.upstream.exchanges import Exchanges
 from pullthrough.upstream.observer import UpstreamObserver
@@ -33,8 +33,6 @@ from pullthrough.upstream.urls import parse_url
 
 log = logging.getLogger(__name__)
 
-#: For small questions to all upstreams together. One upstream takes `connections` of them at most.
-THREADS = 32
 #: How long `close` waits for threads that were told to end.
 CLOSE_SECONDS = 5.0
 
@@ -42,7 +40,9 @@ CLOSE_SECONDS = 5.0
 class Upstreams:
     """One a process, made after any fork. `environ` holds proxies and secrets; `settings` are by canonical host.
 
-    `clock` is wall-clock time, for dates in headers and for people; `monotonic` is what waits are measured by.
+    `is_named`: whether who owns this machine has named the upstream; one that only the API's callers have named is
+    reached at public addresses only. `clock` is wall-clock time, for dates in headers and for people; `monotonic` is what
+    waits are measured by.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class Upstreams:
         settings: Mapping[str, UpstreamSettings],
         *,
         observe: UpstreamObserver,
+        is_named: Callable[[str], bool] = lambda host: True,
         environ: Mapping[str, str] | None = None,
         read_secret: ReadSecret = no_secrets,
         clock: Callable[[], float] = time.time,
@@ -62,6 +63,7 @@ class Upstreams:
     ) -> None:
         self._settings = settings
         self._observe = observe
+        self._is_named = is_named
         self._environ = os.environ if environ is None else environ
         self._clock = clock
         self._monotonic = monotonic
@@ -72,7 +74,7 @@ class Upstreams:
         self._classify = classify
         self._system_trust = SystemTrust()
         self._credentials = Credentials(self._environ, read_secret=read_secret, monotonic=monotonic)
-        self._executor = ThreadPoolExecutor(THREADS, "upstream")
+        self._threads: list[ThreadPoolExecutor] = []
         self._lock = threading.Lock()
         self._upstreams: dict[str, Upstream] = {}
         self._connections: list[Connections] = []
@@ -101,7 +103,8 @@ class Upstreams:
             running = tuple(self._running)
         for abort in running:
             abort.abort()
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        for threads in self._threads:
+            threads.shutdown(wait=False, cancel_futures=True)
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
                 # In a thread of its own: the loop's default executor may be gone or busy.
@@ -115,7 +118,8 @@ class Upstreams:
         loop, done = asyncio.get_running_loop(), asyncio.Event()
 
         def join() -> None:
-            self._executor.shutdown(wait=True)
+            for threads in self._threads:
+                threads.shutdown(wait=True)
             try:
                 loop.call_soon_threadsafe(done.set)
             except RuntimeError:
@@ -174,6 +178,7 @@ class Upstreams:
             token_realms=settings.token_realms,
             budget=budget,
             observe=self._observe,
+            admits=None if self._is_named(host) else public_only,
             clock=self._clock,
             monotonic=self._monotonic,
         )
@@ -186,16 +191,20 @@ class Upstreams:
             pause=self._pause,
             random=self._random,
         )
+        # For as many questions, and bodies beside fills, as its queues let through; made as they are needed.
+        threads = ThreadPoolExecutor(2 * settings.connections, f"upstream-{host}")
+        self._threads.append(threads)
         upstream = Upstream(
             host,
             settings,
             endpoints,
             exchanges,
             budget,
-            executor=self._executor,
+            threads=threads,
             track=self._track,
             sleep=self._sleep,
             pause=self._pause,
+            monotonic=self._monotonic,
         )
         made.append(upstream)
         return upstream

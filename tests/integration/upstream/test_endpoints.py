@@ -159,7 +159,7 @@ async def test_the_circuit_opens_after_five_failures_and_answers_without_asking(
         with pytest.raises(UpstreamUnavailable):
             upstream.open_blob("a", digest_of(b""), None, abort=AbortHandle())
         with pytest.raises(UpstreamUnavailable):
-            async with upstream.admit():
+            async with upstream.admit("a"):
                 pass
         assert len(server.asked) == 10
         assert upstream.health.breaker is BreakerState.OPEN

@@ -12,6 +12,7 @@ import pytest
 from pullthrough.credentials import CredentialUnreadable
 from pullthrough.declaration import CredentialSource
 from pullthrough.errors import UpstreamDenied, UpstreamInvalid, UpstreamThrottled, UpstreamUnavailable
+from pullthrough.oci.digests import Digest
 from tests.integration.upstream.clients import Make, Recorder, one
 from tests.integration.upstream.servers import Asked, Reply, Server, error_reply, json_reply
 
@@ -179,11 +180,11 @@ async def test_a_login_that_works_ends_the_time_in_which_a_refused_credential_is
         upstream = one(upstreams, server, environ=GOOD)
         for _ in range(2):
             with pytest.raises(UpstreamDenied):
-                await upstream.head_blob("acme/app", "sha256:" + "0" * 64, CREDENTIAL)
+                await upstream.find_blob("acme/app", Digest("sha256:" + "0" * 64), CREDENTIAL)
         open_to_us = True
         with pytest.raises(UpstreamDenied):
-            await upstream.head_blob("acme/app", "sha256:" + "0" * 64, CREDENTIAL)
+            await upstream.find_blob("acme/app", Digest("sha256:" + "0" * 64), CREDENTIAL)
         assert upstream.health.credential_ok is False
         await upstream.authenticate(CREDENTIAL, timeout=10)
         assert upstream.health.credential_ok is True
-        assert await upstream.head_blob("acme/app", "sha256:" + "0" * 64, CREDENTIAL) == 5
+        assert await upstream.find_blob("acme/app", Digest("sha256:" + "0" * 64), CREDENTIAL) == 5

@@ -85,7 +85,7 @@ async def test_head_says_what_the_upstream_says_and_costs_one_request(upstreams:
         upstream = one(upstreams, server)
         head = await upstream.head_manifest("a", "1", None)
         assert (head.digest, head.media_type, head.size_bytes) == (DIGEST, OCI, len(MANIFEST))
-        assert await upstream.head_blob("a", DIGEST, None) == len(MANIFEST)
+        assert await upstream.find_blob("a", DIGEST, None) == len(MANIFEST)
     assert server.lines == ["HEAD /v2/a/manifests/1", f"HEAD /v2/a/blobs/{DIGEST}"]
     assert server.connections == 1
 
@@ -94,7 +94,7 @@ async def test_a_head_without_a_length_has_none(upstreams: Make) -> None:
     with answering(b"HTTP/1.1 200 OK\r\n\r\n") as server:
         upstream = one(upstreams, server)
         assert (await upstream.head_manifest("a", "1", None)).size_bytes is None
-        assert await upstream.head_blob("a", DIGEST, None) is None
+        assert await upstream.find_blob("a", DIGEST, None) is None
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
@@ -142,7 +142,7 @@ async def test_a_web_page_is_invalid_and_the_hint_says_what_to_look_for(upstream
 async def test_a_web_page_is_no_answer_to_head_either(upstreams: Make) -> None:
     with answering(Reply(200, {"Content-Type": "text/html"}, b"<html>")) as server:
         upstream = one(upstreams, server)
-        for question in (upstream.head_manifest("a", "1", None), upstream.head_blob("a", DIGEST, None)):
+        for question in (upstream.head_manifest("a", "1", None), upstream.find_blob("a", DIGEST, None)):
             with pytest.raises(UpstreamInvalid, match="web page"):
                 await question
 

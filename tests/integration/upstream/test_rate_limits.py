@@ -32,8 +32,8 @@ class Limited:
         return Reply(200, self.headers, MANIFEST)
 
 
-async def ask(upstream: Upstream) -> None:
-    await upstream.fetch_manifest("a", "1", None)
+async def ask(upstream: Upstream, timeout: float | None = None) -> None:
+    await upstream.fetch_manifest("a", "1", None, timeout=timeout)
 
 
 async def test_a_short_retry_after_is_waited_and_tried_once_more(upstreams: Make, time: Time) -> None:
@@ -43,13 +43,28 @@ async def test_a_short_retry_after_is_waited_and_tried_once_more(upstreams: Make
     assert time.slept == [20]
 
 
-async def test_the_second_429_ends_it(upstreams: Make, time: Time) -> None:
-    with Limited("5", "5", "5").server as server:
+async def test_it_is_waited_however_often_it_is_said_until_patience_is_spent(upstreams: Make, time: Time) -> None:
+    with Limited(*["5"] * 7).server as server:
         with pytest.raises(UpstreamThrottled, match="TOOMANYREQUESTS: slow down") as caught:
-            await ask(one(upstreams, server))
-        assert len(server.asked) == 2
+            await ask(one(upstreams, server, queue_timeout_seconds=30.0))
+        assert len(server.asked) == 7
+    assert time.slept == [5] * 6
     assert caught.value.retry_after_seconds == 5
     assert caught.value.status == 429
+
+
+async def test_all_that_is_done_for_one_blob_shares_one_patience(upstreams: Make, time: Time) -> None:
+    with Limited("5", "20", "6").server as server:
+        upstream = one(upstreams, server, queue_timeout_seconds=30.0)
+        with pytest.raises(UpstreamThrottled):
+            await ask(upstream, timeout=1.0)
+        errand = upstream.errand()
+        async with upstream.admit("a", errand):
+            assert time.slept == [5]
+            with pytest.raises(UpstreamThrottled):
+                upstream.open_blob("a", DIGEST, None, errand=errand, abort=AbortHandle())
+    assert time.slept == [5, 20]
+    assert errand.patience_seconds == 5
 
 
 async def test_a_long_retry_after_fails_at_once_and_for_everybody_without_asking(upstreams: Make, time: Time) -> None:
@@ -60,9 +75,9 @@ async def test_a_long_retry_after_fails_at_once_and_for_everybody_without_asking
                 await ask(upstream)
             assert caught.value.retry_after_seconds == 600
         with pytest.raises(UpstreamThrottled):
-            await upstream.head_blob("a", DIGEST, None)
+            await upstream.find_blob("a", DIGEST, None)
         with pytest.raises(UpstreamThrottled):
-            async with upstream.admit():
+            async with upstream.admit("a"):
                 pass
         with pytest.raises(UpstreamThrottled):
             upstream.open_blob("a", DIGEST, None, abort=AbortHandle())
@@ -79,7 +94,7 @@ async def test_a_429_pauses_all_questions_until_it_may_be_asked_again(upstreams:
             await ask(upstream)
         time.now += 80
         await ask(upstream)
-        async with upstream.admit():
+        async with upstream.admit("a"):
             pass
         assert time.slept == [20]
         assert len(server.asked) == 2
@@ -173,7 +188,7 @@ async def test_blobs_in_transfer_are_never_more_than_the_setting_and_come_in_tur
     leave = {name: asyncio.Event() for name in "abcd"}
 
     async def transfer(name: str, behind: bool) -> None:
-        async with upstream.admit(behind=behind):
+        async with upstream.admit("a", behind=behind):
             inside.append(name)
             await leave[name].wait()
 
@@ -195,7 +210,7 @@ async def test_blobs_in_transfer_are_never_more_than_the_setting_and_come_in_tur
 async def test_small_questions_do_not_wait_behind_bodies(upstreams: Make) -> None:
     with Limited().server as server:
         upstream = one(upstreams, server, connections=1)
-        async with upstream.admit():
+        async with upstream.admit("a"):
             await ask(upstream)
 
 
@@ -203,7 +218,7 @@ async def test_who_waits_for_a_connection_hears_at_once_of_a_long_pause(upstream
     limited = Limited("600")
     with limited.server as server:
         upstream = one(upstreams, server, connections=1)
-        async with upstream.admit():
+        async with upstream.admit("a"):
             waiting = asyncio.create_task(enter(upstream))
             await asyncio.sleep(0)
             with pytest.raises(UpstreamThrottled):
@@ -213,5 +228,5 @@ async def test_who_waits_for_a_connection_hears_at_once_of_a_long_pause(upstream
 
 
 async def enter(upstream: Upstream) -> None:
-    async with upstream.admit():
+    async with upstream.admit("a"):
         pass

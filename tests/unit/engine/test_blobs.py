@@ -26,6 +26,7 @@ from pullthrough.storage.folder import DataFolder
 from pullthrough.storage.generation import Generation
 from pullthrough.storage.locks import Locks
 from pullthrough.storage.pushed import Pushed
+from tests.owners import OWNER
 
 TEAM = Target(OWN_RULE, parse_repository_name("team/app"), "")
 BODY = b"layer"
@@ -53,7 +54,7 @@ class Store:
         self.files = WatchedStore(folder)
 
     def push(self, body: bytes = BODY, boot_id: str = "boot") -> None:
-        partial = self.files.partial_path(DIGEST)
+        partial = self.files.partial_path(DIGEST, OWNER)
         partial.write_bytes(body)
         self.files.publish(partial, DIGEST)
         self.pushed.publish_blob(TEAM.repository, DIGEST, len(BODY), boot_id=boot_id, now=1)
@@ -73,7 +74,7 @@ class Store:
             pull_times=PullTimes(self.catalog, lambda: 1.0),
             clock=lambda: 1.0,
             boot_id="boot",
-            prefetch=False,
+            prefetches=None,
             range_ahead_bytes=0,
             threads=threads,
             own=Own(catalog=self.catalog, call=call, rules=lambda: RuleBook([]), account="000000000000"),

@@ -11,6 +11,7 @@ import pytest
 from pullthrough.engine.check import CheckReport, check, sweep
 from pullthrough.oci.digests import Digest, digest_of
 from pullthrough.oci.names import parse_repository_name, parse_tag
+from pullthrough.oci.owners import upstream_owner
 from pullthrough.storage.blobs import BlobStore
 from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.folder import DataFolder
@@ -18,6 +19,7 @@ from pullthrough.storage.inventory import LOOSE_SECONDS
 from pullthrough.storage.pushed import Pushed
 from pullthrough.storage.uploads import Uploads
 from tests.contracts.images import image
+from tests.owners import OWNER
 
 NGINX = parse_repository_name("docker-hub/library/nginx")
 LATEST = parse_tag("latest")
@@ -33,14 +35,14 @@ class Store:
         self.catalog = Catalog.open(self.folder.catalog_path)
         self.blobs = BlobStore(self.folder)
         self.uploads = Uploads(self.folder.uploads_path)
-        self.catalog.save_manifest(NGINX, IMAGE.digest, IMAGE.body, IMAGE.manifest, tag=LATEST, now=1)
+        self.catalog.save_manifest(NGINX, OWNER, IMAGE.digest, IMAGE.body, IMAGE.manifest, tag=LATEST, now=1)
         for body in (LAYER, CONFIG):
             self.put_file(body)
-            self.catalog.publish_blob(NGINX, digest_of(body), len(body), boot_id="boot", now=1)
+            self.catalog.publish_blob(NGINX, OWNER, digest_of(body), len(body), boot_id="boot", now=1)
 
     def put_file(self, body: bytes, digest: Digest | None = None) -> Digest:
         digest = digest or digest_of(body)
-        partial = self.blobs.partial_path(digest)
+        partial = self.blobs.partial_path(digest, OWNER)
         partial.write_bytes(body)
         self.blobs.publish(partial, digest)
         return digest
@@ -88,10 +90,10 @@ def test_a_flipped_bit_is_found_and_the_blob_forgotten_so_that_it_is_filled_agai
     content[700_000] ^= 1
     path.write_bytes(content)
     store.assert_repaired("blob_digest", digest_of(LAYER))
-    record = store.catalog.find_blob(NGINX, digest_of(LAYER))
+    record = store.catalog.find_blob(NGINX, OWNER, digest_of(LAYER))
     assert (record.published, record.granted, record.named) == (False, False, True)
     assert store.blobs.open(digest_of(LAYER)) is None
-    assert store.catalog.find_blob(NGINX, digest_of(CONFIG)).granted
+    assert store.catalog.find_blob(NGINX, OWNER, digest_of(CONFIG)).granted
 
 
 @pytest.mark.parametrize("length", [0, 1000, len(LAYER) - 1])
@@ -103,13 +105,13 @@ def test_a_cut_off_file_is_found(store: Store, length: int) -> None:
 def test_a_row_without_a_file_is_forgotten(store: Store) -> None:
     store.blobs.remove(digest_of(LAYER))
     store.assert_repaired("blob_missing", digest_of(LAYER))
-    assert not store.catalog.find_blob(NGINX, digest_of(LAYER)).published
+    assert not store.catalog.find_blob(NGINX, OWNER, digest_of(LAYER)).published
 
 
 def test_a_right_file_without_a_row_is_taken_up_and_readable_for_nobody_yet(store: Store) -> None:
     digest = store.put_file(b"unrecorded")
     store.assert_repaired("blob_unrecorded", digest)
-    record = store.catalog.find_blob(NGINX, digest)
+    record = store.catalog.find_blob(NGINX, OWNER, digest)
     assert (record.published, record.granted, record.verified_boot) == (True, False, "boot")
     assert store.catalog.stored_bytes() == len(LAYER) + len(CONFIG) + len(b"unrecorded")
 
@@ -126,28 +128,30 @@ def test_a_file_that_was_renamed_just_now_is_left_to_the_engine_that_did_it(stor
 
 
 def test_a_wrong_size_in_the_catalog_is_put_right(store: Store) -> None:
-    store.catalog.publish_blob(NGINX, digest_of(CONFIG), 99, boot_id="boot", now=1)
+    store.catalog.publish_blob(NGINX, OWNER, digest_of(CONFIG), 99, boot_id="boot", now=1)
     store.assert_repaired("blob_size", digest_of(CONFIG))
-    assert store.catalog.find_blob(NGINX, digest_of(CONFIG)).size_bytes == len(CONFIG)
+    assert store.catalog.find_blob(NGINX, OWNER, digest_of(CONFIG)).size_bytes == len(CONFIG)
 
 
 def test_a_changed_manifest_is_forgotten_with_its_tags(store: Store) -> None:
     edit(store, "UPDATE manifests SET body = CAST(replace(body, '2', '3') AS BLOB)")
     store.assert_repaired("manifest_digest", IMAGE.digest)
-    assert store.catalog.find_tag(NGINX, LATEST) is None
-    assert store.catalog.find_manifest(NGINX, IMAGE.digest) is None
-    assert store.catalog.save_manifest(NGINX, IMAGE.digest, IMAGE.body, IMAGE.manifest, tag=LATEST, now=2)
+    assert store.catalog.find_tag(NGINX, OWNER, LATEST) is None
+    assert store.catalog.find_manifest(NGINX, OWNER, IMAGE.digest) is None
+    assert store.catalog.save_manifest(NGINX, OWNER, IMAGE.digest, IMAGE.body, IMAGE.manifest, tag=LATEST, now=2)
 
 
 def test_who_pushes_a_changed_manifest_again_need_not_push_its_blobs(store: Store) -> None:
     pushed = Pushed(store.catalog.database)
+    team = parse_repository_name("team/app")
     for body in (LAYER, CONFIG):
-        pushed.publish_blob(NGINX, digest_of(body), len(body), boot_id="boot", now=1)
+        pushed.publish_blob(team, digest_of(body), len(body), boot_id="boot", now=1)
+    pushed.put_manifest(team, IMAGE.digest, IMAGE.body, IMAGE.manifest, tag=LATEST, now=1)
     edit(store, "UPDATE manifests SET body = CAST(replace(body, '2', '3') AS BLOB)")
     now = time.time()
     assert store.check(repair=True).repaired == 1
     assert pushed.collect_blobs(loose_since=now - LOOSE_SECONDS, in_use=()) == []
-    pushed.put_manifest(NGINX, IMAGE.digest, IMAGE.body, IMAGE.manifest, tag=LATEST, now=now)
+    pushed.put_manifest(team, IMAGE.digest, IMAGE.body, IMAGE.manifest, tag=LATEST, now=now)
 
 
 def test_a_link_to_a_manifest_that_is_missing_is_removed(store: Store) -> None:
@@ -155,12 +159,12 @@ def test_a_link_to_a_manifest_that_is_missing_is_removed(store: Store) -> None:
     kinds = [problem.kind for problem in store.check(repair=True).problems]
     assert kinds == ["catalog", "manifest_missing"]
     assert store.check().problems == ()
-    assert store.catalog.find_tag(NGINX, LATEST) is None
+    assert store.catalog.find_tag(NGINX, OWNER, LATEST) is None
 
 
 def test_a_damaged_catalog_is_reported_not_raised(store: Store) -> None:
     for number in range(100):
-        store.catalog.save_listing(NGINX, f"kind {number}", bytes(8000), now=1)
+        store.catalog.save_listing(NGINX, OWNER, f"kind {number}", bytes(8000), now=1)
     store.catalog.close()
     path = store.folder.catalog_path
     content = bytearray(path.read_bytes())
@@ -173,9 +177,10 @@ def test_a_damaged_catalog_is_reported_not_raised(store: Store) -> None:
 
 
 def test_what_no_fill_can_go_on_from_is_removed_and_what_one_can_is_kept(store: Store) -> None:
-    resumable = store.blobs.partial_path(digest_of(b"resumable"))
-    done = store.blobs.partial_path(digest_of(LAYER))
-    proof = store.blobs.partial_path(digest_of(LAYER), "quay/acme/other")
+    resumable = store.blobs.partial_path(digest_of(b"resumable"), OWNER)
+    # As versions before this one had them.
+    done = store.folder.fills_path / resumable.name.partition("@")[0]
+    proof = store.blobs.partial_path(digest_of(LAYER), upstream_owner("quay.io", "acme/other"))
     temporary = store.folder.fills_path / "x.new"
     for path in (resumable, done, proof):
         path.write_bytes(b"part")
@@ -185,6 +190,7 @@ def test_what_no_fill_can_go_on_from_is_removed_and_what_one_can_is_kept(store: 
     report = store.check(repair=True)
     assert {(problem.kind, problem.subject) for problem in report.problems} == {
         ("leftover", str(done)),
+        ("leftover", f"{done}.json"),
         ("leftover", str(temporary)),
     }
     assert set(store.blobs.partials()) == {resumable, proof}
@@ -224,7 +230,7 @@ def test_a_start_takes_up_what_was_renamed_but_not_recorded_and_clears_leftovers
     (store.folder.fills_path / "x.new").write_bytes(b"123")
     report = sweep(store.catalog, store.blobs)
     assert (report.adopted_blobs, report.removed_files, report.removed_bytes) == (1, 1, 3)
-    record = store.catalog.find_blob(NGINX, digest)
+    record = store.catalog.find_blob(NGINX, OWNER, digest)
     assert (record.published, record.granted, record.verified_boot) == (True, False, "")
     assert store.check().problems == ()
     again = sweep(store.catalog, store.blobs)
@@ -237,10 +243,10 @@ def test_after_the_catalog_is_lost_the_blobs_are_taken_up_again(store: Store) ->
         path.unlink()
     store.catalog = Catalog.open(store.folder.catalog_path)
     assert sweep(store.catalog, store.blobs).adopted_blobs == 2
-    store.catalog.save_manifest(NGINX, IMAGE.digest, IMAGE.body, IMAGE.manifest, tag=LATEST, now=2)
-    record = store.catalog.find_blob(NGINX, digest_of(LAYER))
+    store.catalog.save_manifest(NGINX, OWNER, IMAGE.digest, IMAGE.body, IMAGE.manifest, tag=LATEST, now=2)
+    record = store.catalog.find_blob(NGINX, OWNER, digest_of(LAYER))
     assert (record.published, record.named, record.granted) == (True, True, False)
-    assert store.catalog.grant_blob(NGINX, digest_of(LAYER))
+    assert store.catalog.grant_blob(NGINX, OWNER, digest_of(LAYER))
 
 
 def edit(store: Store, statement: str) -> None:

@@ -37,7 +37,12 @@ def made(prefix: str, url: str = "quay.io", **more: Any) -> CacheRule:
 
 
 def in_force(settings: Settings, *rules: CacheRule) -> dict[str, Rule]:
-    return {rule.prefix: rule for rule in rules_in_force(settings, rules)}
+    return {rule.prefix: rule for rule in rules_in_force(settings, rules, account_of)}
+
+
+def account_of(arn: str) -> str:
+    """The user name in the secret."""
+    return f"user of {arn[-6:]}"
 
 
 # Which rule wins
@@ -82,7 +87,7 @@ def test_a_rule_with_a_secret_uses_it_and_one_without_the_account_of_its_upstrea
         settings, made("hub", "docker.io"), made("own", "docker.io", credential_arn=SECRET), made("quay", "quay.io")
     )
     assert rules["hub"].credential == ACCOUNT
-    assert rules["own"].credential == SecretCredential(SECRET)
+    assert rules["own"].credential == SecretCredential(SECRET, "user of AbCdEf")
     assert rules["quay"].credential is None
 
 
@@ -108,6 +113,7 @@ class Worker:
             settings_of(*STANDARD_RULES),
             registry=self.registry,
             repositories=self.repositories,
+            account_of=account_of,
             generation=self.generation,
             call=self.call,
         )
@@ -208,7 +214,11 @@ async def test_what_cannot_be_read_is_an_error_and_is_read_by_the_next_request(
 
 def test_a_rule_is_a_value() -> None:
     """Which is how a configuration sees that its rules did not change."""
-    assert rules_in_force(settings_of(), [made("p")]) == rules_in_force(settings_of(), [made("p")])
+    assert rules_in_force(settings_of(), [made("p")], account_of) == rules_in_force(
+        settings_of(), [made("p")], account_of
+    )
     changed = replace(made("p"), upstream_registry_url="other.example")
-    assert RuleBook(rules_in_force(settings_of(), [changed])).prefixes == ["p"]
-    assert rules_in_force(settings_of(), [changed]) != rules_in_force(settings_of(), [made("p")])
+    assert RuleBook(rules_in_force(settings_of(), [changed], account_of)).prefixes == ["p"]
+    assert rules_in_force(settings_of(), [changed], account_of) != rules_in_force(
+        settings_of(), [made("p")], account_of
+    )

@@ -22,6 +22,7 @@ from pullthrough.storage.locks import Locks
 from pullthrough.storage.pushed import Pushed
 from pullthrough.storage.records import Totals
 from tests.contracts.images import Sample, image, index
+from tests.owners import OWNER
 
 NGINX = parse_repository_name("docker-hub/library/nginx")
 OTHER = parse_repository_name("quay/acme/other")
@@ -84,7 +85,7 @@ class Store:
 
     def save(self, what: Sample, tag: str, repository: RepositoryName, pulled: float | None, stored: float) -> Sample:
         self.catalog.save_manifest(
-            repository, what.digest, what.body, what.manifest, tag=parse_tag(tag) if tag else None, now=stored
+            repository, OWNER, what.digest, what.body, what.manifest, tag=parse_tag(tag) if tag else None, now=stored
         )
         if pulled is not None:
             self.pull(what, pulled, repository)
@@ -94,11 +95,15 @@ class Store:
         self.catalog.record_pulls({(repository, what.digest): self.now - days_ago * DAY}, {})
 
     def publish(self, content: bytes, repository: RepositoryName = NGINX, stored: float = 1.0) -> Digest:
+        digest = self.file(content)
+        self.catalog.publish_blob(repository, OWNER, digest, len(content), boot_id="boot", now=stored)
+        return digest
+
+    def file(self, content: bytes) -> Digest:
         digest = digest_of(content)
-        partial = self.blobs.partial_path(digest)
+        partial = self.blobs.partial_path(digest, OWNER)
         partial.write_bytes(content)
         self.blobs.publish(partial, digest)
-        self.catalog.publish_blob(repository, digest, len(content), boot_id="boot", now=stored)
         return digest
 
     def evictor(
@@ -135,7 +140,7 @@ class Store:
         return self.evict(max_size=0)
 
     def has(self, what: Sample, repository: RepositoryName = NGINX) -> bool:
-        return self.catalog.find_manifest(repository, what.digest) is not None
+        return self.catalog.find_manifest(repository, None, what.digest) is not None
 
     def assert_consistent(self) -> None:
         """Every row has its file and every file its row."""
@@ -179,13 +184,13 @@ def test_what_was_pulled_long_after_it_was_stored_counts_as_recent(store: Store)
 
 def test_an_evicted_image_is_gone_by_tag_and_by_digest_alike(store: Store) -> None:
     gone = store.add("gone", tag="gone", pulled=3)
-    store.catalog.save_listing(NGINX, f"referrers:{gone.digest}", b"{}", now=1)
+    store.catalog.save_listing(NGINX, OWNER, f"referrers:{gone.digest}", b"{}", now=1)
     before = store.generation.read()
     store.evict_all()
-    assert store.catalog.find_tag(NGINX, parse_tag("gone")) is None
+    assert store.catalog.find_tag(NGINX, OWNER, parse_tag("gone")) is None
     assert not store.has(gone)
-    assert store.catalog.find_listing(NGINX, f"referrers:{gone.digest}") is None
-    assert not store.catalog.has_repository(NGINX)
+    assert store.catalog.find_listing(NGINX, OWNER, f"referrers:{gone.digest}") is None
+    assert not store.catalog.has_repository(NGINX, OWNER)
     assert store.generation.read() != before
 
 
@@ -194,7 +199,7 @@ def test_what_was_evicted_can_be_filled_again(store: Store) -> None:
     store.evict_all()
     again = store.add("image", tag="image", pulled=0)
     assert store.has(again)
-    assert store.catalog.find_blob(NGINX, digest_of(body("layer of image"))).granted
+    assert store.catalog.find_blob(NGINX, OWNER, digest_of(body("layer of image"))).granted
     assert store.evict_all() == []  # just pulled
 
 
@@ -254,7 +259,7 @@ def test_a_blob_shared_with_another_repository_stays_readable_there(store: Store
     theirs = store.add("theirs", layers=[shared], tag="theirs", repository=OTHER, pulled=1)
     store.evict(max_size=5100)
     assert store.has(theirs, OTHER)
-    assert store.catalog.find_blob(OTHER, digest_of(shared)).granted
+    assert store.catalog.find_blob(OTHER, OWNER, digest_of(shared)).granted
     assert store.blobs.size(digest_of(shared)) == 5000
 
 
@@ -280,12 +285,12 @@ def test_a_blob_that_no_manifest_names_goes_by_its_own_last_pull(store: Store) -
     store.add("older", tag="older", pulled=9)
     store.add("newer", tag="newer", pulled=1)
     assert store.evict(max_size=1101) == ["older", lone]
-    assert store.catalog.find_blob(NGINX, lone).published is False
+    assert store.catalog.find_blob(NGINX, OWNER, lone).published is False
 
 
 def test_a_repository_that_is_left_with_nothing_is_no_longer_listed(store: Store) -> None:
     store.publish(body("lone"), OTHER)
-    assert store.catalog.has_repository(OTHER)
+    assert store.catalog.has_repository(OTHER, OWNER)
     store.evict_all()
     assert store.catalog.repositories("", 10) == []
 
@@ -433,7 +438,7 @@ def test_a_pin_set_after_the_plan_was_made_holds(store: Store) -> None:
 
 def test_partial_bodies_count_and_abandoned_ones_go(store: Store) -> None:
     abandoned, written, recent = (
-        store.blobs.partial_path(digest_of(name)) for name in (b"abandoned", b"written", b"recent")
+        store.blobs.partial_path(digest_of(name), OWNER) for name in (b"abandoned", b"written", b"recent")
     )
     for path, days in ((abandoned, 2), (written, 2), (recent, 0)):
         path.write_bytes(bytes(5000))
@@ -473,7 +478,7 @@ def test_a_dry_run_says_exactly_what_a_run_then_does(store: Store) -> None:
 
 def test_the_report_says_what_went_and_why(store: Store) -> None:
     gone = store.add("gone", tag="gone", pulled=12)
-    store.catalog.save_manifest(NGINX, gone.digest, gone.body, gone.manifest, tag=parse_tag("alias"), now=1)
+    store.catalog.save_manifest(NGINX, OWNER, gone.digest, gone.body, gone.manifest, tag=parse_tag("alias"), now=1)
     report = store.evictor(max_size=0).run(dry_run=True)
     assert report.to_dict() == {
         "dry_run": True,
@@ -514,7 +519,7 @@ def test_a_step_ends_at_its_bytes(store: Store) -> None:
     for number in range(3):
         what = store.add(f"n{number}", pulled=100 - number)
         layer = what.manifest.layers[0].digest
-        store.catalog.publish_blob(NGINX, layer, STEP_BYTES - 500, boot_id="boot", now=1)
+        store.catalog.publish_blob(NGINX, OWNER, layer, STEP_BYTES - 500, boot_id="boot", now=1)
     store.evictor(max_size=0).run(dry_run=False)
     assert store.steps == 3
 
@@ -621,13 +626,11 @@ def test_what_was_pushed_stays_with_its_blobs_and_the_children_it_needs(store: S
     team = parse_repository_name("team/app")
     shared, config = body("shared"), body("config", 100)
     mine = image(config, [shared])
-    for content in (config, shared):
-        store.publish(content, team)
-        pushed.mount_blob(team, digest_of(content), source=team, now=1)
-    # From the time when a rule filled the repository.
-    child = store.add("child", repository=team, pulled=50)
-    push(store, mine, team, 1)
-    push(store, index([child]), team, 1)
+    child = image(config, [body("of the child")])
+    for content in (config, shared, body("of the child")):
+        pushed.publish_blob(team, store.file(content), len(content), boot_id="boot", now=1)
+    for what in (mine, child, index([child])):
+        push(store, what, team, 1)
     cached = store.add("cached", layers=[shared, body("its own")], pulled=100)
     assert store.evict_all() == [str(NGINX)]
     assert not store.has(cached)
@@ -638,20 +641,23 @@ def test_what_was_pushed_stays_with_its_blobs_and_the_children_it_needs(store: S
 
 def test_a_blob_that_was_just_pushed_waits_a_day_for_its_manifest(store: Store) -> None:
     team = parse_repository_name("team/app")
-    digest = store.publish(body("waiting"), team)
-    Pushed(store.catalog.database).mount_blob(team, digest, source=team, now=store.now)
+    digest = store.file(body("waiting"))
+    Pushed(store.catalog.database).publish_blob(team, digest, 1000, boot_id="boot", now=store.now)
     assert store.evict_all() == []
     store.now += DAY + 120
     assert store.evict_all() == [digest]
 
 
-def test_an_image_that_is_pushed_while_it_is_about_to_go_stays(store: Store) -> None:
+def test_an_image_whose_blobs_are_pushed_while_it_is_about_to_go_leaves_them(store: Store) -> None:
     samples = [store.add(f"image {number}", tag=str(number), pulled=100) for number in range(STEP_IMAGES + 1)]
-    last = samples[-1]
+    last, team = samples[-1], parse_repository_name("team/app")
 
     def between() -> None:
-        push(store, last, NGINX, store.now)
+        for blob in last.manifest.blobs:
+            Pushed(store.catalog.database).mount_blob(team, blob.digest, source=NGINX, owner=OWNER, now=store.now)
+        push(store, last, team, store.now)
 
     report = store.evictor(max_size=0, between=between).run(dry_run=False)
-    assert len(report.evicted) == STEP_IMAGES
-    assert store.has(last)
+    assert len(report.evicted) == STEP_IMAGES + 1
+    assert store.has(last, team)
+    assert all(store.blobs.size(blob.digest) is not None for blob in last.manifest.blobs)

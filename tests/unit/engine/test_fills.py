@@ -7,7 +7,7 @@ import json
 import os
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,16 @@ from pullthrough.engine.tasks import Tasks
 from pullthrough.errors import DigestMismatch, DiskFull, PullthroughError, StorageError, UpstreamUnavailable
 from pullthrough.oci.digests import Digest, digest_of
 from pullthrough.oci.names import RepositoryName
+from pullthrough.oci.owners import Owner, upstream_owner
 from pullthrough.storage.blobs import BlobStore
 from pullthrough.storage.folder import DataFolder
-from pullthrough.storage.locks import Locks
 from pullthrough.storage.records import BlobRecord
+from pullthrough.upstream.errands import Errand
+from tests.owners import OWNER
 
 BODY = bytes(range(256)) * 1000
 DIGEST = digest_of(BODY)
+OTHER = upstream_owner("r.example", "other", "joe")
 
 
 @dataclass
@@ -65,8 +68,20 @@ class FakeUpstream:
     open: threading.Event | None = None
     fault: Exception | None = None
 
+    #: Who waits in the queue, and how: each is let in once `admits` is set.
+    queue: list[str] = field(default_factory=list)
+    admits: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.admits.set()
+
+    def errand(self) -> Errand:
+        return Errand(30.0)
+
     @asynccontextmanager
-    async def admit(self, *, behind: bool = False) -> AsyncIterator[None]:
+    async def admit(self, repository: str, errand: Errand, *, behind: bool = False) -> AsyncIterator[None]:
+        self.queue.append("behind" if behind else "ahead")
+        await self.admits.wait()
         yield
 
     def open_blob(self, repository: str, digest: str, credential: object, *, start: int, **_: Any) -> FakeBody:
@@ -99,7 +114,7 @@ class FakeCatalog:
     def __post_init__(self) -> None:
         self.may_publish.set()
 
-    def find_blob(self, repository: str, digest: Digest) -> BlobRecord:
+    def find_blob(self, repository: str, owner: Owner, digest: Digest) -> BlobRecord:
         published = any(each == digest for _, each in self.granted)
         return BlobRecord(
             digest=digest,
@@ -111,8 +126,11 @@ class FakeCatalog:
             kind="layer",
         )
 
-    def publish_blob(self, repository: str, digest: Digest, size_bytes: int, **_: object) -> None:
+    def publish_blob(self, repository: str, owner: Owner, digest: Digest, size_bytes: int, **_: object) -> None:
         self.may_publish.wait(10)
+        self.granted.add((repository, digest))
+
+    def grant_blob(self, repository: str, owner: Owner, digest: Digest) -> None:
         self.granted.add((repository, digest))
 
 
@@ -146,7 +164,6 @@ class House:
             store=BlobStore(self.folder),
             catalog=self.catalog,  # type: ignore[arg-type]  # as much of it as a fill needs
             call=call,  # type: ignore[arg-type]
-            locks=Locks(self.folder.locks_path),
             upstreams=FakeUpstreams(upstream),  # type: ignore[arg-type]
             tasks=tasks,
             metrics=NoMetrics(),  # type: ignore[arg-type]
@@ -154,7 +171,7 @@ class House:
             boot_id=boot_id,
             make_room=lambda _: None,
             max_fills=4,
-            behind_per_upstream=3,
+            is_shared=True,
             ended=lambda _, error: ended.append(error),
         )
         worker = Worker(fills, tasks, upstream, ended)
@@ -163,7 +180,7 @@ class House:
 
     @property
     def partial(self) -> Path:
-        return BlobStore(self.folder).partial_path(DIGEST)
+        return BlobStore(self.folder).partial_path(DIGEST, OWNER)
 
 
 @pytest.fixture
@@ -183,9 +200,9 @@ def own_niceness() -> int:
     return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
 
-def target(name: str = "hub/app") -> Target:
+def target(name: str = "hub/app", owner: Owner = OWNER) -> Target:
     rule = Rule(prefix="hub", upstream="r.example")
-    return Target(rule, RepositoryName(name), name.partition("/")[2])
+    return Target(rule, RepositoryName(name), name.partition("/")[2], owner)
 
 
 async def body_of(fill: Fill) -> bytes:
@@ -217,7 +234,7 @@ async def test_two_workers_make_one_transfer(house: House) -> None:
     first, second = house.worker(FakeUpstream(open=opened)), house.worker(FakeUpstream(open=opened))
     one, _ = first.fills.join(target(), DIGEST, size_bytes=None)
     two, _ = second.fills.join(target(), DIGEST, size_bytes=None)
-    await asyncio.gather(one.owner(), two.owner())
+    await until(lambda: one.follows or two.follows)
     opened.set()
     assert [await body_of(one), await body_of(two)] == [BODY, BODY]
     assert len(first.upstream.starts) + len(second.upstream.starts) == 1
@@ -266,16 +283,16 @@ async def test_a_failure_of_an_earlier_attempt_is_not_believed(house: House) -> 
     with Partial(house.partial) as leader:
         assert leader.try_lead()
         leader.write_sidecar(
-            Sidecar("hub/app", "boot", State.FAILED, error={"type": "UpstreamDenied", "message": "old"}, attempt="old")
+            Sidecar(OWNER, "boot", State.FAILED, error={"type": "UpstreamDenied", "message": "old"}, attempt="old")
         )
         worker = house.worker()
         fill, _ = worker.fills.join(target(), DIGEST, size_bytes=None)
         await until(lambda: fill.follows)
-        leader.write_sidecar(Sidecar("hub/app", "boot", attempt="new"))
-        await until(lambda: fill.known_owner == "hub/app")
+        leader.write_sidecar(Sidecar(OWNER, "boot", total_bytes=7, attempt="new"))
+        await until(lambda: fill.size_bytes == 7)
         assert not fill.done.done()
         leader.write_sidecar(
-            Sidecar("hub/app", "boot", State.FAILED, error={"type": "DiskFull", "message": "new"}, attempt="new")
+            Sidecar(OWNER, "boot", State.FAILED, error={"type": "DiskFull", "message": "new"}, attempt="new")
         )
         with pytest.raises(DiskFull, match="new"):
             await end_of(fill)
@@ -285,13 +302,13 @@ async def test_a_verified_sidecar_that_outlived_its_file_does_not_release_anothe
     """File numbers are given out again; the size tells."""
     with Partial(house.partial) as leader:
         assert leader.try_lead()
-        leader.write_sidecar(Sidecar("hub/app", "boot", State.VERIFIED, len(BODY), attempt="old"))
+        leader.write_sidecar(Sidecar(OWNER, "boot", State.VERIFIED, len(BODY), attempt="old"))
         worker = house.worker()
-        fill, _ = worker.fills.join(target("hub/other"), DIGEST, size_bytes=None)
+        fill, _ = worker.fills.join(target(), DIGEST, size_bytes=None)
         await until(lambda: fill.follows)
         os.pwrite(leader.fd, BODY[:-1], 0)
-        leader.write_sidecar(Sidecar("hub/app", "boot", State.FILLING, len(BODY), attempt="new"))
-        await until(lambda: fill.known_owner is not None)
+        leader.write_sidecar(Sidecar(OWNER, "boot", State.FILLING, len(BODY), attempt="new"))
+        await until(lambda: fill.written_bytes > 0)
         assert fill.visible_bytes <= len(BODY) - 1 - HOLD_BACK_BYTES
 
 
@@ -299,7 +316,7 @@ async def test_a_follower_of_a_dead_leader_takes_over_where_it_was(house: House)
     leader = Partial(house.partial)
     leader.try_lead()
     os.pwrite(leader.fd, BODY[:100_000], 0)
-    leader.write_sidecar(Sidecar("hub/app", "boot", attempt="a"))
+    leader.write_sidecar(Sidecar(OWNER, "boot", attempt="a"))
     worker = house.worker()
     fill, _ = worker.fills.join(target(), DIGEST, size_bytes=len(BODY))
     await until(lambda: fill.written_bytes == 100_000)
@@ -308,59 +325,53 @@ async def test_a_follower_of_a_dead_leader_takes_over_where_it_was(house: House)
     assert worker.upstream.starts == [100_000]
 
 
-async def test_a_stranger_does_not_take_over_and_does_not_hang(house: House) -> None:
+async def test_another_owner_has_a_fill_of_its_own_and_hangs_on_nobody(house: House) -> None:
+    """The other's upstream sends what it likes, a byte a second."""
     leader = Partial(house.partial)
     leader.try_lead()
-    os.pwrite(leader.fd, BODY[:100_000], 0)
-    leader.write_sidecar(Sidecar("hub/app", "boot", attempt="a"))
+    os.pwrite(leader.fd, b"EVIL" * 50_000, 0)
+    leader.write_sidecar(Sidecar(OWNER, "boot", attempt="a"))
     worker = house.worker()
-    fill, _ = worker.fills.join(target("hub/other"), DIGEST, size_bytes=None)
-    assert await fill.owner() == "hub/app"
-    leader.close()
-    with pytest.raises(LookAgain):
-        await end_of(fill)
-    assert worker.upstream.starts == []
-
-    # The next one begins anew, with no byte of the other's.
-    again, _ = worker.fills.join(target("hub/other"), DIGEST, size_bytes=None)
-    assert await body_of(again) == BODY
+    fill, begun = worker.fills.join(target("hub/other", OTHER), DIGEST, size_bytes=None)
+    assert begun
+    assert await body_of(fill) == BODY
     assert worker.upstream.starts == [0]
-
-
-async def test_a_stranger_goes_on_for_the_owner_who_asked_here_as_well(house: House) -> None:
-    leader = Partial(house.partial)
-    leader.try_lead()
-    os.pwrite(leader.fd, BODY[:100_000], 0)
-    leader.write_sidecar(Sidecar("hub/app", "boot", attempt="a"))
-    worker = house.worker()
-    fill, _ = worker.fills.join(target("hub/other"), DIGEST, size_bytes=None)
-    await fill.owner()
-    same, begun = worker.fills.join(target("hub/app"), DIGEST, size_bytes=None)
-    assert (same, begun) == (fill, False)
-    leader.close()
-    assert await body_of(fill) == BODY
     await fill.done
-    assert worker.upstream.starts == [100_000]
-    assert house.catalog.granted == {("hub/app", DIGEST)}
-
-
-async def test_a_confirmed_repository_may_go_on(house: House) -> None:
-    leader = Partial(house.partial)
-    leader.try_lead()
-    os.pwrite(leader.fd, BODY[:100_000], 0)
-    leader.write_sidecar(Sidecar("hub/app", "boot", attempt="a"))
-    worker = house.worker()
-    fill, _ = worker.fills.join(target("hub/other"), DIGEST, size_bytes=None)
-    await fill.owner()
-    fill.confirm(RepositoryName("hub/other"))
-    leader.close()
-    assert await body_of(fill) == BODY
-    await fill.done
-    assert worker.upstream.starts == [100_000]
     assert house.catalog.granted == {("hub/other", DIGEST)}
+    assert house.partial.exists()
+    leader.close()
 
 
-@pytest.mark.parametrize("left", [None, ("hub/app", "other boot"), ("hub/other", "boot")])
+async def test_of_two_owners_who_ends_first_is_kept_and_the_other_ends_as_well(house: House) -> None:
+    opened = threading.Event()
+    slow, fast = house.worker(FakeUpstream(open=opened)), house.worker()
+    last, _ = slow.fills.join(target(), DIGEST, size_bytes=None)
+    await until(lambda: bool(slow.upstream.starts))
+    first, _ = fast.fills.join(target("hub/other", OTHER), DIGEST, size_bytes=None)
+    assert await body_of(first) == BODY
+    await first.done
+    opened.set()
+    assert await body_of(last) == BODY
+    await last.done
+    assert house.catalog.granted == {("hub/app", DIGEST), ("hub/other", DIGEST)}
+    assert BlobStore(house.folder).size(DIGEST) == len(BODY)
+    assert list(house.folder.fills_path.iterdir()) == []
+
+
+async def test_another_name_of_the_same_owner_reads_along_and_may_read_it_after(house: House) -> None:
+    opened = threading.Event()
+    worker = house.worker(FakeUpstream(open=opened))
+    fill, _ = worker.fills.join(target("hub/app"), DIGEST, size_bytes=None)
+    same, begun = worker.fills.join(target("too/app"), DIGEST, size_bytes=None)
+    assert (same, begun) == (fill, False)
+    opened.set()
+    assert await body_of(fill) == BODY
+    await fill.done
+    assert worker.upstream.starts == [0]
+    assert house.catalog.granted == {("hub/app", DIGEST), ("too/app", DIGEST)}
+
+
+@pytest.mark.parametrize("left", [None, (OWNER, "other boot"), (OTHER, "boot")])
 async def test_leftovers_that_cannot_be_trusted_are_not_gone_on_with(
     house: House, left: tuple[str, str] | None
 ) -> None:
@@ -373,17 +384,6 @@ async def test_leftovers_that_cannot_be_trusted_are_not_gone_on_with(
     fill, _ = worker.fills.join(target(), DIGEST, size_bytes=None)
     assert await body_of(fill) == BODY
     assert worker.upstream.starts == [0]
-
-
-async def test_a_proof_that_is_left_from_another_boot_is_begun_anew_under_its_readers(house: House) -> None:
-    path = BlobStore(house.folder).partial_path(DIGEST, "hub/app")
-    with Partial(path) as partial:
-        partial.try_lead()
-        os.pwrite(partial.fd, b"spoiled" * 20_000, 0)
-        partial.write_sidecar(Sidecar("hub/app", "other boot", attempt="a"))
-    worker = house.worker()
-    fill, _ = worker.fills.join(target(), DIGEST, size_bytes=len(BODY), proof=True)
-    assert await body_of(fill) == BODY
 
 
 async def test_a_blob_that_another_worker_just_publishes_is_not_transferred_again(house: House) -> None:
@@ -410,10 +410,10 @@ async def test_a_follower_is_done_only_when_the_catalog_knows_the_blob(house: Ho
     opened = threading.Event()
     leading, following = house.worker(FakeUpstream(open=opened)), house.worker()
     house.catalog.may_publish.clear()
-    leader, _ = leading.fills.join(target(), DIGEST, size_bytes=len(BODY))
-    await leader.owner()
-    follower, _ = following.fills.join(target("hub/other"), DIGEST, size_bytes=len(BODY))
-    await follower.owner()
+    leading.fills.join(target(), DIGEST, size_bytes=len(BODY))
+    await until(lambda: bool(leading.upstream.starts))
+    follower, _ = following.fills.join(target("too/app"), DIGEST, size_bytes=len(BODY))
+    await until(lambda: follower.follows)
     opened.set()
     assert await body_of(follower) == BODY
     await until(lambda: BlobStore(house.folder).size(DIGEST) is not None)
@@ -422,15 +422,15 @@ async def test_a_follower_is_done_only_when_the_catalog_knows_the_blob(house: Ho
     assert not follower.done.done()
     house.catalog.may_publish.set()
     await follower.done
-    assert house.catalog.granted == {("hub/app", DIGEST)}
+    assert house.catalog.granted == {("hub/app", DIGEST), ("too/app", DIGEST)}
 
 
-async def test_a_fill_that_is_published_before_its_owner_is_known_is_nobodys(house: House) -> None:
-    """A small blob is filled between two looks: whose it was can be read in the catalog only."""
+async def test_a_fill_that_is_published_before_anything_was_told_of_it_is_looked_up_again(house: House) -> None:
+    """A small blob is filled between two looks."""
     leader = Partial(house.partial)
     leader.try_lead()
     worker = house.worker()
-    fill, _ = worker.fills.join(target("hub/other"), DIGEST, size_bytes=None)
+    fill, _ = worker.fills.join(target(), DIGEST, size_bytes=None)
     await until(lambda: fill.follows)
     os.pwrite(leader.fd, BODY, 0)
     BlobStore(house.folder).publish(house.partial, DIGEST)
@@ -438,8 +438,6 @@ async def test_a_fill_that_is_published_before_its_owner_is_known_is_nobodys(hou
     leader.close()
     with pytest.raises(LookAgain):
         await end_of(fill)
-    with pytest.raises(LookAgain):
-        await fill.owner()
 
 
 async def test_a_wrong_digest_reaches_readers_of_both_workers_and_leaves_nothing(house: House) -> None:
@@ -448,7 +446,7 @@ async def test_a_wrong_digest_reaches_readers_of_both_workers_and_leaves_nothing
     first, second = house.worker(wrong), house.worker(wrong)
     one, _ = first.fills.join(target(), DIGEST, size_bytes=None)
     two, _ = second.fills.join(target(), DIGEST, size_bytes=None)
-    await asyncio.gather(one.owner(), two.owner())
+    await until(lambda: one.follows or two.follows)
     opened.set()
     for fill in (one, two):
         with pytest.raises(DigestMismatch):
@@ -486,30 +484,24 @@ async def test_a_fault_of_our_own_is_told_to_who_waits_and_leaves_nothing(
     assert await body_of(worker.fills.join(target(), DIGEST, size_bytes=None)[0]) == BODY
 
 
-@pytest.mark.parametrize("begun", [True, False])
-async def test_closing_leaves_no_file_of_a_prefetch_that_waits(house: House, begun: bool) -> None:
+async def test_closing_leaves_no_file_of_a_fill_in_the_queue(house: House) -> None:
     worker = house.worker()
-    held = [Locks(house.folder.locks_path).try_lock(f"prefetch r.example {number}") for number in range(3)]
-    fill, _ = worker.fills.join(target(), DIGEST, size_bytes=None, behind=True)
-    if begun:
-        await asyncio.sleep(0)
-    assert house.partial.exists()
+    worker.upstream.admits.clear()
+    fill, _ = worker.fills.join(target(), DIGEST, size_bytes=None)
+    await until(lambda: fill.is_queued and bool(worker.upstream.queue))
+    assert list(house.folder.fills_path.iterdir()) == []
     await worker.tasks.close()
     assert fill.fileno() == -1
     assert list(house.folder.fills_path.iterdir()) == []
-    for lock in held:
-        assert lock
-        lock.release()
 
 
 async def test_closing_before_the_first_byte_leaves_nothing_and_a_follower_goes_on(house: House) -> None:
     opened = threading.Event()
     first, second = house.worker(FakeUpstream(open=opened)), house.worker()
-    one, _ = first.fills.join(target(), DIGEST, size_bytes=None)
-    await one.owner()
+    first.fills.join(target(), DIGEST, size_bytes=None)
     await until(lambda: bool(first.upstream.starts))
     two, _ = second.fills.join(target(), DIGEST, size_bytes=None)
-    await two.owner()
+    await until(lambda: two.follows)
     closing = asyncio.ensure_future(first.tasks.close())
     await asyncio.sleep(0)
     first.upstream.most = 0
@@ -529,36 +521,47 @@ async def test_what_is_being_filled_can_be_looked_at_from_outside(house: House) 
     await fill.wait(0)
     told = look_at(house.partial, published)
     assert told is not None
-    assert (told.repository, told.total_bytes) == ("hub/app", len(BODY))
+    assert (told.owner, told.total_bytes) == (OWNER, len(BODY))
     assert other.fills.size_of(target(), DIGEST) == worker.fills.size_of(target(), DIGEST) == len(BODY)
-    assert other.fills.size_of(target("hub/other"), DIGEST) is None
+    assert other.fills.size_of(target("hub/app", OTHER), DIGEST) is None
     assert not house.partial.with_name("none").exists()
 
 
-async def test_a_prefetch_in_the_queue_leaves_the_lead_to_a_client_of_another_worker(house: House) -> None:
-    busy, other = house.worker(), house.worker()
-    # All slots are taken, by whomever.
-    held = [Locks(house.folder.locks_path).try_lock(f"prefetch r.example {number}") for number in range(3)]
-    prefetch, _ = busy.fills.join(target(), DIGEST, size_bytes=None, behind=True)
-    await asyncio.sleep(0)
-    wanted, _ = other.fills.join(target(), DIGEST, size_bytes=None)
-    assert await body_of(wanted) == BODY
-    assert (len(busy.upstream.starts), len(other.upstream.starts)) == (0, 1)
-    for lock in held:
-        assert lock
-        lock.release()
-    with pytest.raises(LookAgain):
-        await end_of(prefetch)
+async def test_what_waits_in_the_queue_follows_when_another_worker_has_begun_it(house: House) -> None:
+    busy, other = house.worker(), house.worker(FakeUpstream(most=200_000))
+    busy.upstream.admits.clear()
+    waiting, _ = busy.fills.join(target(), DIGEST, size_bytes=None)
+    await until(lambda: waiting.is_queued)
+    other.fills.join(target(), DIGEST, size_bytes=None)
+    await until(lambda: waiting.follows and waiting.visible_bytes > 0)
+    other.upstream.most = None
+    other.upstream.gate.set()
+    assert await body_of(waiting) == BODY
+    assert busy.upstream.starts == []
 
 
-async def test_a_prefetch_in_the_queue_begins_at_once_when_a_client_wants_it(house: House) -> None:
+async def test_what_nobody_waits_for_any_more_goes_behind_and_comes_ahead_again(house: House) -> None:
     worker = house.worker()
-    held = [Locks(house.folder.locks_path).try_lock(f"prefetch r.example {number}") for number in range(3)]
-    fill, _ = worker.fills.join(target(), DIGEST, size_bytes=None, behind=True)
-    await asyncio.sleep(0)
-    same, begun = worker.fills.join(target(), DIGEST, size_bytes=None)
-    assert (same, begun) == (fill, False)
+    worker.upstream.admits.clear()
+    fill, _ = worker.fills.join(target(), DIGEST, size_bytes=None)
+    fill.attach()
+    await until(lambda: worker.upstream.queue == ["ahead"])
+    fill.detach()
+    await until(lambda: worker.upstream.queue == ["ahead", "behind"])
+    fill.attach()
+    await until(lambda: worker.upstream.queue == ["ahead", "behind", "ahead"])
+    worker.upstream.admits.set()
     assert await body_of(fill) == BODY
-    for lock in held:
-        assert lock
-        lock.release()
+    fill.detach()
+
+
+async def test_a_turn_that_is_brought_along_is_given_back_at_the_end(house: House) -> None:
+    worker = house.worker()
+    given_back: list[str] = []
+    admitted = AsyncExitStack()
+    admitted.callback(given_back.append, "the turn")
+    fill, begun = worker.fills.join(target(), DIGEST, size_bytes=None, admitted=admitted)
+    assert begun
+    assert await body_of(fill) == BODY
+    await fill.done
+    assert (worker.upstream.queue, given_back) == ([], ["the turn"])

@@ -14,6 +14,7 @@ from pullthrough.engine.rules import OWN_RULE, RuleBook, Target
 from pullthrough.errors import DiskFull
 from pullthrough.oci.digests import Digest, digest_of
 from pullthrough.oci.names import RepositoryName, parse_repository_name
+from pullthrough.oci.owners import OWN
 from pullthrough.storage.blobs import BlobStore
 from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.folder import DataFolder
@@ -75,7 +76,7 @@ async def test_a_push_is_recorded_once_there_is_room_also_of_a_blob_that_is_ther
             upload_id = await pushes.begin(target)
             pushed.refusals = 1
             assert await pushes.finish(target, upload_id, DIGEST, parts(BODY)) == len(BODY)
-            assert catalog.find_blob(target.repository, DIGEST).granted
+            assert catalog.find_blob(target.repository, OWN, DIGEST).granted
             assert store.size(DIGEST) == len(BODY)
         assert [path.name for path in folder.uploads_path.iterdir()] == []
         catalog.close()

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from pullthrough.errors import DiskFull, FolderLocked
 from pullthrough.oci.digests import Digest, digest_of
+from pullthrough.oci.owners import Owner, upstream_owner
 from pullthrough.storage.blobs import BlobStore, partial_digest, writing
 from pullthrough.storage.folder import DataFolder
+from tests.owners import OWNER
 
 BODY = b"a layer"
 DIGEST = digest_of(BODY)
@@ -21,7 +23,7 @@ DIGEST = digest_of(BODY)
 
 def publish(store: BlobStore, body: bytes = BODY, algorithm: str = "sha256") -> Digest:
     digest = digest_of(body, algorithm)
-    partial = store.partial_path(digest)
+    partial = store.partial_path(digest, OWNER)
     partial.write_bytes(body)
     store.publish(partial, digest)
     return digest
@@ -48,7 +50,7 @@ def test_a_published_blob_is_read_back_and_its_partial_file_is_gone(
 
 
 def test_a_partial_file_is_no_blob(store: BlobStore) -> None:
-    store.partial_path(DIGEST).write_bytes(BODY)
+    store.partial_path(DIGEST, OWNER).write_bytes(BODY)
     assert store.open(DIGEST) is None
     assert store.size(DIGEST) is None
     assert list(store.iterate()) == []
@@ -96,8 +98,8 @@ def test_descriptors_are_not_inherited(store: BlobStore) -> None:
     os.close(descriptor)
 
 
-def test_another_key_is_another_partial_file(store: BlobStore) -> None:
-    paths = {store.partial_path(DIGEST), store.partial_path(DIGEST, "a/b"), store.partial_path(DIGEST, "a/c")}
+def test_another_owner_has_another_partial_file(store: BlobStore) -> None:
+    paths = {store.partial_path(DIGEST, upstream_owner("r.example", name, "joe")) for name in ("a", "b", "c")}
     assert len(paths) == 3
     assert {partial_digest(path) for path in paths} == {DIGEST}
     for path in paths:
@@ -106,20 +108,20 @@ def test_another_key_is_another_partial_file(store: BlobStore) -> None:
 
 
 @given(st.text(max_size=40))
-def test_no_key_leads_out_of_the_fills_folder(key: str) -> None:
+def test_no_owner_leads_out_of_the_fills_folder(owner: str) -> None:
     store = BlobStore(DataFolder(Path("/data"), "boot", None))
-    assert store.partial_path(DIGEST, key).parent == Path("/data/fills")
+    assert store.partial_path(DIGEST, Owner(owner)).parent == Path("/data/fills")
 
 
 def test_partial_bytes_count_everything_in_the_fills_folder(store: BlobStore, folder: DataFolder) -> None:
-    store.partial_path(DIGEST).write_bytes(b"12345")
+    store.partial_path(DIGEST, OWNER).write_bytes(b"12345")
     (folder.fills_path / "temporary").write_bytes(b"123")
     assert store.partial_bytes() == 8
 
 
 def test_leftovers_are_what_no_fill_can_go_on_from(store: BlobStore, folder: DataFolder) -> None:
     def make(digest: Digest, body: bytes | None, sidecar: bool) -> Path:
-        path = store.partial_path(digest)
+        path = store.partial_path(digest, OWNER)
         if body is not None:
             path.write_bytes(body)
         if sidecar:
@@ -142,7 +144,7 @@ def test_leftovers_are_what_no_fill_can_go_on_from(store: BlobStore, folder: Dat
 
 
 def test_a_partial_file_that_is_being_written_is_neither_abandoned_nor_removed(store: BlobStore) -> None:
-    partial = store.partial_path(DIGEST)
+    partial = store.partial_path(DIGEST, OWNER)
     partial.write_bytes(b"123")
     os.utime(partial, (100, 100))
     assert list(store.abandoned(101)) == [(partial, 3, 100)]
@@ -155,7 +157,7 @@ def test_a_partial_file_that_is_being_written_is_neither_abandoned_nor_removed(s
 
 
 def test_removing_a_partial_file_takes_its_sidecar_with_it(store: BlobStore, folder: DataFolder) -> None:
-    partial = store.partial_path(DIGEST)
+    partial = store.partial_path(DIGEST, OWNER)
     partial.write_bytes(b"123")
     partial.with_name(partial.name + ".json").write_text("{}")
     assert store.remove_partial(partial) == 3
@@ -186,7 +188,7 @@ def for_each_until_it_fails(fill: Callable[[int], object]) -> None:
 def test_a_full_disk_publishes_nothing_and_works_again_once_there_is_room(small_disk: Path) -> None:
     with DataFolder.open(small_disk / "data") as folder:
         store = BlobStore(folder)
-        partial = store.partial_path(DIGEST)
+        partial = store.partial_path(DIGEST, OWNER)
         partial.write_bytes(BODY)
         crowd = folder.path / "crowd"
         crowd.mkdir()

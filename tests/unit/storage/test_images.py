@@ -22,6 +22,7 @@ from pullthrough.storage.lifecycles import COMPLETE, IN_PROGRESS, Lifecycles, Pr
 from pullthrough.storage.pushed import Pushed
 from pullthrough.storage.records import ImageDetail, ImageState
 from tests.contracts.images import Sample, image, index, sample
+from tests.owners import OWNER
 
 APP = parse_repository_name("acme/app")
 OTHER = parse_repository_name("acme/other")
@@ -65,6 +66,7 @@ def save(catalog: Catalog, what: Sample, *tags: str, now: float = 1, repository:
     for tag in tags or (None,):
         catalog.save_manifest(
             parse_repository_name(repository),
+            OWNER,
             what.digest,
             what.body,
             what.manifest,
@@ -224,8 +226,8 @@ def test_images_are_found_by_digest_by_tag_and_by_both(catalog: Catalog, images:
 
 def test_layers_are_known_by_what_names_them_and_by_what_was_filled(catalog: Catalog, images: Images) -> None:
     save(catalog, image(b"config", [b"named"]), "v1")
-    catalog.publish_blob(APP, digest_of(b"loose"), 5, boot_id="", now=1)
-    catalog.publish_blob(OTHER, digest_of(b"other's"), 5, boot_id="", now=1)
+    catalog.publish_blob(APP, OWNER, digest_of(b"loose"), 5, boot_id="", now=1)
+    catalog.publish_blob(OTHER, OWNER, digest_of(b"other's"), 5, boot_id="", now=1)
     wanted = [digest_of(body) for body in (b"named", b"loose", b"other's", b"absent")]
     found = images.layers(APP, wanted)
     assert set(found) == set(wanted[:2])
@@ -262,8 +264,8 @@ def test_by_digest_the_image_goes_with_all_its_tags(catalog: Catalog, images: Im
     saved, bare = save(catalog, numbered(1), "a", "b"), save(catalog, numbered(2))
     assert removed(images.delete(APP, [wish(saved), wish(bare)], now=2)) == [(None, ["a", "b"]), (None, [None])]
     assert everything(images) == []
-    assert catalog.find_manifest(APP, saved.digest) is None
-    assert catalog.has_repository(APP)
+    assert catalog.find_manifest(APP, OWNER, saved.digest) is None
+    assert catalog.has_repository(APP, OWNER)
 
 
 def test_what_cannot_be_deleted_says_why_and_the_rest_goes(catalog: Catalog, images: Images) -> None:
@@ -313,22 +315,25 @@ def test_an_archived_image_is_not_pulled_until_it_is_restored(catalog: Catalog, 
     archived = images.archive(APP, wish(tag="v1"), now=5)
     assert isinstance(archived, ImageDetail)
     assert archived.archived_at == 5
-    for ask in (lambda: catalog.find_tag(APP, Tag("v1")), lambda: catalog.find_manifest(APP, saved.digest)):
+    for ask in (
+        lambda: catalog.find_tag(APP, OWNER, Tag("v1")),
+        lambda: catalog.find_manifest(APP, OWNER, saved.digest),
+    ):
         with pytest.raises(ImageArchived):
             ask()
     restored = images.restore(APP, wish(saved), now=7)
     assert isinstance(restored, ImageDetail)
     assert (restored.archived_at, restored.activated_at) == (None, 7)
-    assert catalog.find_tag(APP, Tag("v1")) is not None
+    assert catalog.find_tag(APP, OWNER, Tag("v1")) is not None
 
 
 def test_tags_of_archived_images_are_not_listed_for_who_pulls(catalog: Catalog, images: Images) -> None:
     save(catalog, numbered(1), "kept")
     save(catalog, numbered(2), "v1", "v2")
     images.archive(APP, wish(tag="v1"), now=5)
-    assert catalog.tags(APP) == ["kept"]
+    assert catalog.tags(APP, OWNER) == ["kept"]
     images.restore(APP, wish(tag="v1"), now=6)
-    assert catalog.tags(APP) == ["kept", "v1", "v2"]
+    assert catalog.tags(APP, OWNER) == ["kept", "v1", "v2"]
 
 
 def test_the_second_time_changes_nothing(catalog: Catalog, images: Images) -> None:
@@ -367,7 +372,7 @@ def test_a_fill_of_an_archived_image_leaves_it_there(catalog: Catalog, images: I
         save(catalog, numbered(1), "v2")
     assert one(images, wish(saved)).tags == ("v1", "v2")
     with pytest.raises(ImageArchived):
-        catalog.find_tag(APP, Tag("v2"))
+        catalog.find_tag(APP, OWNER, Tag("v2"))
 
 
 def test_who_pushes_an_archived_image_again_restores_it(catalog: Catalog, images: Images) -> None:

@@ -12,8 +12,10 @@ from sqlalchemy import Engine, event
 
 from pullthrough.oci.digests import digest_of
 from pullthrough.oci.names import parse_repository_name, parse_tag
+from pullthrough.oci.owners import source_at
 from pullthrough.storage.catalog import Catalog
 from tests.contracts.images import image, index
+from tests.owners import OWNER
 
 NGINX = parse_repository_name("docker-hub/library/nginx")
 LATEST = parse_tag("latest")
@@ -22,28 +24,28 @@ IMAGE = image(b"{}", [b"layer", b"other"])
 INDEX = index([IMAGE])
 
 QUESTIONS: dict[str, Callable[[Catalog], object]] = {
-    "find_tag": lambda catalog: catalog.find_tag(NGINX, LATEST),
-    "find_manifest": lambda catalog: catalog.find_manifest(NGINX, IMAGE.digest),
-    "find_blob": lambda catalog: catalog.find_blob(NGINX, BLOB),
-    "siblings": lambda catalog: catalog.siblings(NGINX, BLOB),
-    "find_listing": lambda catalog: catalog.find_listing(NGINX, "tags"),
-    "find_negative": lambda catalog: catalog.find_negative(NGINX, "absent"),
-    "find_absent_name": lambda catalog: catalog.find_absent_name("quay.io", "acme"),
-    "has_repository": lambda catalog: catalog.has_repository(NGINX),
+    "find_tag": lambda catalog: catalog.find_tag(NGINX, OWNER, LATEST),
+    "find_manifest": lambda catalog: catalog.find_manifest(NGINX, OWNER, IMAGE.digest),
+    "find_blob": lambda catalog: catalog.find_blob(NGINX, OWNER, BLOB),
+    "siblings": lambda catalog: catalog.siblings(NGINX, OWNER, BLOB),
+    "find_listing": lambda catalog: catalog.find_listing(NGINX, OWNER, "tags"),
+    "find_negative": lambda catalog: catalog.find_negative(NGINX, OWNER, "absent"),
+    "find_absent_name": lambda catalog: catalog.find_absent_name(source_at("quay.io"), "acme"),
+    "has_repository": lambda catalog: catalog.has_repository(NGINX, OWNER),
     "repositories": lambda catalog: catalog.repositories("a", 100),
     "save_manifest": lambda catalog: catalog.save_manifest(
-        NGINX, INDEX.digest, INDEX.body, INDEX.manifest, tag=LATEST, now=2
+        NGINX, OWNER, INDEX.digest, INDEX.body, INDEX.manifest, tag=LATEST, now=2
     ),
-    "validate_tag": lambda catalog: catalog.validate_tag(NGINX, LATEST, now=2, forced=True),
-    "mark_tag_gone": lambda catalog: catalog.mark_tag_gone(NGINX, LATEST, now=2, forced=True),
-    "remove_tag": lambda catalog: catalog.remove_tag(NGINX, LATEST),
-    "publish_blob": lambda catalog: catalog.publish_blob(NGINX, BLOB, 5, boot_id="", now=2),
-    "grant_blob": lambda catalog: catalog.grant_blob(NGINX, BLOB),
+    "validate_tag": lambda catalog: catalog.validate_tag(NGINX, OWNER, LATEST, now=2, forced=True),
+    "mark_tag_gone": lambda catalog: catalog.mark_tag_gone(NGINX, OWNER, LATEST, now=2, forced=True),
+    "remove_tag": lambda catalog: catalog.remove_tag(NGINX, OWNER, LATEST),
+    "publish_blob": lambda catalog: catalog.publish_blob(NGINX, OWNER, BLOB, 5, boot_id="", now=2),
+    "grant_blob": lambda catalog: catalog.grant_blob(NGINX, OWNER, BLOB),
     "verify_blob": lambda catalog: catalog.verify_blob(BLOB, "boot"),
     "forget_blob": lambda catalog: catalog.forget_blob(BLOB),
-    "save_listing": lambda catalog: catalog.save_listing(NGINX, "tags", b"", now=2),
-    "save_negative": lambda catalog: catalog.save_negative(NGINX, "absent", 1),
-    "save_absent_name": lambda catalog: catalog.save_absent_name("quay.io", "acme", 2),
+    "save_listing": lambda catalog: catalog.save_listing(NGINX, OWNER, "tags", b"", now=2),
+    "save_negative": lambda catalog: catalog.save_negative(NGINX, OWNER, "absent", 1),
+    "save_absent_name": lambda catalog: catalog.save_absent_name(source_at("quay.io"), "acme", 2),
     "record_pulls": lambda catalog: catalog.record_pulls({(NGINX, IMAGE.digest): 2}, {BLOB: 2}),
     "remove_images": lambda catalog: catalog.inventory.remove_images(
         catalog.inventory.images(), in_use=(), unused_since=10
@@ -57,8 +59,8 @@ ALL_IMAGES = "FROM repository_manifests JOIN repositories ON repositories.id = r
 @pytest.fixture
 def catalog(tmp_path: Path) -> Iterator[Catalog]:
     catalog = Catalog.open(tmp_path / "catalog.sqlite")
-    catalog.save_manifest(NGINX, IMAGE.digest, IMAGE.body, IMAGE.manifest, tag=LATEST, now=1)
-    catalog.publish_blob(NGINX, BLOB, 5, boot_id="", now=1)
+    catalog.save_manifest(NGINX, OWNER, IMAGE.digest, IMAGE.body, IMAGE.manifest, tag=LATEST, now=1)
+    catalog.publish_blob(NGINX, OWNER, BLOB, 5, boot_id="", now=1)
     catalog.pin(NGINX, "another", 1)
     yield catalog
     catalog.close()
@@ -103,6 +105,6 @@ def test_the_number_of_statements_does_not_grow_with_the_image(
     catalog: Catalog, statements: list[tuple[str, Any]], layers: int
 ) -> None:
     large = image(b"{}", [b"%d" % number for number in range(layers)])
-    catalog.save_manifest(NGINX, large.digest, large.body, large.manifest, tag=LATEST, now=2)
-    catalog.siblings(NGINX, digest_of(b"1"))
+    catalog.save_manifest(NGINX, OWNER, large.digest, large.body, large.manifest, tag=LATEST, now=2)
+    catalog.siblings(NGINX, OWNER, digest_of(b"1"))
     assert len(statements) <= 16

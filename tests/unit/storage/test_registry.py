@@ -15,6 +15,7 @@ from pullthrough.oci.names import parse_repository_name
 from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.generation import Generation
 from pullthrough.storage.registry import MAX_CACHE_RULES, CacheRule, CreationTemplate, Registry, find_template
+from tests.owners import OWNER
 
 NGINX = parse_repository_name("docker-hub/library/nginx")
 OTHER = parse_repository_name("docker-hub2/app")
@@ -103,17 +104,17 @@ def test_what_upstreams_said_of_names_under_a_rule_is_forgotten_with_each_change
 ) -> None:
     def remember() -> None:
         for name in (NGINX, OTHER):
-            catalog.save_negative(name, "latest", until=1000)
-            catalog.save_listing(name, "tags", b"[]", now=1)
+            catalog.save_negative(name, OWNER, "latest", until=1000)
+            catalog.save_listing(name, OWNER, "tags", b"[]", now=1)
 
     def remembered() -> list[object]:
-        return [catalog.find_negative(NGINX, "latest"), catalog.find_listing(NGINX, "tags")]
+        return [catalog.find_negative(NGINX, OWNER, "latest"), catalog.find_listing(NGINX, OWNER, "tags")]
 
     remember()
     registry.create_cache_rule(rule())
     assert remembered() == [None, None]
-    assert catalog.find_negative(OTHER, "latest") == 1000
-    assert catalog.find_listing(OTHER, "tags") is not None
+    assert catalog.find_negative(OTHER, OWNER, "latest") == 1000
+    assert catalog.find_listing(OTHER, OWNER, "tags") is not None
     remember()
     registry.update_cache_rule("docker-hub", credential_arn="arn:1", custom_role_arn=None, now=7)
     assert remembered() == [None, None]
@@ -122,7 +123,7 @@ def test_what_upstreams_said_of_names_under_a_rule_is_forgotten_with_each_change
     assert remembered() == [None, None]
     remember()
     registry.create_cache_rule(rule("ROOT"))
-    assert catalog.find_negative(OTHER, "latest") is None
+    assert catalog.find_negative(OTHER, OWNER, "latest") is None
 
 
 def test_every_change_of_the_configuration_is_told_to_all_workers(
@@ -256,6 +257,6 @@ def test_there_are_no_more_than_a_hundred_exclusions(registry: Registry) -> None
 
 def test_repositories_stay_when_their_rule_goes(registry: Registry, catalog: Catalog) -> None:
     registry.create_cache_rule(rule())
-    catalog.publish_blob(NGINX, digest_of(b"x"), 1, boot_id="boot", now=1)
+    catalog.publish_blob(NGINX, OWNER, digest_of(b"x"), 1, boot_id="boot", now=1)
     registry.delete_cache_rule("docker-hub")
-    assert catalog.find_blob(NGINX, digest_of(b"x")).granted
+    assert catalog.find_blob(NGINX, OWNER, digest_of(b"x")).granted

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine, event, insert, select
 from pullthrough.errors import AlreadyExists, LimitReached, NotEmpty
 from pullthrough.oci.digests import digest_of
 from pullthrough.oci.names import RepositoryName, parse_repository_name, parse_tag
+from pullthrough.oci.owners import OWN
 from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.generation import Generation
 from pullthrough.storage.registry import CreationTemplate, Registry
@@ -21,12 +22,13 @@ from pullthrough.storage.repositories import (
     MAX_RESOURCE_TAGS,
     Repositories,
     RepositorySettings,
+    claim_repository,
     is_immutable,
-    make_repository,
 )
 from pullthrough.storage.schema import manifests, repository_manifests
 from pullthrough.storage.schema import repositories as repository_table
 from tests.contracts.images import image, index
+from tests.owners import OWNER
 
 NGINX = parse_repository_name("docker-hub/library/nginx")
 OTHER = parse_repository_name("quay/acme/other")
@@ -41,11 +43,11 @@ def repositories(catalog: Catalog) -> Repositories:
 
 
 def save(catalog: Catalog, what: Any = IMAGE, name: RepositoryName = NGINX, now: float = 1) -> bool:
-    return catalog.save_manifest(name, what.digest, what.body, what.manifest, tag=LATEST, now=now)
+    return catalog.save_manifest(name, OWNER, what.digest, what.body, what.manifest, tag=LATEST, now=now)
 
 
 def tagged(catalog: Catalog, name: RepositoryName = NGINX) -> str | None:
-    found = catalog.find_tag(name, LATEST)
+    found = catalog.find_tag(name, OWNER, LATEST)
     return found.manifest.digest if found else None
 
 
@@ -155,7 +157,7 @@ def test_a_repository_with_images_is_deleted_by_force_only(repositories: Reposit
     assert deleted.name == NGINX
     assert repositories.find(NGINX) is None
     assert tagged(catalog) is None
-    assert catalog.find_manifest(NGINX, IMAGE.digest) is None
+    assert catalog.find_manifest(NGINX, OWNER, IMAGE.digest) is None
     assert catalog.totals().manifests == 0
     assert repositories.delete(NGINX, force=True) is None
 
@@ -165,15 +167,15 @@ def test_deleting_one_repository_leaves_what_another_has(repositories: Repositor
     for name in (NGINX, OTHER):
         save(catalog, IMAGE, name)
         save(catalog, both, name)
-        catalog.publish_blob(name, digest_of(b"layer"), 5, boot_id="boot", now=1)
+        catalog.publish_blob(name, OWNER, digest_of(b"layer"), 5, boot_id="boot", now=1)
     repositories.delete(NGINX, force=True)
     assert tagged(catalog, OTHER) == both.digest
-    assert catalog.find_manifest(OTHER, IMAGE.digest) is not None
-    assert catalog.find_blob(OTHER, digest_of(b"layer")).granted
+    assert catalog.find_manifest(OTHER, OWNER, IMAGE.digest) is not None
+    assert catalog.find_blob(OTHER, OWNER, digest_of(b"layer")).granted
     # Made anew, it has nothing of what it had.
     repositories.create(NGINX, RepositorySettings(), 1)
-    assert not catalog.find_blob(NGINX, digest_of(b"layer")).granted
-    assert not catalog.find_blob(NGINX, digest_of(b"layer")).named
+    assert not catalog.find_blob(NGINX, OWNER, digest_of(b"layer")).granted
+    assert not catalog.find_blob(NGINX, OWNER, digest_of(b"layer")).named
 
 
 def test_many_images_are_deleted_in_several_transactions(repositories: Repositories, catalog: Catalog) -> None:
@@ -181,7 +183,7 @@ def test_many_images_are_deleted_in_several_transactions(repositories: Repositor
     steps = [1_200, *map(len, left_at_each_commit(catalog, lambda: repositories.delete(NGINX, force=True))), 0]
     assert max(before - after for before, after in pairwise(steps)) <= 500
     assert images_left(catalog) == []
-    assert not catalog.has_repository(NGINX)
+    assert not catalog.has_repository(NGINX, OWNER)
 
 
 def test_a_crash_among_them_leaves_no_index_without_its_images(repositories: Repositories, catalog: Catalog) -> None:
@@ -226,11 +228,11 @@ def left_at_each_commit(catalog: Catalog, deed: Callable[[], object]) -> list[li
 def test_what_belonged_to_a_deleted_repository_goes_with_it(repositories: Repositories, catalog: Catalog) -> None:
     repositories.create(NGINX, RepositorySettings(tags={"a": "b"}), 1)
     repositories.set_policy(NGINX, POLICY)
-    catalog.save_negative(NGINX, "gone", until=1000)
-    catalog.save_listing(NGINX, "tags", b"[]", now=1)
+    catalog.save_negative(NGINX, OWNER, "gone", until=1000)
+    catalog.save_listing(NGINX, OWNER, "tags", b"[]", now=1)
     assert repositories.delete(NGINX, force=False) is not None
-    assert catalog.find_negative(NGINX, "gone") is None
-    assert catalog.find_listing(NGINX, "tags") is None
+    assert catalog.find_negative(NGINX, OWNER, "gone") is None
+    assert catalog.find_listing(NGINX, OWNER, "tags") is None
     assert repositories.policies() == {}
     repositories.create(NGINX, RepositorySettings(), 1)
     assert repositories.tags(NGINX) == {}
@@ -238,7 +240,7 @@ def test_what_belonged_to_a_deleted_repository_goes_with_it(repositories: Reposi
 
 def test_a_blob_of_a_deleted_repository_is_left_for_eviction(repositories: Repositories, catalog: Catalog) -> None:
     save(catalog)
-    catalog.publish_blob(NGINX, digest_of(b"layer"), 5, boot_id="boot", now=1)
+    catalog.publish_blob(NGINX, OWNER, digest_of(b"layer"), 5, boot_id="boot", now=1)
     repositories.delete(NGINX, force=True)
     assert [blob.digest for blob in catalog.inventory.unnamed_blobs(unused_since=1000)] == [digest_of(b"layer")]
 
@@ -263,7 +265,7 @@ FULL: dict[str, Any] = {
 
 FILLS: dict[str, Callable[[Catalog], object]] = {
     "manifest": save,
-    "blob": lambda catalog: catalog.publish_blob(NGINX, digest_of(b"layer"), 5, boot_id="boot", now=1),
+    "blob": lambda catalog: catalog.publish_blob(NGINX, OWNER, digest_of(b"layer"), 5, boot_id="boot", now=1),
 }
 
 
@@ -319,10 +321,9 @@ def test_a_template_is_applied_for_its_scenario_only(
     use_template(registry, scenario="CREATE_ON_PUSH", imageTagMutability="IMMUTABLE")
     save(catalog)
     with catalog.database.writing() as connection:
-        make_repository(connection, "docker-hub/pushed", 1, "CREATE_ON_PUSH")
-        make_repository(connection, "docker-hub/plain", 1, None)
+        claim_repository(connection, "docker-hub/pushed", OWN, 1, "CREATE_ON_PUSH")
     mutability = {record.name: record.tag_mutability for record in repositories.page("", 10)}
-    assert mutability == {NGINX: "MUTABLE", "docker-hub/pushed": "IMMUTABLE", "docker-hub/plain": "MUTABLE"}
+    assert mutability == {NGINX: "MUTABLE", "docker-hub/pushed": "IMMUTABLE"}
 
 
 def test_a_policy_of_a_template_is_told_to_all_workers_and_nothing_else_is(
@@ -384,10 +385,10 @@ def test_a_fill_sets_an_immutable_tag_once_and_never_moves_it(repositories: Repo
     repositories.create(NGINX, RepositorySettings(tag_mutability="IMMUTABLE"), 1)
     assert save(catalog, now=1)
     assert not save(catalog, SECOND, now=5)
-    found = catalog.find_tag(NGINX, LATEST)
+    found = catalog.find_tag(NGINX, OWNER, LATEST)
     assert found is not None
     assert (found.manifest.digest, found.validated_at, found.immutable) == (IMAGE.digest, 5, True)
-    assert catalog.find_manifest(NGINX, SECOND.digest) is not None
+    assert catalog.find_manifest(NGINX, OWNER, SECOND.digest) is not None
 
 
 def test_a_tag_that_a_filter_exempts_is_moved(repositories: Repositories, catalog: Catalog) -> None:
@@ -395,6 +396,6 @@ def test_a_tag_that_a_filter_exempts_is_moved(repositories: Repositories, catalo
     repositories.create(NGINX, RepositorySettings("IMMUTABLE_WITH_EXCLUSION", filters), 1)
     save(catalog)
     assert save(catalog, SECOND)
-    found = catalog.find_tag(NGINX, LATEST)
+    found = catalog.find_tag(NGINX, OWNER, LATEST)
     assert found is not None
     assert (found.manifest.digest, found.immutable) == (SECOND.digest, False)

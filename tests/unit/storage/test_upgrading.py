@@ -16,6 +16,7 @@ from pullthrough.storage.migrations import migration_config
 from pullthrough.storage.pushed import Pushed
 from pullthrough.storage.repositories import Repositories
 from tests.contracts.images import Sample, image, index, sample
+from tests.owners import OWNER
 
 NGINX = parse_repository_name("docker-hub/library/nginx")
 LATEST = parse_tag("latest")
@@ -78,8 +79,15 @@ def test_what_the_first_version_stored_is_described_and_goes_on_being_a_cache(tm
         INDEX.digest,
     )
     assert found[INDEX.digest].tags == (LATEST,)
+    # Whose it is follows from the rules that are there at the first start.
+    repositories = Repositories(catalog.database)
+    assert catalog.find_tag(NGINX, OWNER, LATEST) is None
+    assert repositories.unknown_names() == [NGINX]
+    repositories.settle_owners({NGINX: OWNER})
+    assert catalog.find_tag(NGINX, OWNER, LATEST) is not None
+    assert repositories.unknown_names() == []
     # As what this version stores itself.
-    catalog.save_manifest(NGINX, IMAGE.digest, IMAGE.body, IMAGE.manifest, tag=None, now=200)
+    catalog.save_manifest(NGINX, OWNER, IMAGE.digest, IMAGE.body, IMAGE.manifest, tag=None, now=200)
     (again,) = (
         i for i in Images(catalog.database).page(NGINX, Filter(), after="", limit=10) if i.digest == IMAGE.digest
     )
@@ -90,9 +98,9 @@ def test_what_the_first_version_stored_is_described_and_goes_on_being_a_cache(tm
     # All of it may be evicted, and none of it is collected.
     assert len(catalog.inventory.images()) == 4
     assert Pushed(catalog.database).collect_blobs(loose_since=1e9, in_use=()) == []
-    assert catalog.find_blob(NGINX, digest_of(LAYER)).granted
+    assert catalog.find_blob(NGINX, OWNER, digest_of(LAYER)).granted
     assert catalog.inventory.find_damage() == []
     images = catalog.inventory.images()
     assert len(catalog.inventory.remove_images(images, in_use=(), unused_since=1e9).images) == 4
-    assert not catalog.has_repository(NGINX)
+    assert not catalog.has_repository(NGINX, OWNER)
     catalog.close()
