@@ -23,13 +23,14 @@ class Sample:
     manifest: Manifest
 
 
-def image(config: bytes, layers: Sequence[bytes]) -> Sample:
+def image(config: bytes, layers: Sequence[bytes], **more: object) -> Sample:
     return sample(
         {
             "schemaVersion": 2,
             "mediaType": media_types.OCI_MANIFEST,
             "config": _descriptor(config, CONFIG),
             "layers": [_descriptor(layer, LAYER) for layer in layers],
+            **more,
         }
     )
 

@@ -272,9 +272,10 @@ def test_stored_bytes_count_a_shared_blob_once(catalog: Catalog) -> None:
     digest = publish(catalog, TOP)
     publish(catalog, BASE, repository=OTHER)
     catalog.grant_blob(OTHER, OWNER, digest)
-    assert catalog.stored_bytes() == len(TOP) + len(BASE)
+    assert catalog.blob_bytes() == len(TOP) + len(BASE)
+    assert catalog.stored_bytes() == catalog.blob_bytes() + catalog.content_bytes()
     totals = catalog.totals()
-    assert (totals.blobs, totals.stored_bytes, totals.repositories) == (2, len(TOP) + len(BASE), 2)
+    assert (totals.blobs, totals.stored_bytes, totals.repositories) == (2, catalog.stored_bytes(), 2)
 
 
 # Siblings

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,7 @@ from pullthrough.oci.names import RepositoryName, parse_repository_name, parse_t
 from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.deletion import delete_images
 from pullthrough.storage.inventory import LOOSE_SECONDS
-from pullthrough.storage.pushed import Pushed
+from pullthrough.storage.pushed import MAX_REFERRER_BYTES, Pushed
 from pullthrough.storage.repositories import Repositories, RepositorySettings
 from pullthrough.storage.schema import repository_manifests
 from tests.contracts.images import Sample, image, index, sample
@@ -59,6 +59,11 @@ class Store:
     def may_read(self, digest: Digest, repository: RepositoryName = TEAM) -> bool:
         record = self.catalog.find_blob(repository, None, digest)
         return record.published and record.granted
+
+    def referrers(self, subject: Digest, types: Sequence[str] = ()) -> dict[str, dict[str, object]]:
+        page = self.pushed.referrers(TEAM, subject, types=types)
+        assert not page.last
+        return {each.descriptor["digest"]: each.descriptor for each in page.referrers}
 
     def collect(self, now: float) -> list[Digest]:
         return [blob.digest for blob in self.pushed.collect_blobs(loose_since=now - DAY, in_use=())]
@@ -208,26 +213,46 @@ def test_referrers_are_described_whether_or_not_their_subject_is_here(store: Sto
     store.put(second, "2")
     store.blob(CONFIG, OTHER)
     store.put(referring(subject, 3), repository=OTHER)
-    assert store.pushed.referrers(TEAM, subject) == [
-        {
+    assert store.referrers(subject) == {
+        first.digest: {
             "mediaType": media_types.OCI_MANIFEST,
             "digest": first.digest,
             "size": len(first.body),
             "artifactType": "application/x.config",
             "annotations": {"number": "1"},
         },
-        {
+        second.digest: {
             "mediaType": media_types.OCI_MANIFEST,
             "digest": second.digest,
             "size": len(second.body),
             "artifactType": "application/x.two",
             "annotations": {"number": "2"},
         },
-    ]
-    assert store.pushed.referrers(TEAM, first.digest) == []
-    assert store.pushed.referrers(parse_repository_name("nobody/nothing"), subject) == []
+    }
+    assert list(store.referrers(subject, types=["application/x.two", "application/x.three"])) == [second.digest]
+    assert store.referrers(first.digest) == {}
+    assert store.pushed.referrers(parse_repository_name("nobody/nothing"), subject).referrers == ()
     store.pushed.delete_manifest(TEAM, first.digest, now=3)
-    assert len(store.pushed.referrers(TEAM, subject)) == 1
+    assert list(store.referrers(subject)) == [second.digest]
+
+
+def test_pages_of_referrers_are_all_of_them_once_however_many_or_large_they_are(store: Store) -> None:
+    store.blob(CONFIG)
+    subject = digest_of(b"not here")
+    large = "x" * (MAX_REFERRER_BYTES // 3)
+    made = [referring(subject, annotations={"number": str(number), "large": large}) for number in range(7)]
+    for manifest in made:
+        store.put(manifest)
+    for most, sizes in ((2, [2, 2, 2, 1]), (7, [2, 2, 2, 1]), (1, [1] * 7)):
+        pages: list[list[str]] = []
+        after = ""
+        while True:
+            page = store.pushed.referrers(TEAM, subject, after=after, most=most)
+            pages.append([referrer.descriptor["digest"] for referrer in page.referrers])
+            if not (after := page.last):
+                break
+        assert [len(page) for page in pages] == sizes
+        assert [digest for page in pages for digest in page] == sorted(manifest.digest for manifest in made)
 
 
 # Mounting

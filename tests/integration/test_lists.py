@@ -211,10 +211,21 @@ def test_without_the_referrers_api_the_fallback_tag_is_read(lanes: Lanes, status
         ("referrers", HugeBody(5 * 1024 * 1024)),
         ("tags", Replace(b'{"tags": "all of them"}')),
         ("tags", Replace(b"<html>", "text/html")),
+        ("tags", Replace(b'{"tags": [' + b'"a",' * 300_000 + b'"a"]}')),
+        ("referrers", Replace(b'{"manifests": [' + b"[]," * 300_000 + b"1]}")),
         ("referrers", Replace(b'{"manifests": {}}')),
         ("tags", Headers({"Link": '</v2/x/tags/list?last=1.0&n=1>; rel="next"'})),
     ],
-    ids=["huge tags", "huge referrers", "no list", "a web page", "no index", "a circle of pages"],
+    ids=[
+        "huge tags",
+        "huge referrers",
+        "no list",
+        "a web page",
+        "many tags",
+        "many values",
+        "no index",
+        "a circle of pages",
+    ],
 )
 def test_a_list_that_cannot_be_right_is_refused(lanes: Lanes, kind: str, action: object) -> None:
     lane = tagged(lanes("fresh"))

@@ -5,9 +5,10 @@ A fresh hit on a manifest or a published blob takes no thread and no look at the
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import replace
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from aiohttp import web
 
@@ -55,8 +56,12 @@ class PullFace:
         limit = MAX_PAGE if exchange.query.n is None else exchange.query.n
         found = await self._engine.call(self._engine.catalog.repositories, exchange.query.last, limit + 1)
         names = [str(name) for name in found]
-        link = _link("/v2/_catalog", names[limit - 1], limit) if 0 < limit < len(names) else None
-        return self._listed(exchange, {"repositories": names[:limit]}, link)
+        response = json_response({"repositories": names[:limit]}, exchange.outcome)
+        if not exchange.is_head and isinstance(response.body, bytes):
+            exchange.sent_bytes = len(response.body)
+        if link := _next_page(exchange, "/v2/_catalog", names[limit - 1] if 0 < limit < len(names) else ""):
+            response.headers["Link"] = link
+        return response
 
     # --- manifests ---------------------------------------------------------------------------------------------------
 
@@ -232,35 +237,38 @@ class PullFace:
 
     async def _tags(self, exchange: Exchange, route: Route, targets: Targets) -> web.StreamResponse:
         targets = await self._permissions.allowed(exchange, "ListImages", targets)
-        listing = await self._engine.tags(targets, force=_wants_check(exchange.request))
-        exchange.outcome = listing.outcome
-        page, link = _page(exchange, listing.entries, f"/v2/{route.name}/tags/list")
+        query = exchange.query
+        listing = await self._engine.tags(targets, after=query.last, most=query.n, force=_wants_check(exchange.request))
         # The name as it was asked for: clients check that it is the one they sent.
-        return self._listed(exchange, {"name": route.name, "tags": page}, link)
+        opening = f'{{"name":{json.dumps(route.name)},"tags":['
+        link = _next_page(exchange, f"/v2/{route.name}/tags/list", listing.page.last)
+        return self._listed(exchange, listing, opening, "application/json", link)
 
     async def _referrers(self, exchange: Exchange, route: Route, targets: Targets) -> web.StreamResponse:
         targets = await self._permissions.allowed(exchange, "ListImageReferrers", targets)
-        listing: Listing = await self._engine.referrers(targets, route.digest, force=_wants_check(exchange.request))
-        exchange.outcome = listing.outcome
-        entries = listing.entries
-        if exchange.query.artifact_type:
-            entries = [entry for entry in entries if entry.get("artifactType") == exchange.query.artifact_type]
-        index = {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": entries}
-        response = self._listed(exchange, index, None)
-        response.content_type = media_types.OCI_INDEX
-        if exchange.query.artifact_type:
+        query, digest = exchange.query, route.digest
+        assert digest is not None
+        listing = await self._engine.referrers(
+            targets, digest, artifact_type=query.artifact_type, after=query.last, force=_wants_check(exchange.request)
+        )
+        opening = f'{{"schemaVersion":2,"mediaType":"{media_types.OCI_INDEX}","manifests":['
+        link = _next_page(exchange, f"/v2/{route.name}/referrers/{digest}", listing.page.last)
+        response = self._listed(exchange, listing, opening, media_types.OCI_INDEX, link)
+        if query.artifact_type:
             response.headers["OCI-Filters-Applied"] = "artifactType"
         return response
 
-    def _listed(self, exchange: Exchange, document: object, link: str | None) -> web.Response:
-        response = json_response(document, exchange.outcome)
-        if exchange.query.ns is not None:
-            response.headers["OCI-Namespace"] = outcomes.clean(exchange.query.ns)
+    def _listed(
+        self, exchange: Exchange, listing: Listing, opening: str, media_type: str, link: str | None
+    ) -> web.Response:
+        exchange.outcome = listing.outcome
+        body = b"".join((opening.encode(), listing.page.entries, b"]}"))
+        headers = {**common_headers(exchange), "Content-Type": media_type}
         if link:
-            response.headers["Link"] = link
-        if not exchange.is_head and isinstance(response.body, bytes):
-            exchange.sent_bytes = len(response.body)
-        return response
+            headers["Link"] = link
+        if not exchange.is_head:
+            exchange.sent_bytes = len(body)
+        return web.Response(body=body, headers=headers)
 
 
 def _wants_check(request: web.BaseRequest) -> bool:
@@ -275,22 +283,14 @@ def _matches(header: str | None, digest: str) -> bool:
     return any(tag in (digest, "*") for tag in candidates)
 
 
-def _page(exchange: Exchange, entries: list[str], path: str) -> tuple[list[str], str | None]:
-    """The part of a sorted list that `n` and `last` ask for, and the Link to the next one."""
+def _next_page(exchange: Exchange, path: str, last: str) -> str | None:
+    """The Link to what follows the entry `last` of a list; None where nothing does."""
+    if not last:
+        return None
     query = exchange.query
-    if query.last:
-        entries = [entry for entry in entries if entry > query.last]
-    if query.n is None:
-        return entries, None
-    page = entries[: query.n]
-    if not page or len(page) == len(entries):
-        return page, None
-    namespace = f"&ns={quote(query.ns, safe='')}" if query.ns is not None else ""
-    return page, _link(path, page[-1], query.n, namespace)
-
-
-def _link(path: str, last: str, n: int, more: str = "") -> str:
-    return f'<{path}?n={n}&last={quote(last, safe="")}{more}>; rel="next"'
+    asked = {"n": query.n, "last": last, "artifactType": query.artifact_type or None, "ns": query.ns}
+    given = urlencode({name: value for name, value in asked.items() if value is not None}, safe="", quote_via=quote)
+    return f'<{path}?{given}>; rel="next"'
 
 
 def _break_off(request: web.BaseRequest) -> None:

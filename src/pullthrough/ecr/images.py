@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,13 +17,15 @@ from pullthrough.ecr.image_ids import (
     read_image_id,
     read_image_ids,
 )
-from pullthrough.ecr.paging import page_request
+from pullthrough.ecr.paging import encode_token, page_request
 from pullthrough.ecr.parameters import invalid
 from pullthrough.ecr.targets import authorize, pull_target, require_repository, stored_name
-from pullthrough.errors import DigestInvalid, UpstreamError
+from pullthrough.errors import UpstreamError
+from pullthrough.oci import lists
 from pullthrough.oci.digests import parse_digest
 from pullthrough.oci.names import RepositoryName
 from pullthrough.storage.images import Deletion, Failure, Filter, ImageId
+from pullthrough.storage.pushed import ReferrersPage
 from pullthrough.storage.records import ImageDetail
 
 
@@ -124,31 +127,55 @@ async def list_image_referrers(call: Call, input: Mapping[str, Any]) -> dict[str
     page = page_request("ListImageReferrers", input, default=20)
     after = str(page.after[0]) if page.after else ""
     asked = input.get("filter", {})
-    types, status = asked.get("artifactTypes"), asked.get("artifactStatus", "ACTIVE")
-    try:
-        listing = await call.engine.referrers(call.engine.rules.resolve(target.repository), subject)
-    except UpstreamError as error:
-        raise ApiError(
-            "UnableToListUpstreamImageReferrersException",
-            f"The referrers could not be listed at {error.upstream}: {error.message}",
-        ) from error
-    found = {referrer.digest: referrer for entry in listing.entries if (referrer := _referrer(entry))}
-    archived = await call.engine.call(call.engine.pushed.referrers, target.repository, subject, archived=True)
-    found.update({referrer.digest: referrer for entry in archived if (referrer := _referrer(entry, is_archived=True))})
-    wanted = [
+    types, status = asked.get("artifactTypes") or (), asked.get("artifactStatus", "ACTIVE")
+    stored = functools.partial(
+        call.engine.pushed.referrers, target.repository, subject, types=types, after=after, most=page.size
+    )
+    if target.is_own:
+        own = await call.engine.call(stored, archived={"ACTIVE": False, "ARCHIVED": True}.get(status))
+        referrers = (_referrer(each.descriptor, each.is_archived) for each in own.referrers)
+        found, last = [referrer for referrer in referrers if status in ("ANY", referrer.status)], own.last
+    else:
+        try:
+            kept = await call.engine.listings.all_referrers(target, subject)
+        except UpstreamError as error:
+            raise ApiError(
+                "UnableToListUpstreamImageReferrersException",
+                f"The referrers could not be listed at {error.upstream}: {error.message}",
+            ) from error
+        archived = await call.engine.call(stored, archived=True)
+        found = await call.engine.call(
+            _merge,
+            kept.body,
+            archived,
+            lambda referrer: (
+                referrer.digest > after
+                and (not types or referrer.artifact_type in types)
+                and (status == "ANY" or referrer.status == status)
+            ),
+        )
+        last = archived.last
+    part, token = page.cut(found, lambda referrer: (referrer.digest,))
+    if token is None and last:
+        token = encode_token(page.operation, (last,))
+    return {"referrers": [referrer.to_dict() for referrer in part], "nextToken": token}
+
+
+def _merge(kept: bytes, archived: ReferrersPage, is_wanted: Callable[[_Referrer], bool]) -> list[_Referrer]:
+    """An upstream's list, and what of it is in the archive here; by digest, as far as both are known."""
+    listed = [_referrer(entry) for entry in lists.parse_referrers(kept)]
+    listed += [_referrer(each.descriptor, is_archived=True) for each in archived.referrers]
+    found = {referrer.digest: referrer for referrer in listed}
+    return [
         referrer
         for digest, referrer in sorted(found.items())
-        if digest > after
-        and (not types or referrer.artifact_type in types)
-        and (status == "ANY" or referrer.status == status)
+        if is_wanted(referrer) and (not archived.last or digest <= archived.last)
     ]
-    part, token = page.cut(wanted, lambda referrer: (referrer.digest,))
-    return {"referrers": [referrer.to_dict() for referrer in part], "nextToken": token}
 
 
 @dataclass(frozen=True, slots=True)
 class _Referrer:
-    """An entry of a referrers list, as far as it is well-formed: upstreams write what they like."""
+    """An entry of a referrers list; what upstreams write was looked at when it was kept."""
 
     digest: str
     media_type: str
@@ -168,19 +195,13 @@ class _Referrer:
         }
 
 
-def _referrer(entry: Mapping[str, Any], *, is_archived: bool = False) -> _Referrer | None:
-    """None where it names no digest."""
-    try:
-        digest = str(parse_digest(str(entry.get("digest"))))
-    except DigestInvalid:
-        return None
-    size, annotations, artifact_type = entry.get("size"), entry.get("annotations"), entry.get("artifactType")
+def _referrer(entry: Mapping[str, Any], is_archived: bool = False) -> _Referrer:
     return _Referrer(
-        digest,
-        str(entry.get("mediaType", "")),
-        size if isinstance(size, int) else 0,
-        artifact_type if isinstance(artifact_type, str) and artifact_type else None,
-        {str(k): str(v) for k, v in annotations.items()} if isinstance(annotations, dict) else {},
+        entry["digest"],
+        entry["mediaType"],
+        entry["size"],
+        entry.get("artifactType") or None,
+        entry.get("annotations", {}),
         "ARCHIVED" if is_archived else "ACTIVE",
     )
 

@@ -250,10 +250,12 @@ class Engine:
             boot_id=folder.boot_id,
             strict=settings.ecr.strict,
         )
+        limits = Limits(serve.max_size, serve.min_free)
+        self.catalog.max_content_bytes = limits.most_catalog_bytes(self.store.disk().total_bytes)
         self._evictor = Evictor(
             self.catalog,
             self.store,
-            Limits(serve.max_size, serve.min_free),
+            limits,
             in_use=self.blobs.in_use,
             locks=self.locks,
             clock=clock,
@@ -327,11 +329,20 @@ class Engine:
     async def blob_facts(self, targets: Targets, digest: Digest) -> BlobFacts:
         return await self._first(targets, lambda target: self.blobs.head(target, digest))
 
-    async def tags(self, targets: Targets, *, force: bool = False) -> Listing:
-        return await self._first(targets, lambda target: self.listings.tags(target, force=force))
+    async def tags(self, targets: Targets, *, after: str = "", most: int | None = None, force: bool = False) -> Listing:
+        return await self._first(
+            targets, lambda target: self.listings.tags(target, after=after, most=most, force=force)
+        )
 
-    async def referrers(self, targets: Targets, digest: Digest, *, force: bool = False) -> Listing:
-        return await self._first(targets, lambda target: self.listings.referrers(target, digest, force=force))
+    async def referrers(
+        self, targets: Targets, digest: Digest, *, artifact_type: str = "", after: str = "", force: bool = False
+    ) -> Listing:
+        return await self._first(
+            targets,
+            lambda target: self.listings.referrers(
+                target, digest, artifact_type=artifact_type, after=after, force=force
+            ),
+        )
 
     async def _first(self, targets: Targets, get: Callable[[Target], Awaitable[T]]) -> T:
         """The literal name's answer, or the stripped one's where the upstream does not have the literal name.

@@ -6,6 +6,9 @@ stored or pulled within the last minute; what is being served or filled; an inde
 clients pushed, and blobs that they pushed within the last day. A child counts as pulled when its index is pulled, if it
 was ever pulled itself: clients that have the child do not ask for it again.
 
+The catalog counts as stored too, and may take half of max_size. When it has taken that, more manifests and lists of
+upstreams are served but not kept; before it comes so far, lists go, then images with large manifests.
+
 Rows go first, then files. A crash in between leaves files without rows, which the next start takes up again
 (engine/check.py); it never leaves a row without its file.
 """
@@ -37,6 +40,12 @@ STEP_IMAGES = 8
 STEP_BYTES = 256 * 1024 * 1024
 #: Images whose blobs are looked up at once while planning.
 _PLANNED_AT_ONCE = 64
+#: A manifest frees the pages of the catalog that it has for itself.
+_PAGE_BYTES = 4096
+#: The catalog may always have this: a few of the largest manifests.
+_MIN_CATALOG_BYTES = 8 * 1024 * 1024
+#: How much of what it may have it is brought back to, lest it is full most of the time.
+_CATALOG_AGAIN = 0.75
 #: A plan is made anew where traffic kept parts of it from being carried out.
 _ROUNDS = 3
 #: How long a full disk waits for another evictor, which may free what is needed.
@@ -50,6 +59,11 @@ class Limits:
 
     max_size: SizeLimit
     min_free: SizeLimit
+
+    def most_catalog_bytes(self, total_bytes: int) -> int | None:
+        """What the catalog may take on a filesystem of this size; None for no limit."""
+        most = self.max_size.bytes_of(total_bytes)
+        return None if most is None else max(_MIN_CATALOG_BYTES, most // 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +115,18 @@ class _Excess:
     limit_bytes: int | None
     excess_bytes: int
     reason: str
+    #: Whether it is the catalog that takes too much: then only what goes from there counts.
+    is_of_catalog: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """Exactly one of `image`, `blob` and `partial` is there. `freed_bytes` is what its going frees, as planned."""
+    """Exactly one of `image`, `blob` and `partial` is there. `freed_bytes` is what its going frees, as planned;
+    `manifest_bytes` is the part of the catalog."""
 
     last_used_at: float
     freed_bytes: int
+    manifest_bytes: int = 0
     image: ImageUse | None = None
     blob: StoredBlob | None = None
     partial: Path | None = None
@@ -170,7 +188,7 @@ class Evictor:
         """
         if dry_run:
             excess = self._measure(needed_bytes)
-            plan = self._plan(excess.excess_bytes)
+            plan = self._plan(excess, excess.excess_bytes)
             evicted = self._describe(plan, [item.freed_bytes for item in plan], excess)
         else:
             patience = _PATIENCE_SECONDS if needed_bytes else 0.0
@@ -178,6 +196,8 @@ class Evictor:
                 # Measured here: what another one has just freed is not to be freed again.
                 excess = self._measure(needed_bytes)
                 evicted = self._evict(excess) if alone else []
+                if alone and (of_catalog := self._measure_catalog(excess)) is not None:
+                    evicted += self._evict(of_catalog)
         freed = sum(item.freed_bytes for item in evicted)
         return EvictionReport(dry_run, tuple(evicted), freed, excess.stored_bytes - freed, excess.limit_bytes)
 
@@ -197,16 +217,29 @@ class Evictor:
         excess, reason = max(excesses)
         return _Excess(stored, min(limits, default=None), excess, reason.format(format_bytes(max(0, excess))))
 
+    def _measure_catalog(self, excess: _Excess) -> _Excess | None:
+        """What of the catalog has to go beside; None where it is small enough, lists forgotten."""
+        most = self._limits.most_catalog_bytes(self._blobs.disk().total_bytes)
+        if most is None:
+            return None
+        wanted = self._catalog.content_bytes() - int(most * _CATALOG_AGAIN)
+        if wanted > 0:
+            wanted -= self._inventory.remove_listings(wanted, self._clock() - GRACE_SECONDS)
+        reason = f"manifests and lists take {format_bytes(max(0, wanted))} too much of max_size"
+        return replace(excess, excess_bytes=wanted, reason=reason, is_of_catalog=True) if wanted > 0 else None
+
     def _evict(self, excess: _Excess) -> list[Evicted]:
         # What is still open somewhere gives its room back later: the disk is not measured again, or too much would go.
         wanted = excess.excess_bytes
         evicted: list[Evicted] = []
         for _ in range(_ROUNDS):
             before = len(evicted)
-            for step in _steps(self._plan(wanted)):
+            for step in _steps(self._plan(excess, wanted)):
                 done = self._take(step, excess)
-                wanted -= sum(item.freed_bytes for item in done)
-                evicted += done
+                wanted -= sum(
+                    item.manifest_bytes if excess.is_of_catalog else freed.freed_bytes for item, freed in done
+                )
+                evicted += (freed for _, freed in done)
                 self._pause()
                 if wanted <= 0:
                     return evicted
@@ -214,7 +247,7 @@ class Evictor:
                 break
         return evicted
 
-    def _plan(self, wanted_bytes: int) -> list[_Candidate]:
+    def _plan(self, excess: _Excess, wanted_bytes: int) -> list[_Candidate]:
         """What to take, in order, until it frees `wanted_bytes`; it is checked again when it is taken."""
         if wanted_bytes <= 0:
             return []
@@ -233,21 +266,23 @@ class Evictor:
             for image in images.values()
             if image.image_id not in pinned and max(used_at[image.image_id], image.stored_at) <= unused_since
         ]
-        candidates += [
-            _Candidate(blob.last_used_at, blob.size_bytes, blob=blob)
-            for blob in self._inventory.unnamed_blobs(unused_since)
-            if blob.digest not in in_use and blob.last_used_at <= unused_since
-        ]
-        candidates += [
-            _Candidate(written_at, size, partial=path)
-            for path, size, written_at in self._blobs.abandoned(self._clock() - ABANDONED_SECONDS)
-            if partial_digest(path) not in in_use
-        ]
+        if not excess.is_of_catalog:
+            candidates += [
+                _Candidate(blob.last_used_at, blob.size_bytes, blob=blob)
+                for blob in self._inventory.unnamed_blobs(unused_since)
+                if blob.digest not in in_use and blob.last_used_at <= unused_since
+            ]
+            candidates += [
+                _Candidate(written_at, size, partial=path)
+                for path, size, written_at in self._blobs.abandoned(self._clock() - ABANDONED_SECONDS)
+                if partial_digest(path) not in in_use
+            ]
         candidates.sort(key=lambda candidate: candidate.last_used_at)
 
         plan: list[_Candidate] = []
         freed_bytes = 0
         namings_gone: Counter[Digest] = Counter()
+        images_gone: Counter[Digest] = Counter()
         passed: dict[int, _Candidate] = {}
         for candidate, named in self._with_blobs(candidates):
             queue = [(candidate, named)]
@@ -262,8 +297,13 @@ class Evictor:
                     namings_gone[blob.digest] += 1
                     if _goes_with_image(blob, namings_gone[blob.digest], unused_since):
                         item = replace(item, freed_bytes=item.freed_bytes + (blob.size_bytes or 0))
+                if item.image:
+                    images_gone[item.image.digest] += 1
+                    if images_gone[item.image.digest] == item.image.images:
+                        size = item.image.manifest_bytes
+                        item = replace(item, manifest_bytes=size, freed_bytes=item.freed_bytes + _whole_pages(size))
                 plan.append(item)
-                freed_bytes += item.freed_bytes
+                freed_bytes += item.manifest_bytes if excess.is_of_catalog else item.freed_bytes
                 for index in parents[item.image.image_id] if item.image else ():
                     children_left[index] -= 1
                     if not children_left[index] and index in passed:
@@ -282,7 +322,7 @@ class Evictor:
             for item in part:
                 yield item, named[item.image.image_id] if item.image else ()
 
-    def _take(self, step: Sequence[_Candidate], excess: _Excess) -> list[Evicted]:
+    def _take(self, step: Sequence[_Candidate], excess: _Excess) -> list[tuple[_Candidate, Evicted]]:
         """A transaction for the step's images and one for its blobs, then the files. Says what really went."""
         unused_since = self._clock() - GRACE_SECONDS
         in_use = self._in_use()
@@ -295,10 +335,11 @@ class Evictor:
         freed_by_blob = self._remove_files(
             [*(blob.digest for _, blob in removed.blobs), *(blob.digest for blob in blobs)]
         )
-        freed_by_image = Counter({image.image_id: 0 for image in removed.images})
+        pages = {item.image.image_id: _whole_pages(item.manifest_bytes) for item in step if item.image}
+        freed_by_image = Counter({image.image_id: pages[image.image_id] for image in removed.images})
         for image_id, blob in removed.blobs:
             freed_by_image[image_id] += freed_by_blob[blob.digest]
-        taken: list[Evicted] = []
+        taken: list[tuple[_Candidate, Evicted]] = []
         for item, evicted in zip(step, described, strict=True):
             freed: int | None = None
             if item.image:
@@ -308,7 +349,7 @@ class Evictor:
             elif item.partial:
                 freed = self._blobs.remove_partial(item.partial)
             if freed is not None:
-                taken.append(replace(evicted, freed_bytes=freed))
+                taken.append((item, replace(evicted, freed_bytes=freed)))
         return taken
 
     def _remove_files(self, digests: Sequence[Digest]) -> dict[Digest, int]:
@@ -362,6 +403,10 @@ def _effective_uses(images: Mapping[int, ImageUse], parents: Mapping[int, Sequen
         image_id: last_pull(image_id) if image.pulled_at is not None else image.stored_at
         for image_id, image in images.items()
     }
+
+
+def _whole_pages(size_bytes: int) -> int:
+    return size_bytes // _PAGE_BYTES * _PAGE_BYTES
 
 
 def _goes_with_image(blob: NamedBlob, namings_gone: int, unused_since: float) -> bool:

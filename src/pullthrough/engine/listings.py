@@ -1,17 +1,16 @@
 """Tag lists and referrers: the upstream's, kept as long as tags are, and served from the cache when the upstream is gone.
 
 An answer costs no upstream request while it is fresh, else as many as the upstream has pages. The registry's own
-repositories are listed from the catalog.
+repositories are listed from the catalog. Lists are kept as they are sent (oci/lists.py): a hit parses nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
-from typing import Any
 
 from pullthrough.declaration import GoneUpstream
 from pullthrough.engine.freshness import Verdict, judge, may_force
@@ -20,28 +19,43 @@ from pullthrough.engine.own import Own
 from pullthrough.engine.pauses import Pauses
 from pullthrough.engine.rules import Target
 from pullthrough.engine.tasks import Caller, Tasks
-from pullthrough.errors import RepositoryUnknown, UpstreamError, UpstreamNotFound
+from pullthrough.errors import DiskFull, RepositoryUnknown, UpstreamError, UpstreamNotFound
+from pullthrough.oci import lists
 from pullthrough.oci.digests import Digest
+from pullthrough.oci.lists import Page
 from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.locks import Locks
 from pullthrough.storage.pushed import Pushed
 from pullthrough.storage.records import ListingRecord
+from pullthrough.storage.repositories import NotKept
 from pullthrough.upstream.upstream import Turn
 from pullthrough.upstream.upstreams import Upstreams
 
 _log = logging.getLogger(__name__)
 _TAGS = "tags"
+#: Of the registry's own tags, at once: as many as may come from an upstream.
+_MOST_TAGS = 100_000
+#: Lists that are kept in memory: those who read one slowly share it.
+_MEMORY_BYTES = 32 * 1024 * 1024
 
-#: Asks the upstream for all of a list, with the turn that it has for that.
-Fetch = Callable[[Turn], Awaitable[list[Any]]]
+#: Asks the upstream for all of a list, with the turn that it has for that, and gives it as it is kept.
+Fetch = Callable[[Turn], Awaitable[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """`entries`: names of tags in their order, or descriptors of referrers."""
+    """A page of a list: names of tags in their order, or descriptors of referrers."""
 
     target: Target
-    entries: list[Any]
+    page: Page
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """All of a list."""
+
+    body: bytes
     outcome: Outcome
 
 
@@ -71,46 +85,73 @@ class Listings:
         self._own = own
         self._pushed = pushed
         self._pauses = Pauses(clock)
+        self._bodies = _Bodies()
 
-    async def tags(self, target: Target, *, force: bool = False) -> Listing:
-        """All tags that the upstream has, sorted; `force` asks it though the cached list is fresh.
+    async def tags(self, target: Target, *, after: str = "", most: int | None = None, force: bool = False) -> Listing:
+        """The tags that the upstream has, sorted: the first `most` above `after`; `force` asks it though the cached list
+        is fresh.
 
         With the upstream gone and no list cached, those that were pulled. Raises RepositoryUnknown, or an UpstreamError
         where there are none of these either.
         """
         if target.is_own:
             await self._own.require(target.repository)
-            tags = await self._call(self._catalog.tags, target.repository, target.owner)
-            return Listing(target, list(tags), Outcome(Kind.OWN))
+            return Listing(target, await self._call(self._stored_tags, target, after, most), Outcome(Kind.OWN))
 
-        async def fetch(turn: Turn) -> list[Any]:
+        async def fetch(turn: Turn) -> bytes:
             upstream = self._upstreams.get(target.upstream)
-            return sorted(set(await upstream.list_tags(target.upstream_repository, target.rule.credential, turn=turn)))
+            tags = await upstream.list_tags(target.upstream_repository, target.rule.credential, turn=turn)
+            return await self._call(lists.dump_tags, tags)
 
-        return await self._get(target, _TAGS, fetch, force=force)
+        try:
+            found = await self._get(target, _TAGS, fetch, force=force)
+        except UpstreamError as error:
+            # `skopeo inspect`, for one, lists tags of an image that it could otherwise show.
+            pulled = await self._call(self._stored_tags, target, after, most)
+            if not pulled.entries:
+                raise
+            reason = f"only the tags that were pulled: {error.message}"
+            return Listing(target, pulled, Outcome(Kind.STALE, target.rule.prefix, None, reason))
+        return Listing(target, lists.page_of_tags(found.body, after=after, most=most), found.outcome)
 
-    async def referrers(self, target: Target, digest: Digest, *, force: bool = False) -> Listing:
-        """Descriptors of what refers to the digest: from the referrers API, or from the upstream's fallback tag.
+    def _stored_tags(self, target: Target, after: str, most: int | None) -> Page:
+        """Those that were pulled or pushed."""
+        most = _MOST_TAGS if most is None else most
+        tags = self._catalog.tags(target.repository, target.owner, after=after, most=most + 1)
+        return lists.page_of_tags(lists.dump_tags(tags), most=most)
+
+    async def referrers(
+        self, target: Target, digest: Digest, *, artifact_type: str = "", after: str = "", force: bool = False
+    ) -> Listing:
+        """Descriptors of what refers to the digest, of one artifact type or all: from the referrers API, or from the
+        upstream's fallback tag, at once; the registry's own a page at a time, in the order of their digests.
 
         Of the registry's own repositories never an error, not even where there is none of this name: the specification
         allows no 404 here.
         """
         if target.is_own:
-            return Listing(
-                target, await self._call(self._pushed.referrers, target.repository, digest), Outcome(Kind.HIT)
-            )
+            types = (artifact_type,) if artifact_type else ()
+            found = await self._call(self._pushed.referrers, target.repository, digest, types=types, after=after)
+            body = lists.dump_referrers(referrer.descriptor for referrer in found.referrers)
+            return Listing(target, lists.whole(body, last=found.last), Outcome(Kind.OWN))
+        kept = await self.all_referrers(target, digest, force=force)
+        page = lists.referrers_of_type(kept.body, artifact_type) if artifact_type else lists.whole(kept.body)
+        return Listing(target, page, kept.outcome)
 
-        async def fetch(turn: Turn) -> list[Any]:
+    async def all_referrers(self, target: Target, digest: Digest, *, force: bool = False) -> Found:
+        """What an upstream has, as it is kept."""
+
+        async def fetch(turn: Turn) -> bytes:
             upstream = self._upstreams.get(target.upstream)
             found = await upstream.fetch_referrers(
                 target.upstream_repository, digest, target.rule.credential, turn=turn
             )
-            return list(found)
+            return await self._call(lists.dump_referrers, found)
 
         return await self._get(target, f"referrers:{digest}", fetch, force=force)
 
-    async def _get(self, target: Target, kind: str, fetch: Fetch, *, force: bool) -> Listing:
-        record = await self._call(self._catalog.find_listing, target.repository, target.upstream_owner, kind)
+    async def _get(self, target: Target, kind: str, fetch: Fetch, *, force: bool) -> Found:
+        record = await self._find(target, kind)
         if record is None:
             return await self._miss(target, kind, fetch)
         age = self._clock() - record.validated_at
@@ -118,18 +159,18 @@ class Listings:
         if force and may_force(record.validated_at, self._clock()):
             verdict = Verdict.CHECK
         if verdict is Verdict.FRESH:
-            return self._listing(target, record, Kind.HIT)
+            return self._found(target, record, Kind.HIT)
         if reason := self._pauses.reason(_key(target, kind)):
-            return self._listing(target, record, Kind.STALE, reason)
+            return self._found(target, record, Kind.STALE, reason)
         if verdict is Verdict.STALE:
             if not self._tasks.is_flying(_key(target, kind)):
                 self._tasks.spawn(
                     self._refresh(target, kind, record, fetch), name=f"list {kind} of {target.repository}"
                 )
-            return self._listing(target, record, Kind.STALE, "checked behind this answer")
+            return self._found(target, record, Kind.STALE, "checked behind this answer")
         return await self._check_first(target, kind, record, fetch)
 
-    async def _miss(self, target: Target, kind: str, fetch: Fetch) -> Listing:
+    async def _miss(self, target: Target, kind: str, fetch: Fetch) -> Found:
         until = await self._call(self._catalog.find_negative, target.repository, target.upstream_owner, _negative(kind))
         if until is not None:
             raise RepositoryUnknown(
@@ -146,18 +187,9 @@ class Listings:
                     self._catalog.save_negative, target.repository, target.upstream_owner, _negative(kind), until
                 )
             raise RepositoryUnknown(f"{target.upstream} does not have {target.upstream_repository}") from error
-        except UpstreamError as error:
-            # `skopeo inspect`, for one, lists tags of an image that it could otherwise show.
-            pulled = []
-            if kind == _TAGS:
-                pulled = await self._call(self._catalog.tags, target.repository, target.owner)
-            if not pulled:
-                raise
-            reason = f"only the tags that were pulled: {error.message}"
-            return Listing(target, list(pulled), Outcome(Kind.STALE, target.rule.prefix, None, reason))
-        return self._listing(target, fetched, Kind.JOINED if joined or not asked else Kind.MISS)
+        return self._found(target, fetched, Kind.JOINED if joined or not asked else Kind.MISS)
 
-    async def _check_first(self, target: Target, kind: str, record: ListingRecord, fetch: Fetch) -> Listing:
+    async def _check_first(self, target: Target, kind: str, record: ListingRecord, fetch: Fetch) -> Found:
         """A client waits for a short while only, then the upstream is read on behind the cached list."""
         try:
             async with asyncio.timeout(self._stale_check_timeout_seconds):
@@ -165,14 +197,14 @@ class Listings:
         except TimeoutError:
             reason = f"{target.upstream} did not answer within {self._stale_check_timeout_seconds:g} s"
             self._pauses.begin(_key(target, kind), reason)
-            return self._listing(target, record, Kind.STALE, reason)
+            return self._found(target, record, Kind.STALE, reason)
         except UpstreamNotFound as error:
             if target.rule.gone_upstream is GoneUpstream.KEEP:
-                return self._listing(target, record, Kind.STALE, "gone upstream")
+                return self._found(target, record, Kind.STALE, "gone upstream")
             raise RepositoryUnknown(f"{target.upstream} no longer has {target.upstream_repository}") from error
         except UpstreamError as error:
-            return self._listing(target, record, Kind.STALE, error.message)
-        return self._listing(target, fetched, Kind.JOINED if joined or not asked else Kind.REVALIDATED)
+            return self._found(target, record, Kind.STALE, error.message)
+        return self._found(target, fetched, Kind.JOINED if joined or not asked else Kind.REVALIDATED)
 
     async def _refresh(
         self, target: Target, kind: str, seen: ListingRecord | None, fetch: Fetch
@@ -188,11 +220,11 @@ class Listings:
     ) -> tuple[ListingRecord, bool]:
         upstream = self._upstreams.get(target.upstream)
         async with upstream.turn() as turn, self._locks.hold(f"{kind}:{target.repository}:{target.owner}"):
-            record = await self._call(self._catalog.find_listing, target.repository, target.upstream_owner, kind)
+            record = await self._find(target, kind)
             if record is not None and (seen is None or record.validated_at > seen.validated_at):
                 return record, False  # another worker has just asked
             try:
-                entries = await fetch(turn)
+                body = await fetch(turn)
             except UpstreamError as error:
                 if record is not None:
                     self._pauses.begin_after(_key(target, kind), error)
@@ -201,14 +233,51 @@ class Listings:
                     )
                 raise
             self._pauses.end(_key(target, kind))
-            body = json.dumps(entries, separators=(",", ":")).encode()
             now = self._clock()
-            await self._call(self._catalog.save_listing, target.repository, target.upstream_owner, kind, body, now=now)
+            try:
+                await self._call(
+                    self._catalog.save_listing, target.repository, target.upstream_owner, kind, body, now=now
+                )
+            except (NotKept, DiskFull) as error:
+                _log.info("%s of %s are served but not kept: %s", kind, target.repository, error)
             return ListingRecord(body, now), True
 
-    def _listing(self, target: Target, record: ListingRecord, kind: Kind, reason: str = "") -> Listing:
+    async def _find(self, target: Target, kind: str) -> ListingRecord | None:
+        name = (target.repository, target.upstream_owner, kind)
+        validated_at: float | None = await self._call(self._catalog.find_listing_time, *name)
+        if validated_at is None:
+            return None
+        body = self._bodies.get((*name, validated_at))
+        if body is not None:
+            return ListingRecord(body, validated_at)
+        record: ListingRecord | None = await self._call(self._catalog.find_listing, *name)
+        if record is not None:
+            self._bodies.put((*name, record.validated_at), record.body)
+        return record
+
+    def _found(self, target: Target, record: ListingRecord, kind: Kind, reason: str = "") -> Found:
         age = self._clock() - record.validated_at
-        return Listing(target, json.loads(record.body), Outcome(kind, target.rule.prefix, age, reason))
+        return Found(record.body, Outcome(kind, target.rule.prefix, age, reason))
+
+
+class _Bodies:
+    """The lists that were asked for last."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[Hashable, bytes] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, key: Hashable) -> bytes | None:
+        body = self._kept.get(key)
+        if body is not None:
+            self._kept.move_to_end(key)
+        return body
+
+    def put(self, key: Hashable, body: bytes) -> None:
+        self._bytes += len(body) - len(self._kept.pop(key, b""))
+        self._kept[key] = body
+        while self._bytes > _MEMORY_BYTES:
+            self._bytes -= len(self._kept.popitem(last=False)[1])
 
 
 def _key(target: Target, kind: str) -> Hashable:

@@ -40,7 +40,7 @@ from pullthrough.oci.names import Digest, Reference, Tag
 from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.locks import Locks
 from pullthrough.storage.records import ManifestRecord, TagRecord
-from pullthrough.storage.repositories import RepositoryOwned
+from pullthrough.storage.repositories import NotKept
 from pullthrough.upstream.upstream import Turn
 from pullthrough.upstream.upstreams import Upstreams
 
@@ -445,7 +445,7 @@ class Manifests:
                 await save()
             except DiskFull as error:
                 _log.error("%s: %s is served but could not be kept: %s", target.repository, record.digest, error)
-        except RepositoryOwned as error:
+        except NotKept as error:
             _log.info("%s: %s is served but not kept: %s", target.repository, record.digest, error)
         return record
 

@@ -5,13 +5,13 @@ https://github.com/opencontainers/image-spec/blob/v1.1.0/manifest.md and image-i
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
 from pullthrough.errors import DigestInvalid, ManifestInvalid
 from pullthrough.oci import media_types
 from pullthrough.oci.digests import Digest, parse_digest
+from pullthrough.oci.documents import parse_object
 from pullthrough.oci.texts import whole_text
 
 #: The limit of registries in use (distribution, ECR: 4,194,304 bytes).
@@ -66,12 +66,9 @@ def parse_manifest(body: bytes, media_type: str = "") -> Manifest:
     if len(body) > MAX_MANIFEST_BYTES:
         raise ManifestInvalid(f"the manifest has {len(body):,} bytes; the limit is {MAX_MANIFEST_BYTES:,}")
     try:
-        # Of bytes json.loads takes UTF-16 too, which JSON may not be (RFC 8259, 8.1), and which no answer could quote.
-        document = json.loads(body.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise ManifestInvalid(f"the manifest is not JSON in UTF-8 (it begins with {body[:40]!r})") from error
-    if not isinstance(document, dict):
-        raise ManifestInvalid("the manifest is not a JSON object")
+        document = parse_object(body)
+    except ValueError as error:
+        raise ManifestInvalid(f"the manifest cannot be read: {error} (it begins with {body[:40]!r})") from error
     media_type = _media_type(document, media_type)
     annotations = document.get("annotations")
     manifest = Manifest(

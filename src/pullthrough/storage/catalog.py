@@ -36,7 +36,7 @@ from pullthrough.storage.database import Database
 from pullthrough.storage.generation import Generation
 from pullthrough.storage.inventory import Inventory
 from pullthrough.storage.records import BlobKind, BlobRecord, ListingRecord, ManifestRecord, TagRecord, Totals
-from pullthrough.storage.repositories import RepositoryOwned, claim_repository, is_immutable, may_move_tag
+from pullthrough.storage.repositories import NotKept, RepositoryOwned, claim_repository, is_immutable, may_move_tag
 from pullthrough.storage.schema import (
     absent_names,
     blob_sources,
@@ -52,7 +52,8 @@ from pullthrough.storage.schema import (
     repository_manifests,
     tags,
 )
-from pullthrough.storage.sqlite import upsert
+from pullthrough.storage.sqlite import content_bytes, upsert
+from pullthrough.units import format_bytes
 
 #: Clients choose what is asked for, so that what is remembered of it has an end; the oldest goes first.
 MAX_NEGATIVES = 100_000
@@ -133,11 +134,13 @@ _FIND_LATEST_LAYER_USE = (
     .order_by(_images.c.stored_at.desc(), _images.c.id.desc())
     .limit(1)
 )
-_FIND_LISTING = select(listings.c.body, listings.c.validated_at).where(
+_IS_LISTING = and_(
     listings.c.repository == bindparam("repository"),
     listings.c.owner == bindparam("owner"),
     listings.c.kind == bindparam("kind"),
 )
+_FIND_LISTING = select(listings.c.body, listings.c.validated_at).where(_IS_LISTING)
+_FIND_LISTING_TIME = select(listings.c.validated_at).where(_IS_LISTING)
 _FIND_NEGATIVE = select(negatives.c.until).where(
     negatives.c.repository == bindparam("repository"),
     negatives.c.owner == bindparam("owner"),
@@ -179,6 +182,8 @@ class Catalog:
     """
 
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+        #: What all of it may take; more manifests and lists from upstreams are not kept then.
+        self.max_content_bytes: int | None = None
         #: The other nouns that are kept in the same file use it too.
         self.database = database
         self._clock = clock
@@ -247,10 +252,12 @@ class Catalog:
         remembered as absent under this tag or digest is forgotten. What another upstream, or account, had left under this
         name is gone then.
 
-        Raises RepositoryOwned, and stores nothing, where the registry itself has the name; ImageArchived, after that,
-        where the image is in the archive: it stays there.
+        Raises NotKept, and stores nothing, where the registry itself has the name, or where the catalog is full;
+        ImageArchived, after that, where the image is in the archive: it stays there.
         """
         with self.database.writing() as connection:
+            if self.max_content_bytes is not None and not _has_manifest(connection, digest):
+                self._refuse_if_full(connection, len(body))
             repository_id = claim_repository(connection, repository, owner, now, _PULL_THROUGH, takes_over=True)
             if repository_id is None:
                 raise RepositoryOwned(f"{repository} is the registry's own: it was pushed")
@@ -421,8 +428,18 @@ class Catalog:
             row = connection.execute(_FIND_LISTING, {"repository": repository, "owner": owner, "kind": kind}).first()
         return None if row is None else ListingRecord(row.body, row.validated_at)
 
+    def find_listing_time(self, repository: RepositoryName, owner: Owner, kind: str) -> float | None:
+        """When the list was last read from the upstream; None where there is none."""
+        names = {"repository": repository, "owner": owner, "kind": kind}
+        with self.database.reading() as connection:
+            validated_at: float | None = connection.execute(_FIND_LISTING_TIME, names).scalar()
+        return validated_at
+
     def save_listing(self, repository: RepositoryName, owner: Owner, kind: str, body: bytes, *, now: float) -> None:
+        """Raises NotKept where the catalog is full."""
         key = {"repository": repository, "owner": owner, "kind": kind}
+        with self.database.reading() as connection:
+            self._refuse_if_full(connection, len(body))
         self._remember(listings, key, {"validated_at": now, "body": body}, MAX_LISTINGS)
 
     def find_negative(self, repository: RepositoryName, owner: Owner, reference: str) -> float | None:
@@ -472,14 +489,18 @@ class Catalog:
 
     # Repositories, pins, totals
 
-    def tags(self, repository: RepositoryName, owner: Owner | None) -> list[Tag]:
-        """The tags that were pulled or pushed, sorted; not those of archived images, which cannot be pulled."""
+    def tags(
+        self, repository: RepositoryName, owner: Owner | None, *, after: str = "", most: int | None = None
+    ) -> list[Tag]:
+        """The tags that were pulled or pushed, sorted, the first `most` above `after`; not those of archived images, which
+        cannot be pulled."""
         query = (
             select(tags.c.name)
             .join(repositories, repositories.c.id == tags.c.repository_id)
             .join(_images, _images.c.id == tags.c.image_id)
-            .where(_IS_REPOSITORY, _images.c.archived_at.is_(None))
+            .where(_IS_REPOSITORY, _images.c.archived_at.is_(None), tags.c.name > after)
             .order_by(tags.c.name)
+            .limit(most)
         )
         with self.database.reading() as connection:
             names = connection.execute(query, {"repository": repository, "owner": owner})
@@ -518,16 +539,39 @@ class Catalog:
             return [(RepositoryName(row.repository), row.reference) for row in connection.execute(statement)]
 
     def stored_bytes(self) -> int:
+        """What is stored, in the catalog and beside it."""
+        return self.blob_bytes() + self.content_bytes()
+
+    def blob_bytes(self) -> int:
         """What all published blobs take; each once, however many repositories share it."""
         with self.database.reading() as connection:
-            return int(connection.execute(select(func.coalesce(func.sum(blobs.c.size_bytes), 0))).scalar_one())
+            return _blob_bytes(connection)
+
+    def content_bytes(self) -> int:
+        """What the catalog itself takes: manifests, lists, and what is noted of all."""
+        with self.database.reading() as connection:
+            return content_bytes(connection)
+
+    def _refuse_if_full(self, connection: Connection, more_bytes: int) -> None:
+        if self.max_content_bytes is not None and content_bytes(connection) + more_bytes > self.max_content_bytes:
+            raise NotKept(
+                f"there is no room: manifests and lists may take {format_bytes(self.max_content_bytes)}, a part of max_size"
+            )
 
     def totals(self) -> Totals:
         counted = (repositories, manifests, tags, blobs)
         with self.database.reading() as connection:
             count = [int(connection.execute(select(func.count()).select_from(table)).scalar_one()) for table in counted]
-            stored = connection.execute(select(func.coalesce(func.sum(blobs.c.size_bytes), 0))).scalar_one()
-        return Totals(count[0], count[1], count[2], count[3], int(stored))
+            stored = _blob_bytes(connection) + content_bytes(connection)
+        return Totals(count[0], count[1], count[2], count[3], stored)
+
+
+def _has_manifest(connection: Connection, digest: Digest) -> bool:
+    return connection.execute(select(manifests.c.digest).where(manifests.c.digest == digest)).first() is not None
+
+
+def _blob_bytes(connection: Connection) -> int:
+    return int(connection.execute(select(func.coalesce(func.sum(blobs.c.size_bytes), 0))).scalar_one())
 
 
 def _repository_id(connection: Connection, repository: RepositoryName, owner: Owner) -> int | None:

@@ -17,6 +17,7 @@ from pullthrough.storage.deletion import delete_images
 from pullthrough.storage.records import ImageUse, NamedBlob, StoredBlob
 from pullthrough.storage.schema import (
     blobs,
+    listings,
     manifest_blobs,
     manifest_children,
     manifests,
@@ -59,13 +60,24 @@ class Inventory:
 
     def images(self) -> list[ImageUse]:
         """Every manifest of every repository, but for those that were pushed: they have no upstream to come from again."""
-        statement = select(
-            _images.c.id, repositories.c.name, _images.c.digest, _images.c.stored_at, _images.c.pulled_at
-        ).join(repositories, repositories.c.id == _images.c.repository_id)
-        statement = statement.where(~_images.c.is_pushed)
+        others = _images.alias()
+        statement = (
+            select(
+                _images.c.id,
+                repositories.c.name,
+                _images.c.digest,
+                _images.c.stored_at,
+                _images.c.pulled_at,
+                func.length(manifests.c.body),
+                select(func.count()).where(others.c.digest == _images.c.digest).scalar_subquery(),
+            )
+            .join(repositories, repositories.c.id == _images.c.repository_id)
+            .join(manifests, manifests.c.digest == _images.c.digest)
+            .where(~_images.c.is_pushed)
+        )
         with self._database.reading() as connection:
             return [
-                ImageUse(row.id, RepositoryName(row.name), Digest(row.digest), row.stored_at, row.pulled_at)
+                ImageUse(row[0], RepositoryName(row[1]), Digest(row[2]), row[3], row[4], row[5], row[6])
                 for row in connection.execute(statement)
             ]
 
@@ -141,6 +153,26 @@ class Inventory:
             ]
             freed = _remove_blobs(connection, wanted, unused_since)
             _remove_empty(connection, affected)
+        return freed
+
+    def remove_listings(self, wanted_bytes: int, validated_before: float) -> int:
+        """Forget lists of upstreams, those first that were read from there the longest ago, until so many bytes are gone.
+        Returns how many."""
+        statement = (
+            select(listings.c.id, func.length(listings.c.body))
+            .where(listings.c.validated_at < validated_before)
+            .order_by(listings.c.validated_at)
+        )
+        freed = 0
+        with self._database.writing(changes_answers=False) as connection:
+            gone = []
+            for row in connection.execute(statement):
+                if freed >= wanted_bytes:
+                    break
+                gone.append(row[0])
+                freed += row[1]
+            for part in _parts(gone):
+                connection.execute(delete(listings).where(listings.c.id.in_(part)))
         return freed
 
     # Check

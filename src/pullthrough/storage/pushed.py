@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, and_, bindparam, case, delete, exists, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, case, delete, exists, func, or_, select, update
 
 from pullthrough.errors import (
     BlobUnknown,
@@ -52,6 +52,9 @@ CREATE_ON_PUSH = "CREATE_ON_PUSH"
 _PART = 500
 #: Repositories of which one may lend a blob to an anonymous mount.
 _MAX_HOLDERS = 100
+#: What one page of referrers costs to read, at most.
+MAX_REFERRERS_A_PAGE = 1000
+MAX_REFERRER_BYTES = 4 * 1024 * 1024
 
 _T = TypeVar("_T")
 _images = repository_manifests
@@ -77,6 +80,21 @@ class DeletedImage:
     artifact_type: str
     #: The tags that went, sorted.
     tags: tuple[Tag, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Referrer:
+    """`descriptor` as an index has it."""
+
+    descriptor: dict[str, Any]
+    is_archived: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReferrersPage:
+    referrers: tuple[Referrer, ...]
+    #: The last one's digest where more follow it, else empty.
+    last: str
 
 
 class Pushed:
@@ -261,22 +279,60 @@ class Pushed:
             connection.execute(delete(tags).where(tags.c.repository_id == row.repository_id, tags.c.name == tag))
         return DeletedImage(Digest(row.digest), row.media_type, row.artifact_type, (tag,))
 
-    def referrers(self, repository: RepositoryName, subject: Digest, *, archived: bool = False) -> list[dict[str, Any]]:
-        """Descriptors of the manifests whose subject it is, whether or not it is there, in the order of their pushes;
-        those that are not archived, or those that are.
+    def referrers(
+        self,
+        repository: RepositoryName,
+        subject: Digest,
+        *,
+        types: Sequence[str] = (),
+        archived: bool | None = False,
+        after: str = "",
+        most: int = MAX_REFERRERS_A_PAGE,
+    ) -> ReferrersPage:
+        """The manifests whose subject it is, whether or not it is there, by digest: of these artifact types, or all; those
+        that are archived, those that are not, or both.
+
+        A page has `most`, or as many as have MAX_REFERRER_BYTES together, for their annotations are read from them.
 
         https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#listing-referrers
         """
-        is_wanted = _images.c.archived_at.is_not(None) if archived else _images.c.archived_at.is_(None)
         statement = (
-            select(_images.c.digest, _images.c.media_type, _images.c.artifact_type, manifests.c.body)
+            select(
+                _images.c.digest,
+                _images.c.media_type,
+                _images.c.artifact_type,
+                _images.c.archived_at.is_not(None).label("is_archived"),
+                func.length(manifests.c.body).label("size_bytes"),
+            )
             .join(repositories, repositories.c.id == _images.c.repository_id)
             .join(manifests, manifests.c.digest == _images.c.digest)
-            .where(repositories.c.name == repository, _images.c.subject == subject, is_wanted)
-            .order_by(_images.c.id)
+            .where(repositories.c.name == repository, _images.c.subject == subject, _images.c.digest > after)
+            .order_by(_images.c.digest)
+            .limit(most + 1)
         )
+        if types:
+            statement = statement.where(_images.c.artifact_type.in_(types))
+        if archived is not None:
+            statement = statement.where(
+                _images.c.archived_at.is_not(None) if archived else _images.c.archived_at.is_(None)
+            )
         with self._database.reading() as connection:
-            return [_descriptor(row) for row in connection.execute(statement)]
+            rows = connection.execute(statement).all()
+            page: list[Any] = []
+            taken_bytes = 0
+            for row in rows[:most]:
+                taken_bytes += row.size_bytes
+                if page and taken_bytes > MAX_REFERRER_BYTES:
+                    break
+                page.append(row)
+            bodies: dict[str, bytes] = {}
+            for part in _parts(row.digest for row in page):
+                found = connection.execute(
+                    select(manifests.c.digest, manifests.c.body).where(manifests.c.digest.in_(part))
+                )
+                bodies.update((row.digest, row.body) for row in found)
+        referrers = tuple(Referrer(_descriptor(row, bodies[row.digest]), row.is_archived) for row in page)
+        return ReferrersPage(referrers, page[-1].digest if len(page) < len(rows) else "")
 
     # Collection
 
@@ -397,11 +453,11 @@ def _check_tag(
         )
 
 
-def _descriptor(row: Any) -> dict[str, Any]:
-    descriptor: dict[str, Any] = {"mediaType": row.media_type, "digest": row.digest, "size": len(row.body)}
+def _descriptor(row: Any, body: bytes) -> dict[str, Any]:
+    descriptor: dict[str, Any] = {"mediaType": row.media_type, "digest": row.digest, "size": len(body)}
     if row.artifact_type:
         descriptor["artifactType"] = row.artifact_type
-    annotations = parse_manifest(row.body, row.media_type).annotations
+    annotations = parse_manifest(body, row.media_type).annotations
     if annotations:
         descriptor["annotations"] = annotations
     return descriptor

@@ -76,6 +76,7 @@ class Totals:
     manifests: int
     tags: int
     blobs: int
+    #: What the blobs take, and the catalog.
     stored_bytes: int
 
 
@@ -89,6 +90,9 @@ class ImageUse:
     stored_at: float
     #: None for never.
     pulled_at: float | None
+    manifest_bytes: int
+    #: How many images, of whatever repository, are this manifest.
+    images: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,11 @@ _NO_ENCRYPTION = {"encryptionType": "AES256"}
 MutabilityFilters = Sequence[Mapping[str, str]]
 
 
-class RepositoryOwned(Exception):
+class NotKept(Exception):
+    """What came from an upstream is served, but cannot be stored."""
+
+
+class RepositoryOwned(NotKept):
     """Something of an upstream's is not stored under this name: clients have pushed to it meanwhile."""
 
 

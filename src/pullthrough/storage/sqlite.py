@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
@@ -75,6 +76,19 @@ def upsert(
     else:
         statement = statement.on_conflict_do_nothing(index_elements=key)
     connection.execute(statement, list(rows))
+
+
+def content_bytes(connection: Connection) -> int:
+    """The pages of the database that are in use, but for those that it has while it is empty: one for each table and index,
+    and the schema's."""
+    pages, free, page_bytes = (
+        int(connection.exec_driver_sql(f"PRAGMA {name}").scalar_one())
+        for name in ("page_count", "freelist_count", "page_size")
+    )
+    of_schema = "SELECT count(*), sum(length(sql) + length(name) + length(tbl_name)) FROM sqlite_master"
+    roots, schema_bytes = connection.exec_driver_sql(of_schema).one()
+    empty = roots + 1 + math.ceil(schema_bytes / page_bytes)
+    return max(0, pages - free - int(empty)) * page_bytes
 
 
 def find_damage(connection: Connection) -> list[str]:

@@ -5,7 +5,6 @@ https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#listing-
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -13,6 +12,7 @@ from urllib.parse import urlsplit
 
 from pullthrough.errors import DigestInvalid, TagInvalid
 from pullthrough.oci.digests import Digest, parse_digest
+from pullthrough.oci.documents import parse_object
 from pullthrough.oci.manifests import MAX_MEDIA_TYPE_LENGTH
 from pullthrough.oci.names import parse_tag
 from pullthrough.oci.texts import whole_text
@@ -25,6 +25,7 @@ MAX_TAGS = 100_000
 TAGS_A_PAGE = 1000
 MAX_REFERRER_PAGES = 16
 MAX_REFERRER_PAGE_BYTES = 4 * 1024 * 1024
+MAX_REFERRER_BYTES = 16 * 1024 * 1024
 MAX_REFERRERS = 10_000
 
 _LINK = re.compile(r"\s*<([^<>]*)>((?:\s*;\s*[^;,]+)*)\s*(?:,|$)")
@@ -55,7 +56,7 @@ def next_query(links: Iterable[str]) -> str:
 
 def parse_tags(body: bytes) -> list[str]:
     """The valid tags of one page; `null` is none. Raises ValueError with a sentence."""
-    tags = _object(body).get("tags")
+    tags = parse_object(body).get("tags")
     if tags is None:
         return []
     if not isinstance(tags, list):
@@ -65,7 +66,7 @@ def parse_tags(body: bytes) -> list[str]:
 
 def parse_referrers(body: bytes) -> list[dict[str, Any]]:
     """The valid descriptors of an index, with the members a client needs and no others. Raises ValueError."""
-    entries = _object(body).get("manifests")
+    entries = parse_object(body).get("manifests")
     if entries is None:
         return []
     if not isinstance(entries, list):
@@ -76,16 +77,6 @@ def parse_referrers(body: bytes) -> list[dict[str, Any]]:
 def fallback_tag(digest: Digest) -> str:
     """Where registries without the referrers API keep the list (specification, "Referrers Tag Schema")."""
     return f"{digest.algorithm}-{digest.hex[:_MAX_TAG_HEX]}"
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        raise ValueError("it is not JSON") from None
-    if not isinstance(document, dict):
-        raise ValueError("it is not a JSON object")
-    return document
 
 
 def _is_tag(text: str) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from concurrent.futures import Executor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -270,8 +270,9 @@ class Upstream:
 
     async def list_tags(
         self, repository: str, credential: Credential | None, *, turn: Turn | None = None
-    ) -> tuple[str, ...]:
-        """All tags, in the upstream's order. UpstreamInvalid past the bounds in `listings`, rather than a part."""
+    ) -> Collection[str]:
+        """All tags, each once, in the upstream's order. UpstreamInvalid past the bounds in `listings`, rather than a
+        part."""
         tags: dict[str, None] = {}
         taken_bytes = 0
 
@@ -288,21 +289,26 @@ class Upstream:
             await self._pages(
                 call, query, take, turn, max_pages=listings.MAX_TAG_PAGES, max_bytes=listings.MAX_TAG_BYTES
             )
-        return tuple(tags)
+        return tags.keys()
 
     async def fetch_referrers(
         self, repository: str, digest: Digest, credential: Credential | None, *, turn: Turn | None = None
-    ) -> tuple[dict[str, Any], ...]:
+    ) -> Sequence[dict[str, Any]]:
         """Descriptors of what refers to this digest; none where the upstream knows of none.
 
         Where the upstream lacks the referrers API, its `sha256-<hex>` tag is read instead.
         """
         found: list[dict[str, Any]] = []
+        taken_bytes = 0
 
         def take(body: bytes) -> None:
+            nonlocal taken_bytes
+            taken_bytes += len(body)
             found.extend(listings.parse_referrers(body))
-            if len(found) > listings.MAX_REFERRERS:
-                raise ValueError(f"it is longer than {listings.MAX_REFERRERS:,} entries")
+            if len(found) > listings.MAX_REFERRERS or taken_bytes > listings.MAX_REFERRER_BYTES:
+                raise ValueError(
+                    f"it is longer than {listings.MAX_REFERRERS:,} entries or {listings.MAX_REFERRER_BYTES:,} bytes"
+                )
 
         call = Call(
             "GET",
@@ -325,12 +331,11 @@ class Upstream:
                 try:
                     tag = listings.fallback_tag(digest)
                     index = await self.fetch_manifest(repository, tag, credential, turn=turn)
-                    take(index.body)
                 except UpstreamNotFound:
-                    pass
-                except ValueError as error:
-                    raise self._bad_listing(call, error) from error
-        return tuple(found)
+                    return found
+                loop = asyncio.get_running_loop()
+                await loop.run_in_executor(self.threads, self._take_page, call, take, index.body)
+        return found
 
     async def authenticate(self, credential: Credential | None, *, timeout: float) -> None:
         """Reach the registry and log in, without a question about any content; at most three requests.
@@ -541,10 +546,11 @@ class Upstream:
         max_pages: int,
         max_bytes: int,
     ) -> bool:
-        """Give `take` the body of each page. False where the first answer is a status of `call.accepted`, or no JSON
-        while there is such a status: the upstream does not know this kind of list."""
+        """Give `take`, in the thread that reads it, the body of each page; it raises ValueError for one that cannot be
+        used. False where the first answer is a status of `call.accepted`, or no JSON while there is such a status: the
+        upstream does not know this kind of list."""
 
-        def read(response: Response) -> tuple[bytes, str] | None:
+        def read(response: Response) -> str | None:
             if response.status in call.accepted:
                 response.discard()
                 return None
@@ -552,7 +558,8 @@ class Upstream:
                 response.close()
                 return None
             following = listings.next_query(response.headers_of("Link"))
-            return self._read_document(response, max_bytes, call.what), following
+            self._take_page(call, take, self._read_document(response, max_bytes, call.what))
+            return following
 
         seen = {query}
         for _ in range(max_pages):
@@ -565,20 +572,22 @@ class Upstream:
                 call.headers,
                 call.accepted,
             )
-            answer = await self._question(page, read, turn=turn)
-            if answer is None:
+            following = await self._question(page, read, turn=turn)
+            if following is None:
                 return False
-            body, query = answer
-            try:
-                take(body)
-            except ValueError as error:
-                raise self._bad_listing(call, error) from error
-            if not query:
+            if not following:
                 return True
-            if query in seen:
-                raise self._bad_listing(call, ValueError("its pages go round in a circle"))
+            if following in seen:
+                raise self._bad_listing(call, "its pages go round in a circle")
+            query = following
             seen.add(query)
-        raise self._bad_listing(call, ValueError(f"it has more than {max_pages:,} pages"))
+        raise self._bad_listing(call, f"it has more than {max_pages:,} pages")
+
+    def _take_page(self, call: Call, take: Callable[[bytes], None], body: bytes) -> None:
+        try:
+            take(body)
+        except ValueError as error:
+            raise self._bad_listing(call, str(error)) from error
 
     # -- reading
 
@@ -605,9 +614,9 @@ class Upstream:
                 hint=answers.HTML_HINT,
             )
 
-    def _bad_listing(self, call: Call, error: ValueError) -> UpstreamInvalid:
+    def _bad_listing(self, call: Call, why: str) -> UpstreamInvalid:
         return UpstreamInvalid(
-            f"{self.host} sent a list for {call.what} that cannot be used: {error}", upstream=self.host
+            f"{self.host} sent a list for {call.what} that cannot be used: {why}", upstream=self.host
         )
 
     # -- when it is not asked

@@ -113,7 +113,7 @@ def test_a_right_file_without_a_row_is_taken_up_and_readable_for_nobody_yet(stor
     store.assert_repaired("blob_unrecorded", digest)
     record = store.catalog.find_blob(NGINX, OWNER, digest)
     assert (record.published, record.granted, record.verified_boot) == (True, False, "boot")
-    assert store.catalog.stored_bytes() == len(LAYER) + len(CONFIG) + len(b"unrecorded")
+    assert store.catalog.blob_bytes() == len(LAYER) + len(CONFIG) + len(b"unrecorded")
 
 
 def test_a_wrong_file_without_a_row_is_removed(store: Store) -> None:

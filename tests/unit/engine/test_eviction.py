@@ -3,6 +3,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from pullthrough.storage.generation import Generation
 from pullthrough.storage.locks import Locks
 from pullthrough.storage.pushed import Pushed
 from pullthrough.storage.records import Totals
+from pullthrough.storage.repositories import NotKept
 from tests.contracts.images import Sample, image, index
 from tests.owners import OWNER
 
@@ -41,6 +43,13 @@ class DiskOfSize(BlobStore):
     def disk(self) -> Disk:
         used = sum(size for _, size in self.iterate()) + self.partial_bytes()
         return Disk(100_000, 100_000 - used)
+
+
+class WeightlessCatalog(Catalog):
+    """So that only the blobs take any."""
+
+    def content_bytes(self) -> int:
+        return 0
 
 
 @dataclass
@@ -155,14 +164,27 @@ def names(report: EvictionReport) -> list[str]:
     return [item.image.partition(":")[2] or item.image or item.digest for item in report.evicted]
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with DataFolder.open(tmp_path / "data", boot_id="boot") as folder:
+@contextmanager
+def open_store(path: Path, kind: type[Catalog]) -> Iterator[Store]:
+    with DataFolder.open(path, boot_id="boot") as folder:
         generation = Generation(folder.generation_path, 0, 1)
-        catalog = Catalog.open(folder.catalog_path, generation)
+        catalog = kind.open(folder.catalog_path, generation)
         yield Store(folder, catalog, DiskOfSize(folder), Locks(folder.locks_path), generation)
         catalog.close()
         generation.close()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with open_store(tmp_path / "data", WeightlessCatalog) as store:
+        yield store
+
+
+@pytest.fixture
+def heavy(tmp_path: Path) -> Iterator[Store]:
+    """A store whose catalog counts."""
+    with open_store(tmp_path / "data", Catalog) as store:
+        yield store
 
 
 # Order and amount
@@ -612,7 +634,8 @@ def test_whatever_is_stored_the_limit_holds_or_only_pinned_images_are_left(
     for repository, reference in store.catalog.pins():
         store.catalog.unpin(repository, reference)
     store.evict_all()
-    assert store.catalog.totals() == Totals(0, 0, 0, 0, 0)
+    assert store.catalog.totals() == Totals(0, 0, 0, 0, store.catalog.totals().stored_bytes)
+    assert store.catalog.stored_bytes() == 0
 
 
 def push(store: Store, what: Sample, repository: RepositoryName, now: float) -> None:
@@ -661,3 +684,81 @@ def test_an_image_whose_blobs_are_pushed_while_it_is_about_to_go_leaves_them(sto
     assert len(report.evicted) == STEP_IMAGES + 1
     assert store.has(last, team)
     assert all(store.blobs.size(blob.digest) is not None for blob in last.manifest.blobs)
+
+
+# The catalog itself
+
+MIB = 1024 * 1024
+
+
+def large(store: Store, name: str, days_ago: float, repository: RepositoryName = NGINX, mib: float = 2) -> Sample:
+    """An image without blobs of its own, with a manifest of this size."""
+    made = image(b"", [], annotations={"pad": name.ljust(int(mib * MIB), ".")})
+    return store.save(made, name, repository, days_ago, 1.0)
+
+
+def test_an_empty_catalog_takes_nothing_and_a_manifest_what_it_has(heavy: Store) -> None:
+    assert heavy.catalog.stored_bytes() == 0
+    large(heavy, "one", 1)
+    assert 2 * MIB <= heavy.catalog.content_bytes() <= 2 * MIB + 64 * 1024
+    assert heavy.catalog.totals().stored_bytes == heavy.catalog.stored_bytes() == heavy.catalog.content_bytes()
+    report = heavy.evictor(max_size=0).run(dry_run=False)
+    assert (names(report), report.freed_bytes) == (["one"], 2 * MIB)
+    assert heavy.catalog.content_bytes() < 64 * 1024
+
+
+def test_manifests_count_towards_the_limit(heavy: Store) -> None:
+    for number in range(3):
+        large(heavy, f"n{number}", 9 - number, mib=1.5)
+    assert heavy.evict(max_size=5 * MIB) == []
+    assert heavy.evict(max_size=4 * MIB) == ["n0"]
+
+
+def test_a_manifest_that_another_image_is_too_frees_nothing_before_that_goes(heavy: Store) -> None:
+    large(heavy, "one", 9)
+    large(heavy, "one", 3, OTHER)
+    large(heavy, "two", 2)
+    report = heavy.evictor(max_size=3 * MIB).run(dry_run=False)
+    assert [(item.image, item.freed_bytes) for item in report.evicted] == [
+        (f"{NGINX}:one", 0),
+        (f"{OTHER}:one", 2 * MIB),
+    ]
+
+
+def test_half_of_the_limit_is_for_the_catalog_and_more_of_it_is_not_kept(heavy: Store) -> None:
+    limits = Limits(SizeLimit(size_bytes=20 * MIB), NO_LIMIT)
+    assert Limits(NO_LIMIT, NO_LIMIT).most_catalog_bytes(100) is None
+    assert Limits(SizeLimit(size_bytes=5), NO_LIMIT).most_catalog_bytes(100) == 8 * MIB
+    heavy.catalog.max_content_bytes = limits.most_catalog_bytes(100 * MIB)
+    assert heavy.catalog.max_content_bytes == 10 * MIB
+    for number in range(4):
+        large(heavy, f"n{number}", 9)
+    with pytest.raises(NotKept, match=r"manifests and lists may take 10\.0 MiB"):
+        large(heavy, "n4", 9)
+    large(heavy, "n3", 8)  # it is there
+    heavy.catalog.save_listing(NGINX, OWNER, "tags", b"[]", now=NOW)
+    with pytest.raises(NotKept):
+        heavy.catalog.save_listing(NGINX, OWNER, "more", b"x" * 3 * MIB, now=NOW)
+    assert heavy.catalog.totals().manifests == 4
+
+
+def test_a_catalog_of_more_than_its_part_is_made_smaller_though_the_limit_holds(heavy: Store) -> None:
+    lone = heavy.publish(body("named by nobody"))
+    for number in range(4):
+        large(heavy, f"n{number}", 9 - number)
+    heavy.add("small", tag="small", pulled=20)
+    assert heavy.catalog.content_bytes() > 8 * MIB
+    assert heavy.evict(max_size=24 * MIB) == [], "nine MiB are three quarters of its part"
+    assert heavy.evict(max_size=16 * MIB) == ["small", "n0", "n1"], "six MiB are"
+    assert heavy.blobs.size(lone) is not None, "a blob is no part of it"
+
+
+def test_lists_are_the_first_to_go_and_the_oldest_of_them(heavy: Store) -> None:
+    for number in range(4):
+        heavy.catalog.save_listing(NGINX, OWNER, f"n{number}", b"x" * 2 * MIB, now=NOW - 1000 * (4 - number))
+    heavy.catalog.save_listing(NGINX, OWNER, "now", b"x" * MIB, now=NOW)
+    large(heavy, "image", 9, mib=1)
+    assert heavy.evict(max_size=16 * MIB) == []
+    kept = [kind for kind in ("n0", "n1", "n2", "n3", "now") if heavy.catalog.find_listing(NGINX, OWNER, kind)]
+    assert kept == ["n3", "now"], "10 MiB and a little are to be 6"
+    assert heavy.catalog.content_bytes() <= 6 * MIB + 64 * 1024

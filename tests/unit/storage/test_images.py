@@ -391,8 +391,13 @@ def test_archived_referrers_are_listed_apart(catalog: Catalog, images: Images) -
     active, old = save(catalog, referrer(subject)), save(catalog, referrer(subject, "application/old"))
     images.archive(APP, wish(old), now=5)
     pushed = Pushed(catalog.database)
-    assert [entry["digest"] for entry in pushed.referrers(APP, subject.digest)] == [active.digest]
-    assert [entry["digest"] for entry in pushed.referrers(APP, subject.digest, archived=True)] == [old.digest]
+    found = {
+        archived: [
+            each.descriptor["digest"] for each in pushed.referrers(APP, subject.digest, archived=archived).referrers
+        ]
+        for archived in (False, True, None)
+    }
+    assert found == {False: [active.digest], True: [old.digest], None: sorted([active.digest, old.digest])}
 
 
 # Lifecycle

@@ -66,6 +66,7 @@ def _find_owners() -> None:
 
 
 def _keep_listings() -> None:
+    """Those of tags; those of referrers were kept in another form."""
     op.rename_table("listings", "old_listings")
     op.create_table(
         "listings",
@@ -79,6 +80,6 @@ def _keep_listings() -> None:
     )
     op.execute(
         "INSERT INTO listings (id, repository, owner, kind, validated_at, body) "
-        "SELECT id, repository, '?', kind, validated_at, body FROM old_listings"
+        "SELECT id, repository, '?', kind, validated_at, body FROM old_listings WHERE kind = 'tags'"
     )
     op.drop_table("old_listings")
