@@ -95,8 +95,8 @@ class Listings:
         where there are none of these either.
         """
         if target.is_own:
-            await self._own.require(target.repository)
-            return Listing(target, await self._call(self._stored_tags, target, after, most), Outcome(Kind.OWN))
+            kind = Kind.OWN if await self._own.require(target.repository) else Kind.HIT
+            return Listing(target, await self._call(self._stored_tags, target, after, most), Outcome(kind))
 
         async def fetch(turn: Turn) -> bytes:
             upstream = self._upstreams.get(target.upstream)

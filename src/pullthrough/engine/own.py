@@ -12,6 +12,7 @@ from pullthrough.engine.tasks import Caller
 from pullthrough.errors import BlobUnknown, ManifestUnknown, RepositoryUnknown
 from pullthrough.oci.digests import Digest
 from pullthrough.oci.names import Reference, RepositoryName
+from pullthrough.oci.owners import OWN
 from pullthrough.storage.catalog import Catalog
 
 #: As ECR begins what it says of an image that is not there.
@@ -33,10 +34,13 @@ class Own:
             hint=self._rules().advice(repository),
         )
 
-    async def require(self, repository: RepositoryName) -> None:
-        """Raises RepositoryUnknown where there is no such repository."""
-        if not await self._call(self._catalog.has_repository, repository, None):
+    async def require(self, repository: RepositoryName) -> bool:
+        """Whether it is the registry's, and not what a rule that is gone has left. Raises RepositoryUnknown where there is no
+        such repository."""
+        owner: str | None = await self._call(self._catalog.find_owner, repository)
+        if owner is None:
             raise self.unknown(repository)
+        return owner in (OWN, "")
 
     async def no_manifest(self, repository: RepositoryName, reference: Reference) -> ManifestUnknown:
         """Raises RepositoryUnknown likewise."""

@@ -511,6 +511,13 @@ class Catalog:
         with self.database.reading() as connection:
             return connection.execute(_FIND_REPOSITORY, {"repository": repository, "owner": owner}).first() is not None
 
+    def find_owner(self, repository: RepositoryName) -> str | None:
+        """Whose the repository is: empty for nobody's yet; None where there is none."""
+        statement = select(func.coalesce(repositories.c.owner, "")).where(repositories.c.name == repository)
+        with self.database.reading() as connection:
+            owner: str | None = connection.execute(statement).scalar()
+        return owner
+
     def repositories(self, last: str, limit: int) -> list[RepositoryName]:
         """Up to `limit` names after `last` (empty for the first page), in byte order."""
         statement = (

@@ -458,12 +458,24 @@ class Upstream:
         is held in the queue.
 
         Raises UpstreamUnavailable at once while the breaker is open, or where too many wait already; UpstreamThrottled
-        at once where a pause will last longer than the question may wait, which is not at all unless `patient`.
+        at once where a pause will last longer than the question may wait, which is not at all unless `patient`, and
+        where none of the connections was free within queue_timeout.
         """
         self._meet_loop()
         self._endpoints.refuse_if_open()
-        self._refuse_if_paused(self._settings.queue_timeout_seconds if patient else 0.0)
-        async with self._entered(self._questions, ASKER.get()):
+        seconds = self._settings.queue_timeout_seconds
+        self._refuse_if_paused(seconds if patient else 0.0)
+        async with AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(seconds):
+                    await stack.enter_async_context(self._entered(self._questions, ASKER.get()))
+            except TimeoutError as error:
+                raise UpstreamThrottled(
+                    f"all {self._settings.connections} connections for questions to {self.host} were in use for {seconds:g} s",
+                    upstream=self.host,
+                    retry_after_seconds=1.0,
+                    hint="It answers slowly, or `connections` in [upstreams] is too low for what is asked of it.",
+                ) from error
             yield Turn(self)
 
     @asynccontextmanager
