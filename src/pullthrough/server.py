@@ -379,6 +379,7 @@ def serve(loaded: Loaded) -> int:
 
     Raises ConfigurationError and StorageError for what keeps it from starting.
     """
+    _keep_private()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     for warning in loaded.warnings:
@@ -402,6 +403,13 @@ def serve(loaded: Loaded) -> int:
                 )
             return 0
         return _Parent(settings, folder, listeners, control).run()
+
+
+def _keep_private() -> None:
+    """What this process writes, and those that it starts, is for its owner alone, whatever it was started with; and where
+    it crashes, it leaves no core, which would hold keys and tokens."""
+    os.umask(0o077)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
 def _allow_open_files() -> None:
@@ -673,6 +681,7 @@ class _Offline:
 @contextmanager
 def offline(loaded: Loaded) -> Iterator[_Offline]:
     """The folder's operations without an engine. Raises FolderLocked where one is running."""
+    _keep_private()
     if not loaded.settings.serve.data.exists():
         raise ConfigurationError(
             f"there is no data folder {loaded.settings.serve.data}, and no engine that uses it",

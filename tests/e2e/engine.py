@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import signal
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -31,15 +31,26 @@ class Answer:
 
 
 class Engine:
-    """One data folder and one configuration; may be started and stopped again and again."""
+    """One data folder and one configuration; may be started and stopped again and again.
 
-    def __init__(self, folder: Path, config: str, *, environ: Mapping[str, str] | None = None) -> None:
+    `within` stands before the command: a program that becomes it in the end, such as `sh -c` or a tracer.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        config: str,
+        *,
+        environ: Mapping[str, str] | None = None,
+        within: Sequence[str | Path] = (),
+    ) -> None:
         folder.mkdir()
         self.folder = folder
         self.data = folder / "data"
         self.log = folder / "log"
         self.url = ""
         self._environ = dict(environ or {})
+        self._within = tuple(within)
         self._config = folder / "pullthrough.toml"
         self._config.write_text(config)
         self._process: Process | None = None
@@ -60,7 +71,7 @@ class Engine:
         self._process = Process(
             "pullthrough serve",
             [
-                *(pullthrough(), "serve", "--config", self._config, "--data", self.data),
+                *(*self._within, pullthrough(), "serve", "--config", self._config, "--data", self.data),
                 # After a restart on the same port, so that references which name it stay true.
                 *("--listen", self.address or "127.0.0.1:0"),
             ],
