@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pullthrough.engine import outcomes
+from pullthrough.engine.webhook import check_secret
 from pullthrough.errors import ConfigurationError, PullthroughError
 from pullthrough.settings import EcrAuth, ListenAddress, Loaded, Loop, ServeSettings, Settings, parse_listen
 from pullthrough.storage.folder import DataFolder
@@ -385,6 +386,8 @@ def serve(loaded: Loaded) -> int:
     for warning in loaded.warnings:
         _log.warning("%s", warning)
     settings = loaded.settings
+    if settings.ecr.webhook_secret_file is not None:
+        check_secret(settings.ecr.webhook_secret_file)
     _allow_open_files()
     with _opened(settings) as (folder, listeners, control):
         if settings.serve.workers == 1:

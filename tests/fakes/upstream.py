@@ -58,6 +58,7 @@ from its own start. Nothing sleeps: what has to wait waits for a gate or a valve
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import gzip
 import socket
@@ -751,15 +752,16 @@ class RawUpstream:
     """Reads a request's head, writes an answer made of any bytes, and closes. See the module.
 
     The n-th connection gets the n-th answer; the last answer is for all that follow. With `keep_open` a connection is
-    left as it is after the answer, until the client or the test ends it.
+    left as it is after the answer, until the client or the test ends it. `tls` makes it https.
     """
 
-    def __init__(self, *answers: RawAnswer, keep_open: bool = False) -> None:
+    def __init__(self, *answers: RawAnswer, keep_open: bool = False, tls: ssl.SSLContext | None = None) -> None:
         self._answers = answers
         self._keep_open = keep_open
+        self._tls = tls
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.host = f"127.0.0.1:{self._listening.getsockname()[1]}"
-        self.url = f"http://{self.host}"
+        self.url = f"{'https' if tls else 'http'}://{self.host}"
         #: The request heads as they came, one a connection.
         self.heads: list[bytes] = []
         self._connections: list[socket.socket] = []
@@ -802,9 +804,12 @@ class RawUpstream:
                 self._connections.append(connection)
             self._spawn(self._serve, connection, answer)
 
-    def _serve(self, connection: socket.socket, answer: RawAnswer) -> None:
-        with connection:
+    def _serve(self, accepted: socket.socket, answer: RawAnswer) -> None:
+        with contextlib.ExitStack() as stack:
+            connection = stack.enter_context(accepted)
             try:
+                if self._tls:
+                    connection = stack.enter_context(self._tls.wrap_socket(accepted, server_side=True))
                 head = b""
                 while b"\r\n\r\n" not in head:
                     received = connection.recv(65536)

@@ -437,7 +437,8 @@ class EcrSettings(Model):
     webhook_url: Annotated[str, WebhookUrl()] = Field(default="", repr=False)
     """Where each event is posted. Empty: nowhere."""
     webhook_secret_file: Annotated[Path | None, FilePath(private=True)] = None
-    """A file with the secret that posted events are signed with. None: they are not signed."""
+    """A file with the secret that posted events are signed with, read anew for each. An engine does not start with an
+    empty one; where it is emptied later, events wait until it holds a secret. None: they are not signed."""
     keep_events: Annotated[int, Number(100, 1_000_000)] = 10_000
     """How many events are kept for `pullthrough events`; the oldest go first."""
     lifecycle_interval_seconds: Annotated[float, Duration(1, _DAY)] = Field(default=3600.0, alias="lifecycle_interval")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from pullthrough.engine.webhook import MAX_PAUSE_SECONDS, Delivery, Webhook, pause_seconds
+from pullthrough.engine.webhook import MAX_PAUSE_SECONDS, Delivery, Webhook, check_secret, pause_seconds
+from pullthrough.errors import ConfigurationError
 
 
 class Receiver:
@@ -65,12 +67,58 @@ def test_a_secret_signs_time_and_body_and_is_read_each_time(tmp_path: Path) -> N
         assert body == b'{"a":1}'
 
 
-def test_nothing_is_sent_unsigned_where_it_should_be_signed(tmp_path: Path) -> None:
-    receiver = Receiver()
-    told = Webhook("http://r.example/", tmp_path / "missing", send=receiver).tell("{}", 5.0)
-    assert told.delivery is Delivery.LATER
-    assert "secret file" in told.reason
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "the webhook's secret file cannot be read: No such file or directory"),
+        (b"", "the webhook's secret file is empty"),
+        (b" \n\t\r\n", "the webhook's secret file is empty"),
+    ],
+    ids=["missing", "empty", "blank"],
+)
+def test_nothing_is_sent_unsigned_or_signed_with_an_empty_key(
+    tmp_path: Path, content: bytes | None, reason: str
+) -> None:
+    receiver, secret = Receiver(), tmp_path / "secret"
+    if content is not None:
+        secret.write_bytes(content)
+    told = Webhook("http://r.example/", secret, send=receiver).tell("{}", 5.0)
+    assert (told.delivery, told.reason) == (Delivery.LATER, reason)
     assert not receiver.requests
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(None, "cannot be read: No such file or directory"), (b"", "is empty"), (b"\n", "is empty")],
+    ids=["missing", "empty", "blank"],
+)
+def test_a_file_that_holds_no_secret_is_refused_at_the_start(
+    tmp_path: Path, content: bytes | None, reason: str
+) -> None:
+    secret = tmp_path / "hidden"
+    if content is not None:
+        secret.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=f"^ecr.webhook_secret_file: the file {reason}, and") as refused:
+        check_secret(secret)
+    assert "openssl rand" in refused.value.hint
+    assert "hidden" not in f"{refused.value.message}{refused.value.hint}"
+
+
+@pytest.mark.parametrize(("secret", "warned"), [(b"0123456789abcde\n", True), (b"0123456789abcdef", False)])
+def test_a_secret_that_can_be_guessed_is_warned_of(
+    tmp_path: Path, secret: bytes, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "secret"
+    file.write_bytes(secret)
+    with caplog.at_level(logging.WARNING):
+        check_secret(file)
+    assert ("a secret of 15 bytes can be guessed" in caplog.text) is warned
+    assert "0123" not in caplog.text
+
+
+def test_an_answer_that_does_not_come_is_called_that() -> None:
+    told = Webhook("http://r.example/", None, send=Receiver(TimeoutError("timed out"))).tell("{}", 5.0)
+    assert told.reason == "the webhook did not answer within 10 s"
 
 
 def test_pauses_grow_to_a_limit() -> None:
