@@ -25,6 +25,7 @@ _PACKAGES = {
     "nginx": "nginx-light",
     "htpasswd": "apache2-utils",
     "node": "nodejs",
+    "systemd-analyze": "systemd",
 }
 #: Built from source where a toolchain is there; never a failure when it is not.
 _OPTIONAL = dict.fromkeys(("crane", "oci-conformance"), "`.ci/run` builds it where Go is installed")
