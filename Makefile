@@ -55,8 +55,8 @@ format: setup-dev ## Rewrite the sources in the house format
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: setup-dev ## Measure against nginx, docker-registry, drayage and moto, side by side
-	@$(BIN)/python -m bench
+bench: setup-dev ## Measure beside nginx, docker-registry, drayage and moto; BENCH_ARGS="--against COMMIT" beside a commit
+	@$(BIN)/python -m bench $(BENCH_ARGS)
 
 soak: setup-dev ## 1,000 kills and 10,000 injected faults, an hour or so (see docs/performance.md)
 	@$(BIN)/python -m bench.soak

@@ -51,9 +51,10 @@ from tests.fakes.upstream import (
     Valve,
 )
 
+from bench.builds import HERE
 from bench.machine import descendants, free_port, resident_bytes
 from bench.processes import Failed
-from bench.servers import Server, engine_program, start_engine
+from bench.servers import Server, start_engine
 from pullthrough.demo.images import Blob, Image, make_image
 from pullthrough.oci.media_types import ACCEPT
 
@@ -238,7 +239,7 @@ class Engine:
 
         Beside a live engine there is none of those either: it has mended them.
         """
-        command = [*engine_program(), "check", "--json", "--config", str(self._config), "--data", str(self.data)]
+        command = [*HERE.program(), "check", "--json", "--config", str(self._config), "--data", str(self.data)]
         run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
         try:
             problems = json.loads(run.stdout)["problems"]

@@ -2,14 +2,18 @@
 
 The rows are those that a push leaves, inserted through the storage layer's own tables in one transaction; the manifests
 are real, the blobs that they name are not there, which no listing looks at.
+
+A program, and one that imports nothing of the measurement: the interpreter of the version that is measured runs it.
+
+    python bench/registry.py CATALOG REPOSITORIES IMAGES IMAGES_OF_THE_LARGEST
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +28,7 @@ _LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
 _ROWS_AT_ONCE = 5000
 
 
-@dataclass(frozen=True)
-class Stock:
-    """`large` has `large_images` of all `images`; the others share the rest evenly."""
-
-    names: tuple[str, ...]
-    images: int
-    large: str
-    large_images: int
-
-
-def fill(catalog: Path, *, repository_count: int, image_count: int, large_count: int) -> Stock:
+def fill(catalog: Path, *, repository_count: int, image_count: int, large_count: int) -> None:
     """Make the catalog file with that many repositories and tagged images."""
     catalog.parent.mkdir(parents=True, exist_ok=True)
     names = tuple(f"team-{number % 20:02}/app-{number:05}" for number in range(repository_count))
@@ -62,7 +56,6 @@ def fill(catalog: Path, *, repository_count: int, image_count: int, large_count:
                         rows = []
     finally:
         database.close()
-    return Stock(names, image, names[0], counts[0])
 
 
 def _rows(image: int, repository: int, tag: str, at: float) -> tuple[dict[str, Any], ...]:
@@ -94,3 +87,8 @@ def _rows(image: int, repository: int, tag: str, at: float) -> tuple[dict[str, A
 
 def _descriptor(media_type: str, seed: str, size: int) -> dict[str, object]:
     return {"mediaType": media_type, "digest": f"sha256:{hashlib.sha256(seed.encode()).hexdigest()}", "size": size}
+
+
+if __name__ == "__main__":
+    counts = [int(argument) for argument in sys.argv[2:]]
+    fill(Path(sys.argv[1]), repository_count=counts[0], image_count=counts[1], large_count=counts[2])

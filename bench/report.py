@@ -7,27 +7,47 @@ import json
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
-#: Every figure a scenario may report: how a table calls it, and its decimals.
+
+class Better(Enum):
+    """Which of two figures is the better one."""
+
+    HIGHER = auto()
+    LOWER = auto()
+    #: Neither: it says how another figure came about, or is a difference that may be 0.
+    NEITHER = auto()
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a table calls it, and shows it."""
+
+    label: str
+    decimals: int
+    better: Better
+
+
+#: Every figure a scenario may report.
 METRICS = {
-    "mb_per_second": ("MB/s", 0),
-    "mb_per_second_each": ("MB/s a client", 0),
-    "cpu_seconds_per_gb": ("CPU s/GB", 3),
-    "client_busy": ("client's core", 2),
-    "first_byte_ms": ("first byte, ms", 1),
-    "first_byte_delay_ms": ("first byte behind upstream's, ms", 1),
-    "copies": ("upstream copies", 2),
-    "requests_per_second": ("requests/s", 0),
-    "p99_ms": ("p99, ms", 2),
-    "body_mb_per_second": ("bodies beside it, MB/s", 0),
-    "rss_mb": ("resident, MB", 1),
-    "mb_per_client": ("MB a client", 3),
-    "growth_mb": ("growth, MB", 1),
-    "late_to_early": ("last pages / first pages", 2),
-    "seconds": ("s", 2),
-    "own_seconds": ("own CPU s", 2),
+    "mb_per_second": Metric("MB/s", 0, Better.HIGHER),
+    "mb_per_second_each": Metric("MB/s a client", 0, Better.HIGHER),
+    "cpu_seconds_per_gb": Metric("CPU s/GB", 3, Better.LOWER),
+    "client_busy": Metric("client's core", 2, Better.NEITHER),
+    "first_byte_ms": Metric("first byte, ms", 1, Better.LOWER),
+    "first_byte_delay_ms": Metric("first byte behind upstream's, ms", 1, Better.NEITHER),
+    "copies": Metric("upstream copies", 2, Better.LOWER),
+    "requests_per_second": Metric("requests/s", 0, Better.HIGHER),
+    "p99_ms": Metric("p99, ms", 2, Better.LOWER),
+    "body_mb_per_second": Metric("bodies beside it, MB/s", 0, Better.HIGHER),
+    "rss_mb": Metric("resident, MB", 1, Better.LOWER),
+    "mb_per_client": Metric("MB a client", 3, Better.LOWER),
+    "growth_mb": Metric("growth, MB", 1, Better.LOWER),
+    "late_to_early": Metric("last pages / first pages", 2, Better.LOWER),
+    "seconds": Metric("s", 2, Better.LOWER),
+    "own_seconds": Metric("own CPU s", 2, Better.LOWER),
 }
 
 
@@ -148,7 +168,8 @@ def verdict_rows(outcome: Outcome) -> list[list[str]]:
     rows = []
     for target in outcome.targets:
         verdict = judge(outcome, target)
-        label, decimals = METRICS[target.metric]
+        metric = METRICS[target.metric]
+        label, decimals = metric.label, metric.decimals
         # A plain figure is shown with its own decimals, a ratio with two.
         value = verdict.value.text(2 if target.peer else decimals) if verdict.value else "–"
         what = f"{label}, {target.candidate} / {target.peer}" if target.peer else f"{label}, {target.candidate}"
@@ -167,9 +188,9 @@ def figure_rows(outcome: Outcome) -> tuple[list[str], list[list[str]]]:
             row = [case, candidate]
             for metric in metrics:
                 found = figures(outcome, case, candidate, metric)
-                row.append(spread(found.values()).text(METRICS[metric][1]) if found else "")
+                row.append(spread(found.values()).text(METRICS[metric].decimals) if found else "")
             rows.append(row)
-    return ["case", "candidate", *(METRICS[name][0] for name in metrics)], rows
+    return ["case", "candidate", *(METRICS[name].label for name in metrics)], rows
 
 
 def markdown(header: list[str], rows: list[list[str]]) -> str:

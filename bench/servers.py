@@ -9,7 +9,6 @@ import re
 import shutil
 import ssl
 import subprocess
-import sys
 import time
 import urllib.parse
 import venv
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.assets import ACCEPT, MANIFEST_TYPE, Assets, Image, write_docker_registry_tree
+from bench.builds import HERE, Build
 from bench.machine import CLIENT_CORE, SERVER_CORE, Unavailable, free_port, need
 from bench.native import floor_program
 from bench.processes import Process
@@ -317,14 +317,6 @@ def _install_drayage(work: Path) -> Path:
 _READY = re.compile(r"^.*\blistening\b.*?(https?)://([\[\]0-9a-zA-Z.:]+):(\d+)", re.MULTILINE)
 
 
-def engine_program() -> list[str]:
-    """The command of the checkout whose interpreter runs the measurement."""
-    program = Path(sys.executable).with_name("pullthrough")
-    if not program.exists():
-        raise Unavailable(f"{program} is not there; run `make setup`")
-    return [str(program)]
-
-
 def write_engine_config(path: Path, endpoints: Sequence[str], extra_serve: str = "", extra: str = "") -> None:
     """Docker Hub's rule with its upstream at `endpoints`; everything else as it comes, log and metrics included.
 
@@ -338,10 +330,16 @@ def write_engine_config(path: Path, endpoints: Sequence[str], extra_serve: str =
 
 
 def start_engine(
-    folder: Path, config: Path, *, core: int | None = SERVER_CORE, port: int = 0, data: Path | None = None
+    folder: Path,
+    config: Path,
+    *,
+    build: Build = HERE,
+    core: int | None = SERVER_CORE,
+    port: int = 0,
+    data: Path | None = None,
 ) -> Server:
     """Start `pullthrough serve` and wait for its ready line. The caller stops the process."""
-    command = [*engine_program(), "serve", "--config", str(config), "--data", str(data or folder / "data")]
+    command = [*build.program(), "serve", "--config", str(config), "--data", str(data or folder / "data")]
     process = Process([*command, "--listen", f"127.0.0.1:{port}"], folder / "output", core=core)
     try:
         process.wait_until(lambda: _READY.search(process.text()) is not None, "its ready line")
@@ -350,18 +348,18 @@ def start_engine(
         raise
     found = _READY.search(process.text())
     assert found is not None
-    return Server("pullthrough", process, int(found[3]), prefix="docker-hub/", tls=found[1] == "https")
+    return Server(build.label("pullthrough"), process, int(found[3]), prefix="docker-hub/", tls=found[1] == "https")
 
 
-def engine(assets: Assets, endpoint: str, *, tls: bool = False) -> Start:
-    engine_program()
+def engine(build: Build, assets: Assets, endpoint: str, *, tls: bool = False) -> Start:
+    build.program()  # or Unavailable
 
     @contextlib.contextmanager
     def start(folder: Path) -> Iterator[Server]:
         config = folder / "pullthrough.toml"
         extra = f'tls_cert = "{assets.certificate}"\ntls_key = "{assets.key}"\n' if tls else ""
         write_engine_config(config, [endpoint], extra)
-        server = start_engine(folder, config)
+        server = start_engine(folder, config, build=build)
         with _serving(server):
             yield server
 

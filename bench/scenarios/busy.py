@@ -10,11 +10,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from bench.assets import Image
+from bench.builds import Build
 from bench.load import run_small_load, start_body_load
-from bench.machine import Unavailable, drop_from_page_cache
+from bench.machine import drop_from_page_cache
 from bench.processes import START_SECONDS, Failed
 from bench.report import Outcome, Target
-from bench.run import Run, Scenario, candidates, interleaved
+from bench.run import Run, Scenario, in_turns
 from bench.servers import Server, engine, fresh, upstream
 
 IDLE = "idle"
@@ -31,25 +33,27 @@ def _busy(run: Run, outcome: Outcome) -> None:
     image, large = run.assets.whole, run.assets.of_size(run.assets.large_mib)
     case = "warm manifest by tag, 32 connections"
     with upstream(run.assets, run.folder("upstream")) as source, contextlib.ExitStack() as stack:
-        fast = candidates(run, outcome, {"pullthrough": lambda: engine(run.assets, source.url)})
-        slow = candidates(run, outcome, {"pullthrough": lambda: engine(run.assets, source.slow_url)})
-        if not fast or not slow:
-            raise Unavailable("the engine is not installed")
-        resident_folder = run.folder("resident")
-        resident = stack.enter_context(fresh(fast["pullthrough"], resident_folder))
-        resident.warm(image, blobs=False)
-        resident.warm(large)
-        file = resident_folder / "data" / "blobs" / "sha256" / large.layer.digest[7:9] / large.layer.digest[7:]
-        _wait_published(file)
-        for number, condition in interleaved(run, [IDLE, FILL_SLOW, FILL_FAST, COLD_PAGES], warm_up=False):
+        residents = {
+            build: stack.enter_context(
+                fresh(engine(build, run.assets, source.url), run.folder(build.label("resident")))
+            )
+            for build in run.builds
+        }
+        for build, resident in residents.items():
+            resident.warm(image, blobs=False)
+            resident.warm(large)
+            _wait_published(_stored(run, build, large))
+        for number, condition, build in in_turns(run, [IDLE, FILL_SLOW, FILL_FAST, COLD_PAGES], warm_up=False):
+            candidate = build.label(condition)
             if condition in (IDLE, COLD_PAGES):
+                resident, file = residents[build], _stored(run, build, large)
                 with _reading_from_disk(
                     run, resident, resident.blob_path(large), file, condition == COLD_PAGES
                 ) as pace:
                     small = run_small_load(resident, resident.manifest_path(image, image.tag), seconds=run.seconds)
-                outcome.add(case, number, condition, {**small.values(), **pace})
+                outcome.add(case, number, candidate, {**small.values(), **pace})
                 continue
-            start = (slow if condition == FILL_SLOW else fast)["pullthrough"]
+            start = engine(build, run.assets, source.slow_url if condition == FILL_SLOW else source.url)
             with fresh(start, run.folder("filling")) as server:
                 server.warm(image, blobs=False)
                 server.warm(large, blobs=False)
@@ -62,13 +66,19 @@ def _busy(run: Run, outcome: Outcome) -> None:
                     client.kill()
                     client.communicate()
             if early:
-                run.say(f"  {condition}: the fill ended before the {run.seconds:.0f} s were over; the figure flatters")
-            outcome.add(case, number, condition, small.values())
+                run.say(f"  {candidate}: the fill ended before the {run.seconds:.0f} s were over; the figure flatters")
+            outcome.add(case, number, candidate, small.values())
     for condition in (FILL_SLOW, FILL_FAST, COLD_PAGES):
         outcome.targets += [
             Target(case, "requests_per_second", candidate=condition, peer=IDLE, at_least=0.7),
             Target(case, "p99_ms", candidate=condition, at_most=6),
         ]
+
+
+def _stored(run: Run, build: Build, image: Image) -> Path:
+    """The file in which the resident engine of this build has the image's layer."""
+    digest = image.layer.digest.removeprefix("sha256:")
+    return run.folder(build.label("resident")) / "data" / "blobs" / "sha256" / digest[:2] / digest
 
 
 def _wait_published(file: Path) -> None:

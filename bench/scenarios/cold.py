@@ -21,8 +21,8 @@ def _one(run: Run, outcome: Outcome) -> None:
         starts = candidates(
             run,
             outcome,
+            {"pullthrough": lambda build: engine(build, run.assets, source.url)},
             {
-                "pullthrough": lambda: engine(run.assets, source.url),
                 "floor": lambda: floor(run.work, source.url),
                 "docker-registry proxy": lambda: docker_registry_proxy(source.url),
             },
@@ -43,10 +43,8 @@ def _eight(run: Run, outcome: Outcome) -> None:
         starts = candidates(
             run,
             outcome,
-            {
-                "pullthrough": lambda: engine(run.assets, source.url),
-                "docker-registry proxy": lambda: docker_registry_proxy(source.url),
-            },
+            {"pullthrough": lambda build: engine(build, run.assets, source.url)},
+            {"docker-registry proxy": lambda: docker_registry_proxy(source.url)},
         )
         _measure(run, outcome, case, source, starts, clients=8)
     outcome.targets += [

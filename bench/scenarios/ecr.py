@@ -12,19 +12,20 @@ import contextlib
 import http.client
 import json
 import math
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bench import registry
+from bench.builds import ROOT, Build
 from bench.load import run_small_load
 from bench.machine import SERVER_CORE, Unavailable, free_port, resident_bytes
 from bench.processes import Process
 from bench.report import Outcome, Target
 from bench.run import Run, Scenario, all_running, candidates, interleaved
-from bench.servers import Server, Start, engine_program, fresh, start_engine, write_engine_config
+from bench.servers import Server, Start, fresh, start_engine, write_engine_config
 from bench.signing import ACCESS_KEY_ID, SECRET_ACCESS_KEY, sign, write_wrk_script
 
 TOKEN = "GetAuthorizationToken, 32 keep-alive connections"
@@ -44,9 +45,9 @@ def scenarios() -> list[Scenario]:
     ]
 
 
-def _engine(registry_size: tuple[int, int, int] | None = None) -> Start:
+def _engine(build: Build, registry_size: tuple[int, int, int] | None = None) -> Start:
     """With one key, and the catalog filled where a size is given: repositories, images, images of the largest."""
-    engine_program()
+    build.program()  # or Unavailable
 
     @contextlib.contextmanager
     def start(folder: Path) -> Iterator[Server]:
@@ -57,14 +58,11 @@ def _engine(registry_size: tuple[int, int, int] | None = None) -> Start:
         config = folder / "pullthrough.toml"
         write_engine_config(config, ["http://127.0.0.1:9"], extra=key)
         if registry_size is not None:
-            repositories, images, largest = registry_size
-            registry.fill(
-                folder / "data" / "catalog.sqlite",
-                repository_count=repositories,
-                image_count=images,
-                large_count=largest,
-            )
-        server = start_engine(folder, config)
+            # By the build's own storage: a catalog belongs to a version.
+            program = [build.python, "-P", ROOT / "bench" / "registry.py"]
+            command = [*program, folder / "data" / "catalog.sqlite", *registry_size]
+            subprocess.run([str(part) for part in command], check=True)
+        server = start_engine(folder, config, build=build)
         try:
             yield server
         finally:
@@ -129,7 +127,7 @@ class _Client:
 
 
 def _calls(run: Run, outcome: Outcome) -> None:
-    starts = candidates(run, outcome, {"pullthrough": _engine, _PEER: _moto})
+    starts = candidates(run, outcome, {"pullthrough": _engine}, {_PEER: _moto})
     with all_running(run, starts) as servers:
         for name, server in servers.items():
             client = _Client(server)
@@ -162,26 +160,27 @@ def _lists(run: Run, outcome: Outcome) -> None:
     images = f"{size[1]:,} images in {size[0]:,} repositories"
     first_page = f"DescribeImages, {images}: {FIRST_PAGE}"
     samples = 200 if run.quick else 2_000
-    for number in range(run.rounds):
-        with fresh(_engine(size), run.folder("ecr-lists")) as server:
+    for number, build in interleaved(run, run.builds, warm_up=False):
+        name = build.label("pullthrough")
+        with fresh(_engine(build, size), run.folder(name)) as server:
             client = _Client(server)
             names = [
                 one["repositoryName"] for page in client.pages("DescribeRepositories") for one in page["repositories"]
             ]
             assert len(names) == size[0]
             took = []
-            for name in [names[0], *run.rng.choices(names, k=samples)]:
-                client.call("DescribeImages", repositoryName=name, maxResults=100)
+            for repository in [names[0], *run.rng.choices(names, k=samples)]:
+                client.call("DescribeImages", repositoryName=repository, maxResults=100)
                 took.append(client.seconds)
-            outcome.add(first_page, number, "pullthrough", {"p99_ms": _percentile(took, 99) * 1000})
-            outcome.add(ALL_IMAGES, number, "pullthrough", _growth(server, client, names, size[1]))
+            outcome.add(first_page, number, name, {"p99_ms": _percentile(took, 99) * 1000})
+            outcome.add(ALL_IMAGES, number, name, _growth(server, client, names, size[1]))
             for case, operation, more in (
                 (LIST_IMAGES, "ListImages", {"repositoryName": names[0], "maxResults": 50}),
                 (LIST_REPOSITORIES, "DescribeRepositories", {"maxResults": 10}),
             ):
                 times = [client.seconds for _ in client.pages(operation, **more)]
-                outcome.add(case, number, "pullthrough", {"late_to_early": _late_to_early(times)})
-        run.say(f"  round {number + 1}")
+                outcome.add(case, number, name, {"late_to_early": _late_to_early(times)})
+        run.say(f"  round {number + 1}, {name}")
     outcome.targets += [
         Target(first_page, "p99_ms", at_most=20),
         Target(ALL_IMAGES, "growth_mb", at_most=5),

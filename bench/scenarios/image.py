@@ -35,10 +35,8 @@ def _image(run: Run, outcome: Outcome) -> None:
         starts = candidates(
             run,
             outcome,
-            {
-                "pullthrough": lambda: engine(run.assets, source.url),
-                "docker-registry": lambda: docker_registry(run.assets),
-            },
+            {"pullthrough": lambda build: engine(build, run.assets, source.url)},
+            {"docker-registry": lambda: docker_registry(run.assets)},
         )
         with all_running(run, starts) as servers:
             for server in servers.values():

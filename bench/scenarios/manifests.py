@@ -18,8 +18,8 @@ def _manifest(run: Run, outcome: Outcome) -> None:
         starts = candidates(
             run,
             outcome,
+            {"pullthrough": lambda build: engine(build, run.assets, source.url)},
             {
-                "pullthrough": lambda: engine(run.assets, source.url),
                 "drayage": lambda: drayage(run.work, source.url),
                 "docker-registry": lambda: docker_registry(run.assets),
                 "nginx": lambda: nginx(run.assets),

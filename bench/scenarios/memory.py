@@ -7,7 +7,7 @@ import time
 from bench.load import sip, slow_clients
 from bench.machine import resident_bytes
 from bench.report import Outcome, Target
-from bench.run import Run, Scenario, candidates
+from bench.run import Run, Scenario, candidates, in_turns
 from bench.servers import Server, Start, engine, fresh, upstream, wait_for_settled
 
 MB = 1e6
@@ -28,14 +28,14 @@ def _memory(run: Run, outcome: Outcome) -> None:
             run,
             outcome,
             {
-                PLAIN: lambda: engine(run.assets, source.url),
-                TLS: lambda: engine(run.assets, source.url, tls=True),
-                FILLING: lambda: engine(run.assets, source.slow_url),
+                PLAIN: lambda build: engine(build, run.assets, source.url),
+                TLS: lambda build: engine(build, run.assets, source.url, tls=True),
+                FILLING: lambda build: engine(build, run.assets, source.slow_url),
             },
         )
-        for number in range(run.rounds):
-            for name, start in starts.items():
-                filling = name == FILLING
+        for number, condition, build in in_turns(run, [PLAIN, TLS, FILLING], warm_up=False):
+            if start := starts.get(name := build.label(condition)):
+                filling = condition == FILLING
                 _grow(run, outcome, number, name, start, (large if filling else image).repository, count, filling)
     outcome.targets += [
         Target(IDLE_CASE, "rss_mb", candidate=PLAIN, at_most=90),

@@ -16,10 +16,11 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from bench.builds import HERE, Build
 from bench.machine import CLIENT_CORE, Unavailable, pinned
 from bench.report import Outcome, Target
 from bench.run import Run, Scenario, interleaved
-from bench.servers import Server, engine_program, start_engine
+from bench.servers import Server, start_engine
 
 PLAN, APPLY = "plan, five rules, nothing to do", "apply, five rules, two secrets, five templates, empty engine"
 _ENGINE = '[serve]\nmax_size = "never"\nmin_free = "1MiB"\n[ecr]\nauth = "none"\n'
@@ -45,20 +46,23 @@ def _module(run: Run, outcome: Outcome) -> None:
         "PULLTHROUGH_GITHUB_USERNAME": "bench",
         "PULLTHROUGH_GITHUB_ACCESS_TOKEN": "ghp_bench",
     }
-    candidates = ["pullthrough"]
-    try:
-        terraform = _Terraform(folder / "terraform", environ)
-        candidates.append("terraform")
-    except Unavailable as reason:
-        outcome.left_out["terraform"] = str(reason)
+    builds = {build.label("pullthrough"): build for build in run.builds}
+    candidates = list(builds)
+    if not run.compares:
+        try:
+            terraform = _Terraform(folder / "terraform", environ)
+            candidates.append("terraform")
+        except Unavailable as reason:
+            outcome.left_out["terraform"] = str(reason)
     try:
         for number, candidate in interleaved(run, candidates):
-            server = start_engine(folder / f"engine-{number}-{candidate}", config)
+            build = builds.get(candidate, HERE)
+            server = start_engine(folder / f"engine-{number}-{candidate}", config, build=build)
             try:
                 if candidate == "terraform":
                     metrics = {APPLY: {"seconds": terraform.apply(server)}}
                 else:
-                    metrics = _ours(server, folder, environ)
+                    metrics = _ours(build, server, folder, environ)
             finally:
                 server.process.stop()
             for case, values in metrics.items():
@@ -69,21 +73,21 @@ def _module(run: Run, outcome: Outcome) -> None:
     outcome.targets += [Target(PLAN, "own_seconds", at_most=0.6), Target(APPLY, "seconds", at_most=1.5)]
 
 
-def _ours(server: Server, folder: Path, environ: Mapping[str, str]) -> dict[str, dict[str, float]]:
+def _ours(build: Build, server: Server, folder: Path, environ: Mapping[str, str]) -> dict[str, dict[str, float]]:
     """`apply` on an empty engine, then `plan`, which has nothing to do."""
     shutil.rmtree(folder / "home", ignore_errors=True)
     # Each engine is another account of sorts; what is verified at the end is the upstreams', which are not here.
-    apply_seconds, _ = _timed(["apply", "--yes", "--no-verify"], server, folder, environ)
-    plan_seconds, own_seconds = _timed(["plan", "--exit-code"], server, folder, environ)
+    apply_seconds, _ = _timed([*build.program(), "apply", "--yes", "--no-verify"], server, folder, environ)
+    plan_seconds, own_seconds = _timed([*build.program(), "plan", "--exit-code"], server, folder, environ)
     return {
         APPLY: {"seconds": apply_seconds},
         PLAN: {"seconds": plan_seconds, "own_seconds": own_seconds},
     }
 
 
-def _timed(arguments: list[str], server: Server, folder: Path, environ: Mapping[str, str]) -> tuple[float, float]:
+def _timed(command: list[str], server: Server, folder: Path, environ: Mapping[str, str]) -> tuple[float, float]:
     """Seconds on the wall, and of the processor, of one command; its exit code must be 0."""
-    command = [*engine_program(), *arguments, "--endpoint-url", f"http://127.0.0.1:{server.port}"]
+    command = [*command, "--endpoint-url", f"http://127.0.0.1:{server.port}"]
     before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     done = subprocess.run(
         pinned(CLIENT_CORE, command), cwd=folder, env=environ, capture_output=True, text=True, check=False
@@ -109,7 +113,7 @@ class _Terraform:
         for name in ("docker_hub", "github"):
             self._environ |= {f"TF_VAR_{name}_username": "bench", f"TF_VAR_{name}_access_token": "bench"}
         exported = subprocess.run(
-            [*engine_program(), "export", "terraform"], cwd=folder, env=self._environ, capture_output=True, check=True
+            [*HERE.program(), "export", "terraform"], cwd=folder, env=self._environ, capture_output=True, check=True
         ).stdout
         (folder / "main.tf.json").write_bytes(exported)
         self._run("init")

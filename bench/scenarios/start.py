@@ -11,8 +11,8 @@ import time
 from bench.machine import SERVER_CORE, free_port, pinned
 from bench.processes import Process
 from bench.report import Outcome, Target
-from bench.run import Run, Scenario, interleaved
-from bench.servers import engine_program, write_engine_config
+from bench.run import Run, Scenario, in_turns
+from bench.servers import write_engine_config
 
 NEW, AGAIN, HELP = "serve, empty folder", "serve, folder of an earlier run", "pullthrough --help"
 
@@ -22,20 +22,20 @@ def scenarios() -> list[Scenario]:
 
 
 def _start(run: Run, outcome: Outcome) -> None:
-    program = engine_program()
     folder = run.folder("start")
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "pullthrough.toml"
     write_engine_config(config, ["http://127.0.0.1:9"])
     try:
         # The warm-up round leaves the folder that AGAIN needs, and the modules in the page cache.
-        for number, case in interleaved(run, [NEW, AGAIN, HELP]):
+        for number, case, build in in_turns(run, [NEW, AGAIN, HELP]):
+            program = build.program()
             begin = time.monotonic()
             if case == HELP:
                 subprocess.run(pinned(SERVER_CORE, [*program, "--help"]), capture_output=True, check=True)
                 seconds = time.monotonic() - begin
             else:
-                data = folder / ("again" if case == AGAIN else "new")
+                data = folder / build.label("again" if case == AGAIN else "new")
                 if case == NEW:
                     shutil.rmtree(data, ignore_errors=True)
                 port = free_port()
@@ -48,7 +48,7 @@ def _start(run: Run, outcome: Outcome) -> None:
                 finally:
                     process.stop()
             if number >= 0:
-                outcome.add(case, number, "pullthrough", {"seconds": seconds})
+                outcome.add(case, number, build.label("pullthrough"), {"seconds": seconds})
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     outcome.targets += [

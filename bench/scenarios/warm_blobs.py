@@ -23,8 +23,8 @@ def _plain(run: Run, outcome: Outcome) -> None:
         starts = candidates(
             run,
             outcome,
+            {"pullthrough": lambda build: engine(build, run.assets, source.url)},
             {
-                "pullthrough": lambda: engine(run.assets, source.url),
                 "nginx": lambda: nginx(run.assets),
                 "docker-registry": lambda: docker_registry(run.assets),
             },
@@ -62,10 +62,8 @@ def _tls(run: Run, outcome: Outcome) -> None:
         starts = candidates(
             run,
             outcome,
-            {
-                "pullthrough": lambda: engine(run.assets, source.url, tls=True),
-                "nginx": lambda: nginx(run.assets, tls=True),
-            },
+            {"pullthrough": lambda build: engine(build, run.assets, source.url, tls=True)},
+            {"nginx": lambda: nginx(run.assets, tls=True)},
         )
         image: Image = run.assets.of_size(run.assets.small_mib)
         with all_running(run, starts) as servers:
