@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -286,13 +286,21 @@ def test_a_name_that_may_mean_two_repositories_is_fetched_for_the_allowed_one_on
     assert house.ecr().describe_repositories()["repositories"] == []
 
 
-def key_with(house: House, folder: Path, *actions: str) -> Account:
-    """A new key that may do this to everything."""
+def version_2012(*statements: dict[str, Any]) -> str:
+    return json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
+
+
+def key_for(house: House, folder: Path, *statements: dict[str, Any]) -> Account:
+    """A new key of which the statements say what it may."""
     policy = folder / "policy.json"
-    statement = {"Effect": "Allow", "Action": actions, "Resource": "*"}
-    policy.write_text(json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
+    policy.write_text(version_2012(*statements))
     made = json.loads(house.engine.command("keys", "create", "limited", "--policy", str(policy), "--json"))
     return Account(house.engine.url, made["access_key_id"], made["secret_access_key"])
+
+
+def key_with(house: House, folder: Path, *actions: str) -> Account:
+    """A new key that may do this to everything."""
+    return key_for(house, folder, {"Effect": "Allow", "Action": actions, "Resource": "*"})
 
 
 def test_a_secret_goes_to_a_host_of_anybodys_choice_only_for_who_may_read_it(house: House, tmp_path: Path) -> None:
@@ -318,12 +326,142 @@ def test_a_batch_by_filters_is_a_list_of_secrets_too(house: House, tmp_path: Pat
     assert limited.batch_get_secret_value(SecretIdList=["x"])["Errors"][0]["ErrorCode"] == "AccessDeniedException"
 
 
+def test_the_tags_of_a_repository_decide_in_every_worker_as_they_are_now(house: House) -> None:
+    image = make_image("app")
+    admin, ecr = house.to("team/app", house.login("admin")), house.ecr()
+    admin.push(image, "1")
+    puller = house.login("puller")
+    name, arn = {"repositoryName": "team/app"}, f"arn:aws:ecr:{REGION}:{ACCOUNT_ID}:repository/team/app"
+    tagged = {"StringEquals": {"ecr:ResourceTag/Stage": "secret"}}
+    denied = {"Sid": "x", "Effect": "Deny", "Principal": "*", "Condition": tagged}
+    reads = {**denied, "Action": ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]}
+    pushes = {**denied, "Action": "ecr:InitiateLayerUpload", "Resource": "*"}
+
+    def seen() -> list[set[int]]:
+        pulls = [statuses(house.to("team/app", login), "manifests/1") for login in (ANYBODY, puller)]
+        blobs = f"blobs/{image.blobs[0].digest}"
+        pushed = {admin.ask("POST", "blobs/uploads/", b"").status for _ in range(TRIES)}
+        return [*pulls, statuses(house.to("team/app", puller), blobs), pushed]
+
+    ecr.set_repository_policy(**name, policyText=version_2012(reads))
+    ecr.put_registry_policy(policyText=version_2012(pushes))
+    assert seen() == [{200}, {200}, {200}, {202}]
+    ecr.tag_resource(resourceArn=arn, tags=[{"Key": "stage", "Value": "secret"}])
+    assert seen() == [{401}, {403}, {403}, {403}]
+    with fails_with("AccessDeniedException", "explicit deny"):
+        house.account("puller").client("ecr").batch_get_image(**name, imageIds=[{"imageTag": "1"}])
+    ecr.tag_resource(resourceArn=arn, tags=[{"Key": "stage", "Value": "open"}])
+    assert seen() == [{200}, {200}, {200}, {202}]
+    ecr.tag_resource(resourceArn=arn, tags=[{"Key": "STAGE", "Value": "secret"}])
+    assert seen() == [{401}, {403}, {403}, {403}]
+    ecr.untag_resource(resourceArn=arn, tagKeys=["STAGE"])
+    assert seen() == [{200}, {200}, {200}, {202}]
+
+
+def test_a_key_may_be_for_what_has_a_tag(house: House, tmp_path: Path) -> None:
+    allowed = {
+        "Effect": "Allow",
+        "Action": "*",
+        "Resource": "*",
+        "Condition": {"StringEquals": {"aws:ResourceTag/team": "a"}},
+    }
+    limited = key_for(house, tmp_path, allowed)
+    ecr, secrets = limited.client("ecr"), limited.client("secretsmanager")
+    mine, others = [{"Key": "team", "Value": "a"}], [{"Key": "team", "Value": "b"}]
+    # What is made has the tags that it is made with.
+    ecr.create_repository(repositoryName="mine", tags=mine)
+    arn = secrets.create_secret(Name="mine", SecretString="x", Tags=mine)["ARN"]
+    for refused in ({}, {"tags": others}):
+        with fails_with("AccessDeniedException", "ecr:CreateRepository"):
+            ecr.create_repository(repositoryName="theirs", **refused)
+    with fails_with("AccessDeniedException", "secretsmanager:CreateSecret"):
+        secrets.create_secret(Name="theirs", SecretString="x", Tags=others)
+    house.ecr().create_repository(repositoryName="theirs", tags=others)
+    theirs = house.account("admin").client("secretsmanager").create_secret(Name="theirs", SecretString="x")["ARN"]
+    for _ in range(TRIES):
+        assert ecr.describe_images(repositoryName="mine")["imageDetails"] == []
+        assert secrets.get_secret_value(SecretId=arn)["SecretString"] == "x"
+        with fails_with("AccessDeniedException", "ecr:DescribeImages"):
+            ecr.describe_images(repositoryName="theirs")
+        with fails_with("AccessDeniedException", "secretsmanager:GetSecretValue"):
+            secrets.get_secret_value(SecretId=theirs)
+    house.account("admin").client("secretsmanager").untag_resource(SecretId=arn, TagKeys=["team"])
+    for _ in range(TRIES):
+        with fails_with("AccessDeniedException"):
+            secrets.get_secret_value(SecretId=arn)
+
+
+def test_a_key_may_be_kept_from_some_tags(house: House, tmp_path: Path) -> None:
+    everything = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+    keys = {"ForAnyValue:StringEqualsIgnoreCase": {"aws:TagKeys": "team"}}
+    tagging = [f"{service}:{verb}agResource" for service in ("ecr", "secretsmanager") for verb in ("T", "Unt")]
+    guarded = {**everything, "Effect": "Deny", "Action": tagging, "Condition": keys}
+    limited = key_for(house, tmp_path, everything, guarded)
+    ecr, secrets = limited.client("ecr"), limited.client("secretsmanager")
+    arn = ecr.create_repository(repositoryName="app", tags=[{"Key": "x", "Value": "y"}])["repository"]["repositoryArn"]
+    secret = secrets.create_secret(Name="s", SecretString="x", Tags=[{"Key": "x", "Value": "y"}])["ARN"]
+    tags = [{"Key": "x", "Value": "y"}, {"Key": "Team", "Value": "a"}]
+    template = {"prefix": "p", "appliedFor": ["CREATE_ON_PUSH"]}
+    attempts: list[Callable[[], Any]] = [
+        lambda: ecr.tag_resource(resourceArn=arn, tags=tags),
+        lambda: ecr.untag_resource(resourceArn=arn, tagKeys=["team"]),
+        lambda: ecr.create_repository(repositoryName="other", tags=tags),
+        lambda: ecr.create_repository_creation_template(**template, resourceTags=tags),
+        lambda: secrets.tag_resource(SecretId=secret, Tags=tags),
+        lambda: secrets.untag_resource(SecretId=secret, TagKeys=["TEAM"]),
+        lambda: secrets.create_secret(Name="t", SecretString="x", Tags=tags),
+    ]
+    for attempt in attempts:
+        with fails_with("AccessDeniedException", "agResource on resource"):
+            attempt()
+    ecr.tag_resource(resourceArn=arn, tags=tags[:1])
+    ecr.create_repository_creation_template(**template, resourceTags=tags[:1])
+
+
+@pytest.mark.parametrize(
+    ("condition", "why"),
+    [
+        ({"StringEquals": {"aws:PrincipalTag/team": "a"}}, "this Deny would never apply"),
+        ({"StringEquals": {"aws:username": "${aws:PrincipalTag/team}"}}, "this Deny would never apply"),
+        ({"StringEquals": {"aws:TagKeys": "team"}}, "goes before it"),
+    ],
+)
+def test_a_policy_that_would_permit_more_than_it_says_is_refused_wherever_it_is_put(
+    house: House, tmp_path: Path, condition: dict[str, Any], why: str
+) -> None:
+    ecr, secrets = house.ecr(), house.account("admin").client("secretsmanager")
+    ecr.create_repository(repositoryName="app")
+    arn = secrets.create_secret(Name="s", SecretString="x")["ARN"]
+
+    def text(action: str, **more: str) -> str:
+        return version_2012({"Effect": "Deny", "Action": action, "Condition": condition, **more})
+
+    repository = text("ecr:*", Principal="*")
+    with fails_with("InvalidParameterException", "Invalid repository policy provided", why):
+        ecr.set_repository_policy(repositoryName="app", policyText=repository)
+    with fails_with("InvalidParameterException", "Invalid repository policy provided", why):
+        ecr.create_repository_creation_template(prefix="p", appliedFor=["CREATE_ON_PUSH"], repositoryPolicy=repository)
+    with fails_with("InvalidParameterException", "Invalid registry policy provided", why):
+        ecr.put_registry_policy(policyText=text("ecr:*", Principal="*", Resource="*"))
+    with fails_with("MalformedPolicyDocumentException", why):
+        secrets.put_resource_policy(SecretId=arn, ResourcePolicy=text("secretsmanager:*", Principal="*", Resource="*"))
+    policy = tmp_path / "policy.json"
+    policy.write_text(text("*", Resource="*"))
+    with pytest.raises(AssertionError, match=why):
+        house.engine.command("keys", "create", "x", "--policy", str(policy))
+
+
 def test_a_template_sets_what_its_maker_may_set_only(house: House, tmp_path: Path) -> None:
     limited = key_with(house, tmp_path, "ecr:CreateRepositoryCreationTemplate", "ecr:UpdateRepositoryCreationTemplate")
     ecr = limited.client("ecr")
     ecr.create_repository_creation_template(prefix="team", appliedFor=["CREATE_ON_PUSH"])
-    for member, operation in (("repositoryPolicy", "SetRepositoryPolicy"), ("lifecyclePolicy", "PutLifecyclePolicy")):
+    for member, operation in (
+        ("repositoryPolicy", "SetRepositoryPolicy"),
+        ("lifecyclePolicy", "PutLifecyclePolicy"),
+        ("resourceTags", "TagResource"),
+    ):
+        setting = {member: [] if operation == "TagResource" else "{}"}
         with fails_with("AccessDeniedException", f"ecr:{operation}", "repository/team/*"):
-            ecr.update_repository_creation_template(prefix="team", **{member: "{}"})
+            ecr.update_repository_creation_template(prefix="team", **setting)
         with fails_with("AccessDeniedException", f"ecr:{operation}", "repository/*"):
-            ecr.create_repository_creation_template(prefix="ROOT", appliedFor=["CREATE_ON_PUSH"], **{member: "{}"})
+            ecr.create_repository_creation_template(prefix="ROOT", appliedFor=["CREATE_ON_PUSH"], **setting)

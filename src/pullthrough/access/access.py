@@ -19,9 +19,11 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from pullthrough.access import principals, tokens, urls
+from pullthrough.access.context import NO_TAGS, RequestTags, Tags, resource_tags_context
 from pullthrough.access.htpasswd import Htpasswd
 from pullthrough.access.keys import Keys
 from pullthrough.access.policies import (
+    DENY_ALL,
     Decision,
     Policy,
     PolicyInvalid,
@@ -32,7 +34,7 @@ from pullthrough.access.policies import (
 )
 from pullthrough.access.principals import Principal
 from pullthrough.access.signatures import UNKNOWN_KEY, WEB_PAGE, ApiDenied, SignedRequest, denied, read_claim
-from pullthrough.errors import AccessDenied, Unauthorized
+from pullthrough.errors import AccessDenied, StorageError, Unauthorized
 from pullthrough.oci.digests import Digest
 from pullthrough.oci.names import RepositoryName, is_host
 from pullthrough.settings import EcrAuth, Settings, parse_listen
@@ -67,6 +69,12 @@ class PolicyTexts(Protocol):
 
     @property
     def repository_policies(self) -> Mapping[RepositoryName, str]: ...
+
+    @property
+    def repository_tags(self) -> Mapping[RepositoryName, Mapping[str, str]] | None:
+        """None before `read_repository_tags`."""
+
+    async def read_repository_tags(self) -> None: ...
 
     def account_setting(self, name: str) -> str: ...
 
@@ -110,6 +118,8 @@ class Access:
             self._open[mirror] = self._open.get(mirror, True) and pulls_are_open(settings, listen)
         self._all_open = all(self._open.values())
         self._broken_policies: set[str] = set()
+        #: Whether a registry or repository policy asks for tags, and the policies that this is about.
+        self._attached_ask: tuple[str | None, Mapping[RepositoryName, str] | None, bool] = (None, None, False)
 
     # --- who asks ----------------------------------------------------------------------------------------------------
 
@@ -189,6 +199,27 @@ class Access:
 
     # --- whether they may --------------------------------------------------------------------------------------------
 
+    async def prepare(self, principal: Principal) -> None:
+        """Read what the policies ask for that may decide on this principal's request: once a request, before `authorize`.
+
+        Raises StorageError.
+        """
+        if self._asks_for_tags(principal):
+            await self._texts.read_repository_tags()
+
+    def _asks_for_tags(self, principal: Principal) -> bool:
+        if any(policy.asks_for_resource_tags for policy in principal.policies):
+            return True
+        registry_text, repository_texts = self._texts.registry_policy, self._texts.repository_policies
+        before = self._attached_ask
+        if registry_text != before[0] or repository_texts is not before[1]:
+            attached = [self._parsed(text, PolicyKind.REPOSITORY) for text in repository_texts.values()]
+            if registry_text is not None:
+                attached.append(self._parsed(registry_text, PolicyKind.REGISTRY))
+            asks = any(policy.asks_for_resource_tags for policy in attached)
+            self._attached_ask = before = (registry_text, repository_texts, asks)
+        return before[2]
+
     def authorize(
         self,
         principal: Principal,
@@ -198,19 +229,28 @@ class Access:
         repository: RepositoryName | None = None,
         secret_policy: str | None = None,
         source_ip: str | None = None,
+        request_tags: RequestTags = NO_TAGS,
+        resource_tags: Tags | None = None,
     ) -> None:
         """Raises AccessDenied unless the policies allow it: an explicit Deny in any of them wins, else one Allow is
         enough. For anonymous clients Unauthorized instead, so that they log in.
 
-        `action` is `ecr:BatchGetImage`, `resource` an ARN or `*`; `repository` the one whose policy has a say,
-        `secret_policy` that of the secret; `source_ip` the client's address, for conditions on it.
+        `action` is `ecr:BatchGetImage`, `resource` an ARN or `*`; `repository` the one whose policy and tags have a say,
+        `secret_policy` that of the secret. For conditions: `source_ip` is the client's address, `request_tags` those that
+        it gives or takes away, `resource_tags` those of the resource, where they are not the repository's.
         """
         attached = self._resource_policies(action, repository)
         if secret_policy is not None:
             attached.append(self._parsed(secret_policy, PolicyKind.SECRET))
         if not attached and len(principal.policies) == 1 and allows_always(principal.policies[0], action):
             return
-        request = self._request(principal, action, resource, source_ip)
+        context = self._context(principal, source_ip) | request_tags.context()
+        if any(policy.asks_for_resource_tags for policy in (*principal.policies, *attached)):
+            tags = self._tags_of(repository) if resource_tags is None else resource_tags
+            context |= resource_tags_context(action.partition(":")[0], tags)
+        request = Request(
+            action, resource, principal.arn, principal.user_id, principal.account, principal.is_anonymous, context
+        )
         own = [policy.decide(request) for policy in principal.policies]
         if Decision.DENY in own:
             raise self._refusal(principal, request, "with an explicit deny in an identity-based policy")
@@ -238,13 +278,21 @@ class Access:
         try:
             return parse_policy(text, kind)
         except PolicyInvalid as error:
-            # Nobody can have put it through the API: the catalog was changed by hand, or by another version.
+            # Nobody can have put it through this version's API: another one took it, or the catalog was changed by hand.
             if text not in self._broken_policies:
                 self._broken_policies.add(text)
                 _log.error("a %s policy cannot be read, so that it denies everything: %s", kind, error.message)
-            return _DENY_ALL
+            return DENY_ALL
 
-    def _request(self, principal: Principal, action: str, resource: str, source_ip: str | None) -> Request:
+    def _tags_of(self, repository: RepositoryName | None) -> Tags:
+        if repository is None:
+            return ()
+        all_tags = self._texts.repository_tags
+        if all_tags is None:
+            raise StorageError("a policy asks for tags that are not read yet, since a moment ago", hint="Ask again.")
+        return all_tags.get(repository, {}).items()
+
+    def _context(self, principal: Principal, source_ip: str | None) -> dict[str, tuple[str, ...]]:
         now = self._clock()
         context = {
             "aws:principalarn": principal.arn,
@@ -258,13 +306,12 @@ class Access:
             "aws:requestedregion": self._region,
         }
         if principal.is_anonymous:
-            for key in ("aws:principalarn", "aws:principalaccount", "aws:username"):
-                del context[key]
+            del context["aws:principalarn"], context["aws:principalaccount"]
+        if _principal_type(principal) != "User":
+            del context["aws:username"]
         if source_ip:
             context["aws:sourceip"] = source_ip
-        return Request(
-            action, resource, principal.arn, principal.user_id, principal.account, principal.is_anonymous, context
-        )
+        return {key: (value,) for key, value in context.items()}
 
     def _refusal(self, principal: Principal, request: Request, reason: str) -> AccessDenied | Unauthorized:
         who = "anonymous" if principal.is_anonymous else principal.arn
@@ -302,9 +349,6 @@ class Access:
 
 
 _LOGIN_HINT = "log in as AWS with the password of `aws ecr get-login-password`"
-_DENY_ALL = parse_policy(
-    '{"Statement": {"Effect": "Deny", "Principal": "*", "Action": "*", "Resource": "*"}}', PolicyKind.REGISTRY
-)
 
 
 def _principal_type(principal: Principal) -> str:

@@ -1,7 +1,13 @@
 """Conditions of policy statements: operators over what is known of a request. No I/O.
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html
-A key that is not known of a request does not match; negated operators, `...IfExists` and `ForAllValues:` hold without it.
+https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-single-vs-multi-valued-context-keys.html
+A key that is not there does not match; negated operators, `...IfExists` and `ForAllValues:` hold without it, and
+`ForAnyValue:` never does.
+
+Nothing here may permit more than AWS would. So a condition on what the engine does not know is refused where it would
+make a Deny never apply, or an Allow always; and where it cannot be said whether a condition holds, it does for a Deny, and
+does not for an Allow.
 """
 
 from __future__ import annotations
@@ -12,18 +18,20 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 
-from pullthrough.access.globs import matches
-
-#: What is known of a request: lower-case key -> value. Truth is `true` or `false`, times are ISO 8601.
-Context = Mapping[str, str]
+from pullthrough.access.context import Context, has_many_values, is_always_there, is_known, is_resource_tag
+from pullthrough.access.globs import literally, matches
 
 #: Whether a value of the request is what a value of the policy asks for. Raises ValueError where one of them makes no
 #: sense to the operator.
 Compare = Callable[[str, str], bool]
 
-_KEY = re.compile(r"[A-Za-z0-9-]+:[\x21-\x7e]+", re.ASCII)
+#: Keys of tags may have spaces, and letters of all scripts.
+_KEY = re.compile(r"[A-Za-z0-9-]+:[^\x00-\x1f\x7f]+")
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
+#: Variables that stand for themselves: `${*}` is a star that is not wild.
+_SPECIAL = ("*", "?", "$")
 _DATE = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?(?:Z|[+-][0-9]{2}:[0-9]{2})?)?"
 )
@@ -103,6 +111,8 @@ class _Operator:
     negated: bool = False
     #: A value of a request that this accepts, to try a policy's values with.
     sample: str = ""
+    #: Whether the policy's values may have wildcards.
+    has_wildcards: bool = False
 
 
 _ORDERS: Mapping[str, tuple[Callable[[float, float], bool], bool]] = {
@@ -118,12 +128,12 @@ _OPERATORS: Mapping[str, _Operator] = {
     "StringNotEquals": _Operator(_same_text, negated=True),
     "StringEqualsIgnoreCase": _Operator(_same_text_any_case),
     "StringNotEqualsIgnoreCase": _Operator(_same_text_any_case, negated=True),
-    "StringLike": _Operator(_like),
-    "StringNotLike": _Operator(_like, negated=True),
-    "ArnEquals": _Operator(_arn_like, sample="arn:aws:iam::0:root"),
-    "ArnLike": _Operator(_arn_like, sample="arn:aws:iam::0:root"),
-    "ArnNotEquals": _Operator(_arn_like, negated=True, sample="arn:aws:iam::0:root"),
-    "ArnNotLike": _Operator(_arn_like, negated=True, sample="arn:aws:iam::0:root"),
+    "StringLike": _Operator(_like, has_wildcards=True),
+    "StringNotLike": _Operator(_like, negated=True, has_wildcards=True),
+    "ArnEquals": _Operator(_arn_like, False, "arn:aws:iam::0:root", has_wildcards=True),
+    "ArnLike": _Operator(_arn_like, False, "arn:aws:iam::0:root", has_wildcards=True),
+    "ArnNotEquals": _Operator(_arn_like, True, "arn:aws:iam::0:root", has_wildcards=True),
+    "ArnNotLike": _Operator(_arn_like, True, "arn:aws:iam::0:root", has_wildcards=True),
     "Bool": _Operator(_same_truth, sample="true"),
     "BinaryEquals": _Operator(_same_bytes),
     "IpAddress": _Operator(_in_network, sample="0.0.0.0"),
@@ -134,8 +144,15 @@ _OPERATORS: Mapping[str, _Operator] = {
     },
     **{f"Date{name}": _Operator(_ordered(_date, holds), negated, "0") for name, (holds, negated) in _ORDERS.items()},
 }
-_ALL, _ANY = "ForAllValues:", "ForAnyValue:"
 _IF_EXISTS = "IfExists"
+
+
+class _Over(StrEnum):
+    """What is asked of a key's values, by the prefix of the operator."""
+
+    ONE = ""
+    ALL = "ForAllValues:"
+    ANY = "ForAnyValue:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,35 +161,73 @@ class Condition:
 
     #: None is the operator Null: `values` say whether the key must be absent.
     operator: _Operator | None
+    over: _Over
+    if_exists: bool
     #: Lower case.
     key: str
     values: tuple[str, ...]
-    #: Whether it holds where the request does not have the key.
-    holds_without: bool
 
-    def holds(self, context: Context, *, variables: bool) -> bool:
-        given = context.get(self.key)
+    @property
+    def holds_without(self) -> bool:
+        """Whether it holds where the request does not have the key."""
         if self.operator is None:
-            return any((value == "true") is (given is None) for value in self.values)
-        if given is None:
-            return self.holds_without
+            return "true" in self.values
+        # IfExists looks at one value after the other, of which ForAnyValue has none then.
+        return self.over is not _Over.ANY and (self.if_exists or self.over is _Over.ALL or self.operator.negated)
+
+    @property
+    def asks_for_resource_tags(self) -> bool:
+        return is_resource_tag(self.key) or any(asks_for_resource_tags(value) for value in self.values)
+
+    def holds(self, context: Context, *, denies: bool, variables: bool) -> bool:
+        """`denies`: what it is where that cannot be said."""
+        given = context.get(self.key, ())
+        if not given:
+            return denies if is_always_there(self.key) else self.holds_without
+        if self.operator is None:
+            return "false" in self.values if any(given) else denies
+        each = (self._holds_for(value, context, self.operator, denies=denies, variables=variables) for value in given)
+        match self.over:
+            case _Over.ANY:
+                return any(each) and (denies or any(given))  # AWS takes empty values for none at all
+            case _Over.ALL:
+                return all(each) or (denies and not any(given))
+            case _Over.ONE:
+                # Tags whose keys differ in case only: which of their values counts is nowhere said.
+                return any(each) if denies else all(each)
+
+    def _holds_for(self, given: str, context: Context, operator: _Operator, *, denies: bool, variables: bool) -> bool:
+        unclear = False
         for value in self.values:
-            wanted = substitute(value, context) if variables else value
             try:
-                if wanted is not None and self.operator.compare(given, wanted):
-                    return not self.operator.negated
+                wanted = substitute(value, context, is_pattern=operator.has_wildcards) if variables else value
+                if wanted is not None and operator.compare(given, wanted):
+                    return not operator.negated
             except ValueError:
-                continue  # a value that only a variable could make senseless
-        return self.operator.negated
+                unclear = True  # one of them makes no sense to the operator
+        return denies if unclear else operator.negated
 
 
-def parse_conditions(block: object) -> tuple[Condition, ...]:
-    """Raises ValueError with a sentence that continues "the Condition of statement 1"."""
+def parse_conditions(block: object, *, denies: bool, variables: bool) -> tuple[tuple[Condition, ...], list[str]]:
+    """The conditions of a statement, and what of them is not known here and does no harm: sentences.
+
+    Raises ValueError. All sentences continue "the Condition of statement 1".
+    """
     if not isinstance(block, dict):
         raise ValueError("is not a JSON object")
-    return tuple(
-        _condition(name, key, value) for name, keys in block.items() for key, value in _keys(name, keys).items()
-    )
+    conditions: list[Condition] = []
+    unknown: list[str] = []
+    for name, keys in block.items():
+        for key, value in _keys(name, keys).items():
+            condition = _condition(name, key, value)
+            conditions.append(condition)
+            if not is_known(condition.key):
+                what = f"has the key {key[:200]!r}, which this engine does not know"
+                unknown.append(_harmless(what, without=condition.holds_without, denies=denies))
+            if variables and condition.operator is not None:
+                for text in condition.values:
+                    unknown += check_variables(text, without=condition.operator.negated, denies=denies)
+    return tuple(conditions), unknown
 
 
 def _keys(name: str, keys: object) -> dict[str, object]:
@@ -188,21 +243,21 @@ def _condition(name: str, key: str, value: object) -> Condition:
     if not entries or not all(isinstance(entry, str | bool | int | float) for entry in entries):
         raise ValueError(f"has no text, or list of texts, for {key[:80]}")
     values = tuple(str(entry).lower() if isinstance(entry, bool) else str(entry) for entry in entries)
-    plain = name.removeprefix(_ALL).removeprefix(_ANY).removesuffix(_IF_EXISTS)
     if name == "Null":
         if any(entry.lower() not in ("true", "false") for entry in values):
             raise ValueError(f"has a value for Null of {key[:80]} that is neither true nor false")
-        return Condition(None, key.lower(), tuple(entry.lower() for entry in values), False)
-    operator = _OPERATORS.get(plain)
-    if operator is None or (name.startswith(_ALL) and name.removeprefix(_ALL).startswith(_ANY)):
+        return Condition(None, _Over.ONE, False, key.lower(), tuple(entry.lower() for entry in values))
+    over = next(prefix for prefix in (_Over.ALL, _Over.ANY, _Over.ONE) if name.startswith(prefix))
+    plain = name.removeprefix(over)
+    operator = _OPERATORS.get(plain.removesuffix(_IF_EXISTS))
+    if operator is None:
         raise ValueError(f"has the operator {name[:80]!r}, which does not exist")
+    if over is _Over.ONE and has_many_values(key.lower()):
+        raise ValueError(f"has {name[:80]} of {key}, which has many values: {_Over.ALL} or {_Over.ANY} goes before it")
     for entry in values:
         if _VARIABLE.search(entry) is None:
             _try(operator, entry, name, key)
-    holds_without = name.endswith(_IF_EXISTS) or name.startswith(_ALL) or operator.negated
-    if name.startswith(_ANY) and not name.endswith(_IF_EXISTS):
-        holds_without = False
-    return Condition(operator, key.lower(), values, holds_without)
+    return Condition(operator, over, plain.endswith(_IF_EXISTS), key.lower(), values)
 
 
 def _try(operator: _Operator, value: str, name: str, key: str) -> None:
@@ -212,10 +267,14 @@ def _try(operator: _Operator, value: str, name: str, key: str) -> None:
         raise ValueError(f"has a value for {name[:80]} of {key[:80]} that is wrong: {value[:80]!r} {error}") from None
 
 
-def substitute(text: str, context: Context) -> str | None:
-    """The text with its variables, such as `${aws:username}`, filled in; None where one is not known.
+# --- variables -------------------------------------------------------------------------------------------------------
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_variables.html
 
-    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_variables.html
+
+def substitute(text: str, context: Context, *, is_pattern: bool) -> str | None:
+    """The text with its variables, such as `${aws:username}`, filled in; None where one has no value.
+
+    What is filled in has no wildcards. Raises ValueError where a value should be there, or there are several.
     """
     if "${" not in text:
         return text
@@ -223,16 +282,51 @@ def substitute(text: str, context: Context) -> str | None:
 
     def fill(match: re.Match[str]) -> str:
         nonlocal missing
-        name, comma, default = match[1].partition(",")
-        name = name.strip()
-        if name == "$":
-            return name
-        # ${*} and ${?}, a star and a question mark that are not wild, are of no name here: not known.
-        value = context.get(name.lower())
-        if value is None and comma:
-            return default.strip().strip("'")
-        missing = missing or value is None
-        return value or ""
+        name, default = _variable(match)
+        values = (name,) if name in _SPECIAL else context.get(name, ())
+        if len(values) > 1 or (not values and is_always_there(name)):
+            raise ValueError("has a variable whose value is not clear")
+        if not values and default is None:
+            missing = True
+            return ""
+        value = values[0] if values else default or ""
+        return literally(value) if is_pattern else value
 
     filled = _VARIABLE.sub(fill, text)
     return None if missing else filled
+
+
+def check_variables(text: str, *, without: bool, denies: bool) -> list[str]:
+    """What of its variables is not known here and does no harm: sentences. Raises ValueError; see `parse_conditions`.
+
+    `without`: whether what it stands in applies where a variable has no value.
+    """
+    if "${" in _VARIABLE.sub("", text):
+        raise ValueError(f"has a variable that does not end: {text[:200]!r}")
+    unknown = []
+    for match in _VARIABLE.finditer(text):
+        name, default = _variable(match)
+        if name not in _SPECIAL and (not is_known(name) or has_many_values(name)):
+            what = f"has the variable {match[0][:200]!r}, which this engine does not know"
+            # A default would be the value of everybody.
+            unknown.append(_harmless(what, without=without if default is None else not denies, denies=denies))
+    return unknown
+
+
+def asks_for_resource_tags(text: str) -> bool:
+    """By its variables."""
+    return any(is_resource_tag(_variable(match)[0]) for match in _VARIABLE.finditer(text))
+
+
+def _variable(match: re.Match[str]) -> tuple[str, str | None]:
+    """A variable's name, which is a key in lower case, and its default."""
+    name, comma, default = match[1].partition(",")
+    return name.strip().lower(), default.strip().strip("'") if comma else None
+
+
+def _harmless(what: str, *, without: bool, denies: bool) -> str:
+    """The sentence for something that counts as not there. Raises ValueError where that permits more than AWS would."""
+    if without is denies:
+        return f"{what}: it counts as not there"
+    effect = "this Deny would never apply" if denies else "this Allow would allow more than it says"
+    raise ValueError(f"{what}, so that {effect} (the page Security of the documentation lists what is known)")

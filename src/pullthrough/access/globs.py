@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+#: Stand in a pattern for a star and a question mark that are not wild. Unicode keeps these two for such uses; no text has
+#: them.
+_LITERALS = {"\ufdd0": "*", "\ufdd1": "?"}
+_LITERALLY = str.maketrans({literal: stand_in for stand_in, literal in _LITERALS.items()})
+
+
+def literally(text: str) -> str:
+    """The text as part of a pattern that means just this text."""
+    return text.translate(_LITERALLY)
+
 
 def matches(pattern: str, text: str) -> bool:
     """In time of the product of both lengths, whatever the pattern: a regular expression could take far longer."""
@@ -12,7 +22,7 @@ def matches(pattern: str, text: str) -> bool:
         if i < len(pattern) and pattern[i] == "*":
             star, at = i, j
             i += 1
-        elif i < len(pattern) and pattern[i] in ("?", text[j]):
+        elif i < len(pattern) and (pattern[i] == "?" or _LITERALS.get(pattern[i], pattern[i]) == text[j]):
             i += 1
             j += 1
         elif star >= 0:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pullthrough.access.files import WatchedFile
-from pullthrough.access.policies import ROLE_POLICIES, Policy, PolicyInvalid, PolicyKind, parse_policy
+from pullthrough.access.policies import DENY_ALL, ROLE_POLICIES, Policy, PolicyInvalid, PolicyKind, parse_policy
 from pullthrough.engine.tasks import Caller
 from pullthrough.settings import KeySettings, Role
 from pullthrough.storage.access_keys import AccessKeys, StoredKey
 from pullthrough.storage.generation import Generation
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,8 @@ class Keys:
         self._snapshot = _Snapshot(None, {})
         #: Opened secrets of stored keys; an entry is good as long as the sealed form is the same.
         self._opened: dict[bytes, bytes] = {}
+        #: Policies of stored keys that cannot be obeyed and were logged.
+        self._broken_policies: set[str] = set()
 
     def known(self, access_key_id: str) -> AccessKey | None:
         """The key that was found last under this id."""
@@ -77,7 +82,7 @@ class Keys:
         secret = self._opened.get(stored.sealed) if stored else None
         if stored is None or secret is None:
             return None
-        return _access_key(stored, secret)
+        return self._access_key(stored, secret)
 
     async def find(self, access_key_id: str) -> AccessKey | None:
         """The key as it is now; a change made in another worker counts.
@@ -94,7 +99,7 @@ class Keys:
         secret = self._opened.get(stored.sealed)
         if secret is None:
             secret = self._opened[stored.sealed] = await self._call(self._stored.open, stored)
-        return _access_key(stored, secret)
+        return self._access_key(stored, secret)
 
     async def _refresh(self) -> None:
         async with self._reading:
@@ -106,15 +111,20 @@ class Keys:
             self._opened = {one: secret for one, secret in self._opened.items() if one in sealed}
             self._snapshot = _Snapshot(stamp, stored)
 
+    def _access_key(self, stored: StoredKey, secret: bytes) -> AccessKey:
+        return AccessKey(stored.access_key_id, stored.name, (self._policy(stored),), secret)
 
-def _access_key(stored: StoredKey, secret: bytes) -> AccessKey:
-    return AccessKey(stored.access_key_id, stored.name, (_policy_of_role(stored.role),), secret)
-
-
-def _policy_of_role(role: str) -> Policy:
-    if role in list(Role):
-        return ROLE_POLICIES[Role(role)]
-    return parse_policy(role, PolicyKind.IDENTITY)
+    def _policy(self, stored: StoredKey) -> Policy:
+        if stored.role in list(Role):
+            return ROLE_POLICIES[Role(stored.role)]
+        try:
+            return parse_policy(stored.role, PolicyKind.IDENTITY)
+        except PolicyInvalid as error:
+            # An earlier version took it.
+            if stored.role not in self._broken_policies:
+                self._broken_policies.add(stored.role)
+                _log.error("the key %s may do nothing, because its policy is refused: %s", stored.name, error.message)
+            return DENY_ALL
 
 
 def _policy_of_file(content: bytes) -> Policy:

@@ -1,4 +1,4 @@
-"""IAM policy documents: parsing them, and what they say of a request. No I/O.
+"""IAM policy documents: parsing them, and what they say of a request.
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_grammar.html
 An explicit Deny anywhere wins; else an Allow anywhere is enough, since everybody here is of one account.
@@ -7,6 +7,7 @@ An explicit Deny anywhere wins; else an Allow anywhere is enough, since everybod
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,19 +15,32 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any
 
-from pullthrough.access.conditions import Condition, Context, parse_conditions, substitute
+from pullthrough.access.conditions import (
+    Condition,
+    asks_for_resource_tags,
+    check_variables,
+    parse_conditions,
+    substitute,
+)
+from pullthrough.access.context import Context
 from pullthrough.access.globs import matches
 from pullthrough.errors import RequestError
 from pullthrough.settings import Role
 
+_log = logging.getLogger(__name__)
+
 _VERSIONS = ("2012-10-17", "2008-10-17")
 _ACTION = re.compile(r"\*|[a-z0-9-]+:[a-z0-9*?]+", re.ASCII)
 _ARN = re.compile(r"arn:[^:]*:[^:]*:[^:]*:[^:]*:.+", re.DOTALL)
+#: There is one registry here, however its partition is spelled; its own ARNs are of this one.
+_OTHER_PARTITION = re.compile(r"\Aarn:aws-[a-z-]+:")
+_PARTITION = "arn:aws:"
+#: Without wildcards and variables, which a principal cannot have: a Deny that has one would never apply.
 #: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_principal.html
 _AWS_PRINCIPAL = re.compile(
-    r"\*|[0-9]{12}|arn:aws[a-z-]*:(?:iam|sts)::[0-9]{12}:[\x21-\x7e]+|[A-Z0-9]{16,128}", re.ASCII
+    r"\*|[0-9]{12}|arn:aws[a-z-]*:(?:iam|sts)::[0-9]{12}:(?:(?!\$\{)[^\s*?])+|[A-Z0-9]{16,128}", re.ASCII
 )
-_ACCOUNT_ROOT = re.compile(r"(?:arn:aws[a-z-]*:iam::)?([0-9]{12})(?::root)?", re.ASCII)
+_ACCOUNT_ROOT = re.compile(r"(?:arn:aws:iam::)?([0-9]{12})(?::root)?", re.ASCII)
 _PRINCIPAL_TYPES = ("AWS", "Service", "Federated", "CanonicalUser")
 
 
@@ -96,6 +110,12 @@ class Statement:
     #: Whether `${aws:username}` and the like are replaced.
     has_variables: bool
 
+    @property
+    def asks_for_resource_tags(self) -> bool:
+        return any(condition.asks_for_resource_tags for condition in self.conditions) or any(
+            asks_for_resource_tags(resource) for resource in self.resources
+        )
+
     def applies(self, request: Request) -> bool:
         action = request.action.lower()
         if any(matches(pattern, action) for pattern in self.actions) is self.not_actions:
@@ -104,14 +124,23 @@ class Statement:
             return False
         if self.principals is not None and not self.principals.match(request, denies=self.denies):
             return False
-        return all(condition.holds(request.context, variables=self.has_variables) for condition in self.conditions)
+        return all(
+            condition.holds(request.context, denies=self.denies, variables=self.has_variables)
+            for condition in self.conditions
+        )
 
     def _names_resource(self, request: Request) -> bool:
+        unclear = False
         for pattern in self.resources:
-            filled = substitute(pattern, request.context) if self.has_variables else pattern
+            try:
+                filled = substitute(pattern, request.context, is_pattern=True) if self.has_variables else pattern
+            except ValueError:
+                unclear = True
+                continue
             if filled is not None and matches(filled, request.resource):
                 return True
-        return False
+        # A Deny applies where that cannot be said, an Allow does not.
+        return unclear and self.denies is not self.not_resources
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,6 +148,8 @@ class Policy:
     """Compared by identity: `parse_policy` gives the same one for the same text."""
 
     statements: tuple[Statement, ...] = field(repr=False)
+    #: Whether what it says depends on the tags that a resource has.
+    asks_for_resource_tags: bool = False
 
     def decide(self, request: Request) -> Decision:
         decision = Decision.NONE
@@ -162,7 +193,10 @@ def _is_named(name: str, request: Request, *, whole_account: bool) -> bool:
 
 @lru_cache(maxsize=4096)
 def parse_policy(text: str, kind: PolicyKind) -> Policy:
-    """Raises PolicyInvalid. What was parsed is remembered, so that it may be asked for each request."""
+    """Raises PolicyInvalid, also for what the engine does not know where that would permit more than AWS would.
+
+    What was parsed is remembered, so that it may be asked for each request, and what is not known is logged once.
+    """
     try:
         document = json.loads(text, object_pairs_hook=_object)
     except RecursionError as error:
@@ -181,7 +215,8 @@ def parse_policy(text: str, kind: PolicyKind) -> Policy:
         raise PolicyInvalid("it has no Statement")
     entries = document["Statement"]
     entries = entries if isinstance(entries, list) else [entries]
-    statements = []
+    statements: list[Statement] = []
+    unknown: list[str] = []
     sids: set[str] = set()
     for number, entry in enumerate(entries, 1):
         where = f"statement {number}"
@@ -193,11 +228,16 @@ def parse_policy(text: str, kind: PolicyKind) -> Policy:
         if sid and sid in sids:
             raise PolicyInvalid(f"the Sid {sid[:80]!r} is there twice")
         sids.add(sid)
-        statements.append(_statement(entry, kind, where, has_variables=version == _VERSIONS[0]))
-    return Policy(tuple(statements))
+        statements.append(_statement(entry, kind, where, unknown, has_variables=version == _VERSIONS[0]))
+    for sentence in unknown:
+        _log.warning("%s policy: %s", kind, sentence)
+    return Policy(tuple(statements), any(statement.asks_for_resource_tags for statement in statements))
 
 
-def _statement(entry: dict[str, Any], kind: PolicyKind, where: str, *, has_variables: bool) -> Statement:
+def _statement(
+    entry: dict[str, Any], kind: PolicyKind, where: str, unknown: list[str], *, has_variables: bool
+) -> Statement:
+    """Adds to `unknown` what it has that is not known here, and does no harm."""
     _known(
         entry,
         (
@@ -209,6 +249,7 @@ def _statement(entry: dict[str, Any], kind: PolicyKind, where: str, *, has_varia
     effect = entry.get("Effect")
     if effect not in ("Allow", "Deny"):
         raise PolicyInvalid(f"the Effect of {where} is not Allow or Deny")
+    denies = effect == "Deny"
     actions, not_actions = _one_of(entry, "Action", "NotAction", where, required=True)
     for action in actions:
         if _ACTION.fullmatch(action.lower()) is None:
@@ -223,6 +264,12 @@ def _statement(entry: dict[str, Any], kind: PolicyKind, where: str, *, has_varia
     for resource in resources:
         if resource != "*" and _ARN.fullmatch(resource) is None:
             raise PolicyInvalid(f"{where} has the resource {resource[:200]!r}, which is neither an ARN nor *")
+        if has_variables:
+            try:
+                sentences = check_variables(resource, without=not_resources, denies=denies)
+            except ValueError as error:
+                raise PolicyInvalid(f"{where} {error}") from None
+            unknown += (f"{where} {sentence}" for sentence in sentences)
     principals: _Principals | None = None
     if kind is PolicyKind.IDENTITY:
         if "Principal" in entry or "NotPrincipal" in entry:
@@ -233,14 +280,15 @@ def _statement(entry: dict[str, Any], kind: PolicyKind, where: str, *, has_varia
         is_not = "NotPrincipal" in entry
         principals = _Principals(_principal_names(entry["NotPrincipal" if is_not else "Principal"], where), is_not)
     try:
-        conditions = parse_conditions(entry.get("Condition", {}))
+        conditions, sentences = parse_conditions(entry.get("Condition", {}), denies=denies, variables=has_variables)
     except ValueError as error:
         raise PolicyInvalid(f"the Condition of {where} {error}") from None
+    unknown += (f"the Condition of {where} {sentence}" for sentence in sentences)
     return Statement(
-        denies=effect == "Deny",
+        denies=denies,
         actions=tuple(action.lower() for action in actions),
         not_actions=not_actions,
-        resources=resources,
+        resources=tuple(_OTHER_PARTITION.sub(_PARTITION, resource) for resource in resources),
         not_resources=not_resources,
         principals=principals,
         conditions=conditions,
@@ -279,7 +327,7 @@ def _principal_names(value: object, where: str) -> tuple[str, ...]:
                 raise PolicyInvalid(
                     f"{where} has the principal {text[:200]!r}, which is not *, an account, an ARN of IAM or an id"
                 )
-        names += texts
+        names += tuple(_OTHER_PARTITION.sub(_PARTITION, text) for text in texts)
     return names
 
 
@@ -304,6 +352,10 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise PolicyInvalid(f"the key {key[:80]!r} is there twice")
         found[key] = value
     return found
+
+
+#: For everybody, and wherever it stands: in the place of a policy that cannot be obeyed.
+DENY_ALL = parse_policy('{"Statement": {"Effect": "Deny", "Action": "*", "Resource": "*"}}', PolicyKind.IDENTITY)
 
 
 def _role_policy(*actions: str) -> Policy:

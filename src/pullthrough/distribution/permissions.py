@@ -45,7 +45,11 @@ class Permissions:
             if name is not None and self._access.is_signed_layer_url(name, route.digest, raw_query):
                 return None
         writes = not reads or "/blobs/uploads/" in raw_path
-        return await self._access.authenticate_registry(request.headers, wants_write=writes, mirror=exchange.mirror)
+        principal = await self._access.authenticate_registry(
+            request.headers, wants_write=writes, mirror=exchange.mirror
+        )
+        await self._access.prepare(principal)
+        return principal
 
     def invitation(self, exchange: Exchange) -> str | None:
         """The challenge that goes with `/v2/` though it is open, so that clients log in before they push."""

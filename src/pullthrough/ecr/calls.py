@@ -6,12 +6,14 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pullthrough.access.context import NO_TAGS, RequestTags, Tags
 from pullthrough.ecr.errors import ApiError
 
 if TYPE_CHECKING:
     from pullthrough.access.access import Access
     from pullthrough.access.principals import Principal
     from pullthrough.engine.engine import Engine
+    from pullthrough.oci.names import RepositoryName
     from pullthrough.settings import EcrSettings, ListenAddress, Settings
 
 
@@ -60,8 +62,30 @@ class Call:
     registry: RegistryIdentity
     principal: Principal
     clock: Callable[[], float]
-    #: The client's address, for policies that speak of it.
+    #: The client's address, and the tags in the input, for policies that speak of them.
     source_ip: str | None = None
+    request_tags: RequestTags = NO_TAGS
+
+    def authorize(
+        self,
+        action: str,
+        resource: str,
+        *,
+        repository: RepositoryName | None = None,
+        secret_policy: str | None = None,
+        resource_tags: Tags | None = None,
+    ) -> None:
+        """Raises AccessDenied where its sender may not do this; see `Access.authorize`."""
+        self.access.authorize(
+            self.principal,
+            action,
+            resource,
+            repository=repository,
+            secret_policy=secret_policy,
+            source_ip=self.source_ip,
+            request_tags=self.request_tags,
+            resource_tags=resource_tags,
+        )
 
 
 #: From a call and its input to its output. Both have the keys of the service's model; members that are not set are

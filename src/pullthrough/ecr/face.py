@@ -31,7 +31,7 @@ from pullthrough.ecr.inputs import parse_json, read_input
 from pullthrough.ecr.models import Operation, Service, service_model
 from pullthrough.ecr.operations import operations
 from pullthrough.ecr.outputs import OutputMismatch, is_large
-from pullthrough.ecr.resources import resources_of
+from pullthrough.ecr.resources import request_tags_of, resources_of
 from pullthrough.engine.engine import Engine
 from pullthrough.errors import PullthroughError
 
@@ -191,9 +191,18 @@ class EcrFace:
         engine = self._engine
         if not engine.configuration.is_current:
             await engine.configuration.refresh()
-        client = exchange.request.remote
-        self._authorize(found.operation, principal, input, client)
-        call = Call(engine, self._access, engine.settings, self._registry, principal, engine.clock, client)
+        await self._access.prepare(principal)
+        call = Call(
+            engine,
+            self._access,
+            engine.settings,
+            self._registry,
+            principal,
+            engine.clock,
+            exchange.request.remote,
+            request_tags_of(input),
+        )
+        self._authorize(found.operation, call, input)
         # To its end, though the client goes away in the middle: what was begun is not left half done.
         work = engine.tasks.spawn(_outcome(found.handler(call, input)), name=exchange.reason)
         output = await asyncio.shield(work)
@@ -204,9 +213,7 @@ class EcrFace:
             return await engine.call(write, found.service, found.operation, output, exchange.request_id)
         return write(found.service, found.operation, output, exchange.request_id)
 
-    def _authorize(
-        self, operation: Operation, principal: Principal, input: Mapping[str, Any], client: str | None
-    ) -> None:
+    def _authorize(self, operation: Operation, call: Call, input: Mapping[str, Any]) -> None:
         """Raises ApiError for another registry than ours, AccessDenied."""
         if "registryId" in operation.input.members or "registryIds" in operation.input.members:
             check_registry(self._registry, input, knows_repositories="RepositoryNotFoundException" in operation.errors)
@@ -214,7 +221,7 @@ class EcrFace:
             return
         action = f"{operation.service}:{operation.name}"
         for resource in resources_of(operation, input, self._registry):
-            self._access.authorize(principal, action, resource.arn, repository=resource.repository, source_ip=client)
+            call.authorize(action, resource.arn, repository=resource.repository, resource_tags=resource.tags)
 
     async def _find(self, exchange: Exchange) -> _Found:
         """Raises ApiError for an operation that AWS does not have, or this engine does not offer."""

@@ -21,7 +21,12 @@ from pullthrough.storage.repositories import RepositoryRecord, RepositorySetting
 
 
 async def create_repository(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
+    """To give it tags needs the right to tag it, too."""
     name = repository_name(input)
+    tags = read_tags(input.get("tags", []), code="InvalidTagParameterException", too_many="TooManyTagsException")
+    if tags:
+        arn = call.registry.repository_arn(name)
+        call.authorize("ecr:TagResource", arn, repository=name, resource_tags=tags.items())
     mutability = input.get("imageTagMutability", "MUTABLE")
     filters = input.get("imageTagMutabilityExclusionFilters", [])
     check_mutability(mutability, filters)
@@ -30,7 +35,7 @@ async def create_repository(call: Call, input: Mapping[str, Any]) -> dict[str, A
         mutability_filters=filters,
         encryption=read_encryption(input.get("encryptionConfiguration", {})),
         scan_on_push=input.get("imageScanningConfiguration", {}).get("scanOnPush", False),
-        tags=read_tags(input.get("tags", []), code="InvalidTagParameterException", too_many="TooManyTagsException"),
+        tags=tags,
     )
     try:
         record = await call.engine.call(call.engine.repositories.create, name, settings, call.clock())

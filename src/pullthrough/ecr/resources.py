@@ -1,4 +1,4 @@
-"""What an operation touches, as policies name it: resource ARNs, read from its input.
+"""What an operation touches, as policies name it: resource ARNs and tags, read from its input.
 
 https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonelasticcontainerregistry.html
 """
@@ -10,20 +10,33 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pullthrough.access.context import RequestTags, Tags
 from pullthrough.ecr.calls import RegistryIdentity
 from pullthrough.ecr.models import Operation
 from pullthrough.errors import NameInvalid
 from pullthrough.oci.names import RepositoryName, parse_repository_name
 
+#: The members that hold tags, and keys of tags.
+_TAGS, _TAG_KEYS = ("tags", "Tags", "resourceTags"), ("tagKeys", "TagKeys")
+#: What they make has the tags that they give it, as far as policies are asked: on AWS too.
+_CREATE = ("CreateRepository", "CreateSecret")
 _REPOSITORY_ARN = re.compile(r"arn:aws[a-z-]*:ecr:[^:]*:[0-9]*:repository/(.+)")
 
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """`repository` is the one whose own policy counts too; None where there is none."""
+    """`repository` is the one whose own policy and tags count too; None where there is none. `tags`: others than those."""
 
     arn: str
     repository: RepositoryName | None = None
+    tags: Tags | None = None
+
+
+def request_tags_of(input: Mapping[str, Any]) -> RequestTags:
+    """The tags that an operation's input gives, or takes away by their keys."""
+    given = (tag for member in _TAGS for tag in input.get(member, ()))
+    taken = (key for member in _TAG_KEYS for key in input.get(member, ()))
+    return RequestTags(tuple((tag.get("Key", ""), tag.get("Value", "")) for tag in given), tuple(taken))
 
 
 def resources_of(operation: Operation, input: Mapping[str, Any], registry: RegistryIdentity) -> Iterator[Resource]:
@@ -32,11 +45,12 @@ def resources_of(operation: Operation, input: Mapping[str, Any], registry: Regis
     None only for what is done to one secret: its handler asks, since the secret has a policy of its own (secret_ids).
     """
     members = operation.input.members
+    tags = request_tags_of(input).given if operation.name in _CREATE else None
     if operation.service == "secretsmanager":
         if "SecretId" not in input:
-            yield Resource(secret_arn(input["Name"], registry) if "Name" in input else "*")
+            yield Resource(secret_arn(input["Name"], registry) if "Name" in input else "*", tags=tags)
     elif "repositoryName" in input:
-        yield _repository(input["repositoryName"], registry)
+        yield _repository(input["repositoryName"], registry, tags)
     elif "repositoryNames" in members:
         for name in input.get("repositoryNames") or ["*"]:
             yield _repository(name, registry)
@@ -48,8 +62,8 @@ def resources_of(operation: Operation, input: Mapping[str, Any], registry: Regis
         yield Resource("*")
 
 
-def _repository(name: str, registry: RegistryIdentity) -> Resource:
-    return Resource(registry.repository_arn(name), _valid(name))
+def _repository(name: str, registry: RegistryIdentity, tags: Tags | None = None) -> Resource:
+    return Resource(registry.repository_arn(name), _valid(name), tags)
 
 
 def _valid(name: str) -> RepositoryName | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pullthrough.access.context import Tags
 from pullthrough.ecr.calls import Call
 from pullthrough.ecr.errors import ApiError
 from pullthrough.ecr.resources import secret_arn
@@ -21,15 +22,13 @@ async def find_secret(call: Call, operation: str, secret_id: str) -> SecretRecor
     except SecretUnknown:
         authorize(call, operation, secret_arn(secret_id, call.registry))
         raise
-    authorize(call, operation, record.arn, policy=record.policy)
+    authorize(call, operation, record.arn, policy=record.policy, tags=record.tags.items())
     return record
 
 
-def authorize(call: Call, operation: str, arn: str, *, policy: str | None = None) -> None:
-    """Raises AccessDenied. `policy` is the secret's own."""
-    call.access.authorize(
-        call.principal, f"secretsmanager:{operation}", arn, secret_policy=policy, source_ip=call.source_ip
-    )
+def authorize(call: Call, operation: str, arn: str, *, policy: str | None = None, tags: Tags = ()) -> None:
+    """Raises AccessDenied. `policy` is the secret's own, as `tags` are."""
+    call.authorize(f"secretsmanager:{operation}", arn, secret_policy=policy, resource_tags=tags)
 
 
 def read_tags(given: list[Mapping[str, str]]) -> dict[str, str]:

@@ -34,7 +34,7 @@ async def create_secret(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
     _refuse_type("CreateSecret", input)
     tags = read_tags(input.get("Tags", []))
     if tags:
-        authorize(call, "TagResource", secret_arn(name, call.registry))
+        authorize(call, "TagResource", secret_arn(name, call.registry), tags=tags.items())
     token, value = read_token(input), read_value(input)
     record = await call.engine.call(
         call.engine.secrets.create,

@@ -54,13 +54,7 @@ async def require_pushable(call: Call, target: Target) -> None:
 
 def authorize(call: Call, operation: str, name: RepositoryName) -> None:
     """Raises AccessDenied."""
-    call.access.authorize(
-        call.principal,
-        f"ecr:{operation}",
-        call.registry.repository_arn(name),
-        repository=name,
-        source_ip=call.source_ip,
-    )
+    call.authorize(f"ecr:{operation}", call.registry.repository_arn(name), repository=name)
 
 
 async def check_import(call: Call, target: Target, reference: Reference) -> None:

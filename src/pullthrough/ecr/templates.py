@@ -32,7 +32,7 @@ _MEMBERS = (
 
 
 async def create_template(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    _authorize_policies(call, input)
+    _authorize_settings(call, input)
     now = call.clock()
     template = CreationTemplate(_key(input["prefix"]), _body({}, input), now, now)
     try:
@@ -68,7 +68,7 @@ async def describe_templates(call: Call, input: Mapping[str, Any]) -> dict[str, 
 
 async def update_template(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
     """What is given replaces what was there; an empty text or list takes it away; what is not given stays."""
-    _authorize_policies(call, input)
+    _authorize_settings(call, input)
     template = await call.engine.call(
         call.engine.registry.update_template,
         _key(input["prefix"]),
@@ -84,16 +84,20 @@ async def delete_template(call: Call, input: Mapping[str, Any]) -> dict[str, Any
     return _answer(call, _found(template), input["prefix"])
 
 
-def _authorize_policies(call: Call, input: Mapping[str, Any]) -> None:
+def _authorize_settings(call: Call, input: Mapping[str, Any]) -> None:
     """What a template sets for repositories needs the right to set it there. Raises AccessDenied.
 
     https://docs.aws.amazon.com/AmazonECR/latest/userguide/repository-creation-templates-iam.html
     """
     prefix = _key(input["prefix"])
     resource = call.registry.repository_arn("*" if prefix == ROOT else f"{prefix}/*")
-    for member, operation in (("repositoryPolicy", "SetRepositoryPolicy"), ("lifecyclePolicy", "PutLifecyclePolicy")):
+    for member, operation in (
+        ("repositoryPolicy", "SetRepositoryPolicy"),
+        ("lifecyclePolicy", "PutLifecyclePolicy"),
+        ("resourceTags", "TagResource"),
+    ):
         if member in input:
-            call.access.authorize(call.principal, f"ecr:{operation}", resource, source_ip=call.source_ip)
+            call.authorize(f"ecr:{operation}", resource, resource_tags=call.request_tags.given)
 
 
 def _body(before: Mapping[str, Any], input: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What can be changed while the engine runs and every request needs: rules, policies, account settings.
+"""What can be changed while the engine runs and every request needs: rules, policies, account settings; tags, if asked.
 
 A snapshot, read anew when a worker has committed a change: each such commit moves the configuration's generation
 (storage/generation.py), so that what one worker changes counts in all others from their next request on.
@@ -46,6 +46,12 @@ class _Snapshot:
     exclusions: frozenset[str]
 
 
+@dataclass(frozen=True, slots=True)
+class _Tags:
+    stamp: bytes
+    by_repository: Mapping[RepositoryName, Mapping[str, str]]
+
+
 class Configuration:
     """Belongs to an event loop. Reads the catalog once when it is made, and may raise StorageError then."""
 
@@ -68,6 +74,7 @@ class Configuration:
         self._call = call
         self._reading = asyncio.Lock()
         self._snapshot = self._read()
+        self._tags: _Tags | None = None
         #: Rules of the file, of the API and the built-in ones, in this order of precedence for a prefix.
         self.rules = RuleBook(self._snapshot.rules, self._snapshot.own)
 
@@ -107,6 +114,23 @@ class Configuration:
     def repository_policies(self) -> Mapping[RepositoryName, str]:
         """Of the repositories that have one."""
         return self._snapshot.repository_policies
+
+    @property
+    def repository_tags(self) -> Mapping[RepositoryName, Mapping[str, str]] | None:
+        """AWS's tags of the repositories that have any, as they were read last; None before that."""
+        return None if self._tags is None else self._tags.by_repository
+
+    async def read_repository_tags(self) -> None:
+        """Have `repository_tags` as they are now. There may be many of them, so that they are not read for nothing.
+
+        Raises StorageError where that cannot be.
+        """
+        if self._tags is not None and self._tags.stamp == self._generation.read():
+            return
+        async with self._reading:
+            stamp = self._generation.read()
+            if self._tags is None or self._tags.stamp != stamp:
+                self._tags = _Tags(stamp, await self._call(self._repositories.all_tags))
 
     @property
     def pull_time_exclusions(self) -> frozenset[str]:

@@ -38,7 +38,7 @@ class Database:
         """Make the schema where there is none, or bring it up to date.
 
         `generation` tells all workers of commits that change answers, `configuration` of those that change rules,
-        keys or policies.
+        keys, policies or tags of repositories.
 
         Raises FolderNewer where a later version of this program wrote it, CatalogBroken where it cannot be read as a
         catalog, FolderNotWritable, DiskFull.
@@ -74,8 +74,8 @@ class Database:
     def writing(self, *, changes_answers: bool = True, changes_configuration: bool = False) -> Iterator[Connection]:
         """One transaction, the only one that writes; committed at the end of the block, rolled back by an error.
 
-        Every worker learns of it, unless it says that no answer to a client depends on it; and reads its rules, keys and
-        policies anew where it says that they change.
+        Every worker learns of it, unless it says that no answer to a client depends on it; and reads its rules, keys,
+        policies and tags anew where it says that they change.
         """
         try:
             with explained(self._path), self._writer.begin() as connection:

@@ -87,7 +87,7 @@ class Repositories:
 
     def create(self, name: RepositoryName, settings: RepositorySettings, now: float) -> RepositoryRecord:
         """Raises AlreadyExists, also for one that pulls have made."""
-        with self._database.writing() as connection:
+        with self._database.writing(changes_configuration=bool(settings.tags)) as connection:
             if _find(connection, name) is not None:
                 raise AlreadyExists(f"the repository {name} is there already")
             connection.execute(
@@ -229,7 +229,19 @@ class Repositories:
                         update(table).where(column == name, table.c.owner == UNKNOWN).values(owner=owner)
                     )
 
-    # AWS's tags
+    # AWS's tags. Policies may ask for them, so that all workers learn of each change.
+
+    def all_tags(self) -> dict[RepositoryName, dict[str, str]]:
+        """Of the repositories that have any."""
+        prefix = _resource("")
+        # "0" comes right after "/".
+        mine = (resource_tags.c.resource > prefix) & (resource_tags.c.resource < f"{prefix[:-1]}0")
+        statement = select(resource_tags.c.resource, resource_tags.c.key, resource_tags.c.value).where(mine)
+        tags: dict[RepositoryName, dict[str, str]] = {}
+        with self._database.reading() as connection:
+            for resource, key, value in connection.execute(statement):
+                tags.setdefault(RepositoryName(resource.removeprefix(prefix)), {})[key] = value
+        return tags
 
     def tags(self, name: RepositoryName) -> dict[str, str] | None:
         """By key, sorted; None where there is no such repository."""
@@ -240,7 +252,7 @@ class Repositories:
 
     def tag(self, name: RepositoryName, added: Mapping[str, str]) -> bool:
         """False where there is no such repository. Raises LimitReached where it had more tags than it may then."""
-        with self._database.writing(changes_answers=False) as connection:
+        with self._database.writing(changes_answers=False, changes_configuration=True) as connection:
             if _find(connection, name) is None:
                 return False
             if len(_read_tags(connection, name).keys() | added.keys()) > MAX_RESOURCE_TAGS:
@@ -251,7 +263,7 @@ class Repositories:
 
     def untag(self, name: RepositoryName, keys: Iterable[str]) -> bool:
         """False where there is no such repository; keys that it does not have are no error."""
-        with self._database.writing(changes_answers=False) as connection:
+        with self._database.writing(changes_answers=False, changes_configuration=True) as connection:
             if _find(connection, name) is None:
                 return False
             for part in _parts(keys):
@@ -296,6 +308,7 @@ def claim_repository(
 def _make_repository(connection: Connection, name: str, owner: Owner, now: float, scenario: str) -> int:
     values: dict[str, Any] = {"name": name, "created_at": now, "owner": owner}
     template = find_template(connection, name, scenario)
+    tags: dict[str, str] = {}
     if template is not None:
         body = template.body
         values |= {
@@ -308,8 +321,9 @@ def _make_repository(connection: Connection, name: str, owner: Owner, now: float
             "policy": body.get("repositoryPolicy") or None,
             "lifecycle_policy": body.get("lifecyclePolicy") or None,
         }
-        _write_tags(connection, name, {tag["Key"]: tag["Value"] for tag in body.get("resourceTags", [])})
-    if owner == OWN or values.get("policy"):
+        tags = {tag["Key"]: tag["Value"] for tag in body.get("resourceTags", [])}
+        _write_tags(connection, name, tags)
+    if owner == OWN or values.get("policy") or tags:
         note_configuration(connection)
     connection.execute(insert(repositories).values(**values))
     return int(connection.execute(_FIND, {"repository": name}).one().id)

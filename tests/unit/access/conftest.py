@@ -39,7 +39,15 @@ class Texts:
 
     registry_policy: str | None = None
     repository_policies: dict[RepositoryName, str] = field(default_factory=dict)
+    #: What the catalog has.
+    tags: dict[RepositoryName, dict[str, str]] = field(default_factory=dict)
+    repository_tags: dict[RepositoryName, dict[str, str]] | None = None
+    reads_of_tags: int = 0
     scope: str = "V2"
+
+    async def read_repository_tags(self) -> None:
+        self.reads_of_tags += 1
+        self.repository_tags = dict(self.tags)
 
     def account_setting(self, name: str) -> str:
         assert name == "REGISTRY_POLICY_SCOPE"

@@ -11,10 +11,12 @@ import bcrypt
 import pytest
 
 from pullthrough.access import principals
+from pullthrough.access.context import NO_TAGS, RequestTags
+from pullthrough.access.policies import PolicyKind, parse_policy
 from pullthrough.access.principals import Principal
 from pullthrough.access.signatures import ApiDenied
 from pullthrough.access.tokens import LIFETIME_SECONDS, make_token
-from pullthrough.errors import AccessDenied, Unauthorized
+from pullthrough.errors import AccessDenied, StorageError, Unauthorized
 from pullthrough.oci.digests import parse_digest
 from pullthrough.oci.names import parse_repository_name
 from tests.unit.access.conftest import House, Worker
@@ -400,6 +402,133 @@ def test_without_the_clients_address_a_condition_on_it_does_not_match(house: Hou
         house.worker().access.authorize(BOB, "ecr:BatchGetImage", APP_ARN, repository=APP)
 
 
+TAGGED = {"StringEquals": {"aws:ResourceTag/Team": "a"}}
+BY_ECR = {"StringEquals": {"ecr:ResourceTag/team": "a"}}
+BY_VARIABLE = {"StringEquals": {"aws:username": "${aws:ResourceTag/team}"}}
+
+
+@pytest.mark.parametrize(
+    ("registry", "repository", "own", "allowed"),
+    [
+        (None, deny("ecr:*", Condition=TAGGED), None, False),
+        (None, deny("ecr:*", Condition=BY_ECR), None, False),
+        (deny("ecr:*", Resource="*", Condition=TAGGED), None, None, False),
+        (None, None, {"Effect": "Deny", "Action": "*", "Resource": "*", "Condition": TAGGED}, False),
+        (None, deny("ecr:*", Condition={"StringEquals": {"aws:ResourceTag/team": "b"}}), None, True),
+        (None, deny("ecr:*", Condition={"StringNotEquals": {"aws:ResourceTag/team": "a"}}), None, True),
+        (None, deny("ecr:*", Condition={"Null": {"aws:ResourceTag/team": "true"}}), None, True),
+        (None, deny("ecr:*", Condition={"Null": {"aws:ResourceTag/other": "true"}}), None, False),
+        (None, deny("ecr:*", Condition=BY_VARIABLE), None, True),
+        # Not what they are to another service.
+        (None, deny("ecr:*", Condition={"Null": {"secretsmanager:ResourceTag/team": "true"}}), None, False),
+    ],
+)
+async def test_the_tags_of_a_repository_count_in_all_policies(
+    house: House,
+    registry: dict[str, Any] | None,
+    repository: dict[str, Any] | None,
+    own: dict[str, Any] | None,
+    allowed: bool,
+) -> None:
+    house.texts.registry_policy = document(registry) if registry else None
+    if repository:
+        house.texts.repository_policies[APP] = document(repository)
+    policies = [parse_policy(document(one), PolicyKind.IDENTITY) for one in (own,) if one]
+    principal = principals.user("bob", ACCOUNT, (*PULLER.policies, *policies))
+    house.texts.tags = {APP: {"team": "a"}}
+    access = house.worker().access
+    await access.prepare(principal)
+    try:
+        access.authorize(principal, "ecr:BatchGetImage", APP_ARN, repository=APP)
+    except AccessDenied:
+        assert not allowed
+    else:
+        assert allowed
+    # Another repository has none.
+    other = parse_repository_name("other")
+    if registry or own:
+        access.authorize(principal, "ecr:BatchGetImage", APP_ARN, repository=other)
+
+
+async def test_tags_are_read_only_where_a_policy_asks_for_them(house: House) -> None:
+    access = house.worker().access
+    for _ in range(3):
+        await access.prepare(PULLER)
+    assert house.texts.reads_of_tags == 0
+    house.texts.repository_policies = {APP: document(deny("ecr:*", Condition=TAGGED))}
+    # Before they are read nobody knows what they would say.
+    with pytest.raises(StorageError, match="asks for tags"):
+        access.authorize(PULLER, "ecr:BatchGetImage", APP_ARN, repository=APP)
+    await access.prepare(PULLER)
+    access.authorize(PULLER, "ecr:BatchGetImage", APP_ARN, repository=APP)
+    assert house.texts.reads_of_tags == 1
+    house.texts.repository_policies = {}
+    await access.prepare(PULLER)
+    house.texts.registry_policy = document(deny("ecr:*", Resource="arn:aws:ecr:*:*:repository/${aws:ResourceTag/x}"))
+    await access.prepare(PULLER)
+    assert house.texts.reads_of_tags == 2
+
+
+def test_the_tags_of_a_request_count(house: House) -> None:
+    access = house.worker().access
+    guarded = principals.user(
+        "bob",
+        ACCOUNT,
+        (
+            parse_policy(
+                document(
+                    {"Effect": "Allow", "Action": "*", "Resource": "*"},
+                    {
+                        "Effect": "Deny",
+                        "Action": "ecr:TagResource",
+                        "Resource": "*",
+                        "Condition": {"ForAnyValue:StringEquals": {"aws:TagKeys": "team"}},
+                    },
+                    {
+                        "Effect": "Deny",
+                        "Action": "ecr:CreateRepository",
+                        "Resource": "*",
+                        "Condition": {"StringNotEquals": {"aws:RequestTag/team": "a"}},
+                    },
+                ),
+                PolicyKind.IDENTITY,
+            ),
+        ),
+    )
+    team, other = RequestTags((("Team", "a"), ("team", "a"))), RequestTags((("x", "y"),))
+    access.authorize(guarded, "ecr:TagResource", APP_ARN, request_tags=other)
+    access.authorize(guarded, "ecr:CreateRepository", APP_ARN, request_tags=team)
+    for action, tags in (
+        ("ecr:TagResource", team),
+        ("ecr:TagResource", RequestTags(taken=("team",))),
+        ("ecr:CreateRepository", other),
+        ("ecr:CreateRepository", NO_TAGS),
+        ("ecr:CreateRepository", RequestTags((("team", "a"), ("TEAM", "b")))),
+    ):
+        with pytest.raises(AccessDenied):
+            access.authorize(guarded, action, APP_ARN, request_tags=tags)
+
+
+def test_the_tags_of_a_secret_count(house: House) -> None:
+    access = house.worker().access
+    arn = f"arn:aws:secretsmanager:us-east-1:{ACCOUNT}:secret:x-AbCdEf"
+    for key in ("secretsmanager:ResourceTag/env", "aws:ResourceTag/Env"):
+        text = document(deny("secretsmanager:*", Resource="*", Condition={"StringEquals": {key: "prod"}}))
+        action = "secretsmanager:GetSecretValue"
+        access.authorize(ADMIN, action, arn, secret_policy=text, resource_tags=[("env", "test")])
+        with pytest.raises(AccessDenied):
+            access.authorize(ADMIN, action, arn, secret_policy=text, resource_tags=[("env", "prod")])
+
+
+def test_the_root_has_no_name(house: House) -> None:
+    house.texts.repository_policies[APP] = document(deny("ecr:*", Condition={"Null": {"aws:username": "true"}}))
+    access = house.worker().access
+    access.authorize(PULLER, "ecr:BatchGetImage", APP_ARN, repository=APP)
+    for principal in (ROOT, ANYBODY):
+        with pytest.raises((AccessDenied, Unauthorized)):
+            access.authorize(principal, "ecr:BatchGetImage", APP_ARN, repository=APP)
+
+
 def test_a_registry_policy_of_the_first_scope_decides_on_three_actions_only(house: House) -> None:
     house.texts.registry_policy = document(deny("ecr:*", Resource="*"))
     house.texts.scope = "V1"
@@ -409,8 +538,11 @@ def test_a_registry_policy_of_the_first_scope_decides_on_three_actions_only(hous
         access.authorize(PULLER, "ecr:BatchImportUpstreamImage", APP_ARN, repository=APP)
 
 
-def test_a_policy_that_cannot_be_read_denies(house: House, caplog: pytest.LogCaptureFixture) -> None:
-    house.texts.repository_policies[APP] = "{"
+@pytest.mark.parametrize(
+    "text", ["{", document(deny("ecr:*", Condition={"StringEquals": {"aws:PrincipalTag/x": "y"}}))]
+)
+def test_a_policy_that_is_no_longer_taken_denies(house: House, text: str, caplog: pytest.LogCaptureFixture) -> None:
+    house.texts.repository_policies[APP] = text
     access = house.worker().access
     for _ in range(2):
         with pytest.raises(AccessDenied):

@@ -80,6 +80,26 @@ async def test_a_key_may_have_a_policy_of_its_own(house: House) -> None:
         worker.administration.create("other", "superuser")
 
 
+async def test_a_policy_that_an_earlier_version_took_denies(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    worker = house.worker()
+    refused = {
+        "Effect": "Deny",
+        "Action": "*",
+        "Resource": "*",
+        "Condition": {"StringEquals": {"aws:PrincipalTag/x": "y"}},
+    }
+    allowed = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+    text = json.dumps({"Version": "2012-10-17", "Statement": [allowed, refused]})
+    with pytest.raises(PolicyInvalid, match="would never apply"):
+        worker.administration.create("bob", text)
+    worker.stored.add("bob", text, "AKIABOB", b"hunter2hunter2", 0.0)
+    for _ in range(2):
+        key = await worker.keys.find("AKIABOB")
+        assert key is not None
+        assert [policy.decide(request("ecr:PutImage")) for policy in key.policies] == [Decision.DENY]
+    assert caplog.text.count("the key bob may do nothing, because its policy is refused") == 1
+
+
 @pytest.mark.parametrize("name", ["", "a b", "a/b", "é", "x" * 65, "../x"])
 def test_names_that_keys_cannot_have(house: House, name: str) -> None:
     with pytest.raises(RequestError, match="1 to 64 letters"):
@@ -142,6 +162,14 @@ async def test_a_configured_key_is_found_and_its_files_are_read_again(house: Hou
     assert found is not None
     assert found.secret == b"hunter3hunter3"
     assert "hunter3" not in repr((found, worker.settings))
+
+
+def test_a_configured_policy_that_is_not_taken_keeps_the_engine_from_starting(house: House, secret: Path) -> None:
+    (house.folder / "policy.json").write_text(
+        json.dumps({"Statement": {**POLICY["Statement"], "Condition": {"Null": {"aws:PrincipalTag/x": "true"}}}})
+    )
+    with pytest.raises(ConfigurationError, match="is not a policy: the Condition of statement 1 has the key"):
+        house.worker(CONFIGURED.replace('role = "admin"', 'policy_file = "policy.json"'))
 
 
 async def test_a_configured_policy_is_read_again_and_a_broken_one_is_not_taken(

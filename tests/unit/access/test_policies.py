@@ -6,9 +6,10 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pullthrough.access.context import Context, RequestTags
 from pullthrough.access.globs import matches
 from pullthrough.access.policies import (
     ROLE_POLICIES,
@@ -37,7 +38,7 @@ def request(
     anonymous: bool = False,
     **context: str,
 ) -> Request:
-    known = {key.replace("__", ":").lower(): value for key, value in context.items()}
+    known = {key.replace("__", ":").lower(): (value,) for key, value in context.items()}
     return Request(action, resource, arn, "AIDABOBBOBBOBBOBBOBB", ACCOUNT, anonymous, known)
 
 
@@ -183,20 +184,17 @@ KNOWN: dict[str, Any] = {
         ({"NumericEquals": {"aws:EpochTime": "many"}}, "is not a number"),
         ({"Null": {"aws:username": "false"}}, True),
         ({"Null": {"aws:username": True}}, False),
-        ({"Null": {"aws:MultiFactorAuthAge": "true"}}, True),
+        ({"Null": {"aws:ResourceTag/team": "true"}}, True),
+        ({"Null": {"aws:ResourceTag/team": ["true", "false"]}}, True),
         ({"Null": {"aws:username": "maybe"}}, "neither true nor false"),
-        # What is not known of a request: not matched; negations, IfExists and ForAllValues hold.
-        ({"StringEquals": {"aws:PrincipalOrgID": "o-1"}}, False),
-        ({"StringLike": {"ecr:ResourceTag/team": "*"}}, False),
-        ({"StringNotEquals": {"aws:PrincipalOrgID": "o-1"}}, True),
-        ({"StringEqualsIfExists": {"aws:PrincipalOrgID": "o-1"}}, True),
-        ({"StringEqualsIfExists": {"aws:username": "alice"}}, False),
-        ({"ForAllValues:StringEquals": {"aws:TagKeys": "x"}}, True),
-        ({"ForAnyValue:StringEquals": {"aws:TagKeys": "x"}}, False),
-        ({"ForAnyValue:StringNotEquals": {"aws:TagKeys": "x"}}, False),
-        ({"ForAnyValue:StringEquals": {"aws:username": "bob"}}, True),
-        ({"ForAllValues:StringLike": {"aws:username": "a*"}}, False),
-        ({"StringEquals": {"aws:username": "${aws:nothing}"}}, False),
+        # Variables
+        ({"StringEquals": {"aws:PrincipalArn": "arn:aws:iam::123456789012:user/${AWS:UserName}"}}, True),
+        ({"StringEquals": {"aws:username": "${aws:ResourceTag/owner, 'bob'}"}}, True),
+        ({"StringEquals": {"aws:username": "${aws:ResourceTag/owner}"}}, False),
+        ({"StringNotEquals": {"aws:username": "${aws:ResourceTag/owner}"}}, True),
+        ({"StringEquals": {"aws:username": "${*}"}}, False),
+        ({"StringLike": {"aws:username": "*${?}"}}, False),
+        ({"StringEquals": {"aws:username": "${aws:username"}}, "has a variable that does not end"),
         # All operators and all keys must hold.
         ({"StringEquals": {"aws:username": "bob"}, "Bool": {"aws:SecureTransport": "false"}}, False),
         ({"StringEquals": {"aws:username": "bob", "aws:PrincipalArn": "x"}}, False),
@@ -204,6 +202,8 @@ KNOWN: dict[str, Any] = {
         ({"StringMatches": {"aws:username": "bob"}}, "operator 'StringMatches', which does not exist"),
         ({"NullIfExists": {"aws:username": "true"}}, "does not exist"),
         ({"ForAllValues:ForAnyValue:StringEquals": {"aws:username": "bob"}}, "does not exist"),
+        ({"ForSomeValues:StringEquals": {"aws:username": "bob"}}, "does not exist"),
+        ({"StringEquals": {"aws:TagKeys": "team"}}, "ForAllValues: or ForAnyValue: goes before it"),
         ({"StringEquals": {"username": "bob"}}, "not of the form aws:SourceIp"),
         ({"StringEquals": {"aws:username": {}}}, "no text, or list of texts"),
         ({"StringEquals": {"aws:username": []}}, "no text, or list of texts"),
@@ -222,15 +222,213 @@ def test_conditions(condition: Any, holds: bool | str) -> None:
         assert policy(identity("Deny", Condition=condition)).decide(request(**KNOWN)) is (DENY if holds else NONE)
 
 
+#: What AWS says of each form of an operator: where the key is not there, where it has the value x, where it has another.
+#: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html
+FORMS = [
+    ("StringEquals", "x", (False, True, False)),
+    ("StringLike", "?", (False, True, False)),
+    ("StringEqualsIfExists", "x", (True, True, False)),
+    ("StringNotEquals", "x", (True, False, True)),
+    ("StringNotLike", "x*", (True, False, True)),
+    ("StringNotEqualsIfExists", "x", (True, False, True)),
+    ("ForAllValues:StringEquals", "x", (True, True, False)),
+    ("ForAllValues:StringEqualsIfExists", "x", (True, True, False)),
+    ("ForAllValues:StringNotEquals", "x", (True, False, True)),
+    ("ForAllValues:StringNotEqualsIfExists", "x", (True, False, True)),
+    ("ForAnyValue:StringEquals", "x", (False, True, False)),
+    ("ForAnyValue:StringEqualsIfExists", "x", (False, True, False)),
+    ("ForAnyValue:StringNotEquals", "x", (False, False, True)),
+    ("ForAnyValue:StringNotEqualsIfExists", "x", (False, False, True)),
+    ("Null", "true", (True, False, False)),
+    ("Null", "false", (False, True, True)),
+]
+#: What each effect makes of a request of which a condition holds.
+EFFECTS = [("Allow", ALLOW), ("Deny", DENY)]
+
+
+@pytest.mark.parametrize(("effect", "decision"), EFFECTS)
+@pytest.mark.parametrize(("form", "value", "truth"), FORMS)
+def test_a_key_that_is_known_is_judged_as_on_aws(
+    form: str, value: str, truth: tuple[bool, bool, bool], effect: str, decision: Decision
+) -> None:
+    one = policy(identity(effect, Condition={form: {"aws:RequestTag/Team": value}}))
+    contexts: tuple[Context, ...] = ({}, {"aws:requesttag/team": ("x",)}, {"aws:requesttag/team": ("yy",)})
+    for context, holds in zip(contexts, truth, strict=True):
+        asked = Request("ecr:CreateRepository", ARN, BOB, "", ACCOUNT, False, context)
+        assert one.decide(asked) is (decision if holds else NONE)
+
+
+@pytest.mark.parametrize(("effect", "decision"), EFFECTS)
+@pytest.mark.parametrize(("form", "value", "truth"), FORMS)
+@pytest.mark.parametrize("key", ["aws:PrincipalTag/team", "aws:ResourceTag/", "ecr:Nonsense", "aws:MultiFactorAuthAge"])
+def test_a_key_that_is_not_known_never_permits_more_than_aws(
+    key: str,
+    form: str,
+    value: str,
+    truth: tuple[bool, bool, bool],
+    effect: str,
+    decision: Decision,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """On AWS it may hold or not. So a Deny is taken only if it applies without the key, an Allow only if it does not."""
+    text = json.dumps({"Statement": identity(effect, Condition={form: {key: value}})})
+    if truth[0] is (effect == "Deny"):
+        for _ in range(2):
+            one = parse_policy(text, PolicyKind.IDENTITY)
+        assert one.decide(request()) is (DENY if effect == "Deny" else NONE)
+        assert caplog.text.count("does not know: it counts as not there") == 1
+        assert repr(key) in caplog.text
+    else:
+        with pytest.raises(PolicyInvalid) as caught:
+            parse_policy(text, PolicyKind.IDENTITY)
+        never = "this Deny would never apply" if effect == "Deny" else "this Allow would allow more than it says"
+        assert f"the Condition of statement 1 has the key {key!r}, which this engine does not know" in str(caught.value)
+        assert never in caught.value.message
+
+
+@pytest.mark.parametrize("effect", ["Allow", "Deny"])
+@pytest.mark.parametrize(("form", "value", "_"), [entry for entry in FORMS if entry[0] != "Null"])
+@pytest.mark.parametrize(
+    "variable", ["${aws:PrincipalTag/x}", "${aws:PrincipalTag/x, 'd'}", "a${nonsense}", "${aws:TagKeys}"]
+)
+def test_a_variable_that_is_not_known_never_permits_more_than_aws(
+    variable: str, form: str, value: str, effect: str, _: object
+) -> None:
+    """It may have any value on AWS: one that matches, or one that does not."""
+    document = identity(effect, Condition={form: {"aws:username": [value, variable]}})
+    without = "Not" in form
+    if "," in variable or without is not (effect == "Deny"):
+        with pytest.raises(PolicyInvalid, match="does not know"):
+            policy(document)
+    else:
+        assert policy(document).decide(request(aws__username="bob")) is (DENY if effect == "Deny" else NONE)
+
+
+@pytest.mark.parametrize(
+    ("effect", "element", "taken"),
+    [
+        ("Allow", "Resource", True),
+        ("Allow", "NotResource", False),
+        ("Deny", "Resource", False),
+        ("Deny", "NotResource", True),
+    ],
+)
+def test_a_resource_with_a_variable_that_is_not_known(effect: str, element: str, taken: bool) -> None:
+    document = identity(effect, Resource=None) | {element: [f"{ARN}/${{aws:PrincipalTag/team}}/*"]}
+    if taken:
+        assert policy(document).decide(request()) is (DENY if effect == "Deny" else NONE)
+    else:
+        with pytest.raises(PolicyInvalid, match=r"^statement 1 has the variable '\$\{aws:PrincipalTag/team\}'"):
+            policy(document)
+    # In the older version it is no variable.
+    assert policy(document, version="2008-10-17").decide(request()) in Decision
+
+
+@pytest.mark.parametrize(("effect", "decision"), EFFECTS)
+@pytest.mark.parametrize(
+    "condition",
+    [
+        {"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}},
+        {"NotIpAddress": {"aws:SourceIp": "10.0.0.0/8"}},
+        {"Null": {"aws:SourceIp": "true"}},
+        {"Null": {"aws:SourceIp": "false"}},
+        {"StringLikeIfExists": {"aws:SourceIp": "10.*"}},
+        {"StringEquals": {"aws:username": "${aws:SourceIp}"}},
+        {"StringNotEquals": {"aws:username": "${aws:SourceIp, 'bob'}"}},
+    ],
+)
+def test_what_aws_always_knows_and_is_not_known_denies(condition: Any, effect: str, decision: Decision) -> None:
+    """A client that hangs up at the right moment has no address."""
+    document = identity(effect, Condition=condition)
+    assert policy(document).decide(request(aws__username="bob")) is (DENY if effect == "Deny" else NONE)
+
+
+@pytest.mark.parametrize(("effect", "decision"), EFFECTS)
+@pytest.mark.parametrize(
+    ("condition", "keys", "holds"),
+    [
+        ("ForAllValues:StringEquals", ("a", "b"), True),
+        ("ForAllValues:StringEquals", ("a", "c"), False),
+        ("ForAllValues:StringNotEquals", ("c", "d"), True),
+        ("ForAllValues:StringNotEquals", ("a", "c"), False),
+        ("ForAnyValue:StringEquals", ("c", "b"), True),
+        ("ForAnyValue:StringEquals", ("c", "B"), False),
+        ("ForAnyValue:StringEqualsIgnoreCase", ("c", "B"), True),
+        ("ForAnyValue:StringNotEquals", ("a", "c"), True),
+        ("ForAnyValue:StringNotEquals", ("a", "b"), False),
+    ],
+)
+def test_the_keys_of_a_requests_tags_are_a_set(
+    condition: str, keys: tuple[str, ...], holds: bool, effect: str, decision: Decision
+) -> None:
+    one = policy(identity(effect, Condition={condition: {"aws:TagKeys": ["a", "b"]}}))
+    context = RequestTags(tuple((key, "") for key in keys)).context()
+    asked = Request("ecr:TagResource", ARN, BOB, "", ACCOUNT, False, context)
+    assert one.decide(asked) is (decision if holds else NONE)
+
+
+@pytest.mark.parametrize("form", ["StringEquals", "StringNotEquals", "StringLikeIfExists"])
+def test_tags_whose_keys_differ_in_case_only_permit_nothing_by_that(form: str) -> None:
+    """Who may add tags could else choose which of the values a policy is to see."""
+    context = RequestTags((("Team", "a"), ("team", "b"))).context()
+    asked = Request("ecr:TagResource", f"{ARN}/a", BOB, "", ACCOUNT, False, context)
+    condition = {form: {"aws:requesttag/TEAM": "a"}}
+    assert policy(identity(Condition=condition)).decide(asked) is NONE
+    assert policy(identity("Deny", Condition=condition)).decide(asked) is DENY
+    by_variable = f"{ARN}/${{aws:RequestTag/team}}"
+    assert policy(identity(Resource=by_variable)).decide(asked) is NONE
+    assert policy(identity("Deny", Resource=by_variable)).decide(asked) is DENY
+    assert policy(identity("Deny", Resource=None, NotResource=by_variable)).decide(asked) is DENY
+
+
+@pytest.mark.parametrize("form", ["ForAllValues:StringEquals", "ForAnyValue:StringNotEquals", "Null"])
+def test_a_tag_without_a_value_permits_nothing_by_that(form: str) -> None:
+    """AWS calls that a null dataset, and does not say of all operators what it is to them."""
+    asked = Request("ecr:TagResource", ARN, BOB, "", ACCOUNT, False, RequestTags((("team", ""),)).context())
+    condition = {form: {"aws:RequestTag/team": ["true"]}}
+    assert policy(identity("Deny", Condition=condition)).decide(asked) is DENY
+    assert policy(identity(Condition=condition)).decide(asked) is NONE
+
+
+def test_what_a_variable_stands_for_has_no_wildcards() -> None:
+    """Whoever names a user, or tags a secret, is not to widen what somebody else has allowed."""
+    one = policy(
+        identity(Resource=f"{ARN}/${{aws:username}}/*", Condition={"StringLike": {"aws:username": "${aws:username}"}})
+    )
+    assert one.decide(request(resource=f"{ARN}/team/app", aws__username="*")) is NONE
+    assert one.decide(request(resource=f"{ARN}/*/app", aws__username="*")) is ALLOW
+    literal = policy(identity("Deny", Resource=f"{ARN}/${{*}}"))
+    assert literal.decide(request(resource=f"{ARN}/*")) is DENY
+    assert literal.decide(request(resource=f"{ARN}/team")) is NONE
+
+
+@pytest.mark.parametrize("principal", ["user/*", "user/bo?", "user/${aws:username}", "user/a b"])
+def test_a_principal_has_neither_wildcards_nor_variables(principal: str) -> None:
+    """A Deny for it would apply to nobody."""
+    for effect in ("Allow", "Deny"):
+        with pytest.raises(PolicyInvalid, match="which is not"):
+            policy(
+                attached(effect, Principal={"AWS": f"arn:aws:iam::{ACCOUNT}:{principal}"}), kind=PolicyKind.REPOSITORY
+            )
+
+
+def test_the_partition_of_an_arn_says_nothing() -> None:
+    partitioned = attached(
+        "Deny", Principal={"AWS": BOB.replace("aws", "aws-cn", 1)}, Resource=f"{ARN}/*".replace("aws", "aws-cn", 1)
+    )
+    assert policy(partitioned, kind=PolicyKind.REPOSITORY).decide(request()) is DENY
+
+
 @pytest.mark.parametrize("address", ["10.1.2.3", "::ffff:10.1.2.3"])
 def test_an_address_is_the_same_in_its_ipv6_form(address: str) -> None:
     one = policy(identity(Condition={"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}}))
     assert one.decide(request(aws__sourceip=address)) is ALLOW
 
 
-def test_an_address_that_is_none_matches_nothing() -> None:
-    one = policy(identity(Condition={"IpAddress": {"aws:SourceIp": "0.0.0.0/0"}}))
-    assert one.decide(request(aws__sourceip="unix")) is NONE
+def test_an_address_that_is_none_allows_nothing() -> None:
+    condition = {"IpAddress": {"aws:SourceIp": "0.0.0.0/0"}}
+    assert policy(identity(Condition=condition)).decide(request(aws__sourceip="unix")) is NONE
+    assert policy(identity("Deny", Condition=condition)).decide(request(aws__sourceip="unix")) is DENY
 
 
 def test_policies_of_the_older_version_have_no_variables() -> None:
@@ -389,10 +587,22 @@ elements = st.dictionaries(
             *("Resource", "NotResource", "Condition"),
         ]
     ),
-    st.sampled_from(["Allow", "Deny", "*", "ecr:*", {"AWS": "*"}, {"StringEquals": {"aws:a": "b"}}]) | json_values,
+    st.sampled_from(
+        [
+            "Allow",
+            "Deny",
+            "*",
+            "ecr:*",
+            {"AWS": "*"},
+            {"StringEquals": {"aws:a": "b"}},
+            {"Null": {"aws:username": "true"}},
+        ]
+    )
+    | json_values,
 )
 
 
+@settings(deadline=None)  # a machine that is busy takes its time
 @given(st.lists(elements, max_size=3), st.sampled_from(list(PolicyKind)))
 def test_any_document_is_taken_or_refused_with_a_sentence(statements: list[dict[str, Any]], kind: PolicyKind) -> None:
     text = json.dumps({"Statement": statements})

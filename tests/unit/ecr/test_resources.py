@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
+from pullthrough.access.context import RequestTags
 from pullthrough.ecr.calls import RegistryIdentity, check_registry, registry_identity
 from pullthrough.ecr.errors import ApiError
 from pullthrough.ecr.models import service_model
-from pullthrough.ecr.resources import resources_of, secret_arn
+from pullthrough.ecr.resources import request_tags_of, resources_of, secret_arn
 from pullthrough.settings import EcrSettings, ListenAddress
+from tests.unit.ecr.shapes import offered
 
 REGISTRY = RegistryIdentity("123456789012", "eu-west-1", "127.0.0.1:5000", "http")
 ARN = "arn:aws:ecr:eu-west-1:123456789012:repository/"
@@ -60,6 +62,43 @@ def test_resources_of_secrets() -> None:
     assert asked("secretsmanager", "ListSecrets", {}) == [("*", None)]
     assert asked("secretsmanager", "GetSecretValue", {"SecretId": "a"}) == [], "its handler asks"
     assert secret_arn(arn + "a-b", REGISTRY) == arn + "a-b"
+
+
+def test_what_is_made_has_the_tags_that_it_is_given() -> None:
+    tags = [{"Key": "team", "Value": "a"}]
+    for service, operation, input in (
+        ("ecr", "CreateRepository", {"repositoryName": "aa", "tags": tags}),
+        ("secretsmanager", "CreateSecret", {"Name": "aa", "Tags": tags}),
+    ):
+        (resource,) = resources_of(service_model(service).operation(operation), input, REGISTRY)
+        assert resource.tags == (("team", "a"),)
+    asked_for = {"resourceArn": ARN + "aa", "tags": tags}
+    (resource,) = resources_of(service_model("ecr").operation("TagResource"), asked_for, REGISTRY)
+    assert resource.tags is None, "it has those that it had"
+
+
+def test_the_tags_of_every_input_are_found() -> None:
+    """Whatever member of whatever operation holds tags, or keys of tags."""
+    tags = [{"Key": "team", "Value": "a"}, {"Key": "Team", "Value": "b"}]
+    found: dict[str, RequestTags] = {}
+    for operation in offered():
+        for name, member in operation.input.members.items():
+            item = member.item
+            if item is not None and item.name == "Tag":
+                found[f"{operation.service}:{operation.name}"] = request_tags_of({name: tags})
+            elif item is not None and item.name in ("TagKey", "TagKeyType"):
+                found[f"{operation.service}:{operation.name}"] = request_tags_of({name: ["team"]})
+    given = RequestTags((("team", "a"), ("Team", "b")))
+    assert found == {
+        "ecr:CreateRepository": given,
+        "ecr:TagResource": given,
+        "ecr:CreateRepositoryCreationTemplate": given,
+        "ecr:UpdateRepositoryCreationTemplate": given,
+        "ecr:UntagResource": RequestTags(taken=("team",)),
+        "secretsmanager:CreateSecret": given,
+        "secretsmanager:TagResource": given,
+        "secretsmanager:UntagResource": RequestTags(taken=("team",)),
+    }
 
 
 def test_the_identity_gives_names_that_clients_can_use() -> None:

@@ -18,8 +18,8 @@ from pullthrough.oci.names import parse_repository_name
 from pullthrough.settings import EcrSettings, ServeSettings, Settings
 from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.generation import Generation
-from pullthrough.storage.registry import CacheRule, Registry
-from pullthrough.storage.repositories import Repositories, RepositorySettings
+from pullthrough.storage.registry import CacheRule, CreationTemplate, Registry
+from pullthrough.storage.repositories import Repositories, RepositorySettings, make_repository
 
 NGINX = parse_repository_name("docker-hub/library/nginx")
 ACCOUNT = CredentialSource("me", access_token_env="TOKEN")
@@ -172,6 +172,50 @@ async def test_policies_settings_and_exclusions_are_seen_too(workers: tuple[Work
     assert configuration.account_setting("BLOB_MOUNTING") == "DISABLED"
     assert configuration.pull_time_exclusions == {"arn:me"}
     assert configuration.repository_policies == {NGINX: '{"a":1}'}
+
+
+async def test_tags_are_read_when_they_are_asked_for_and_seen_by_all(workers: tuple[Worker, Worker]) -> None:
+    one, other = workers
+    one.repositories.create(NGINX, RepositorySettings(tags={"team": "a"}), 1)
+    configuration = await other.see()
+    assert configuration.repository_tags is None
+    other.reads = 0
+    for _ in range(2):
+        await configuration.read_repository_tags()
+        assert configuration.repository_tags == {NGINX: {"team": "a"}}
+    assert other.reads == 1
+    one.repositories.tag(NGINX, {"team": "b", "other": "c"})
+    await (await other.see()).read_repository_tags()
+    assert configuration.repository_tags == {NGINX: {"team": "b", "other": "c"}}
+    one.repositories.untag(NGINX, ["team"])
+    await (await other.see()).read_repository_tags()
+    assert configuration.repository_tags == {NGINX: {"other": "c"}}
+    one.repositories.delete(NGINX, force=False)
+    one.registry.create_template(
+        CreationTemplate(
+            "docker-hub",
+            {"appliedFor": ["PULL_THROUGH_CACHE"], "resourceTags": [{"Key": "made-by", "Value": "pull"}]},
+            1,
+            1,
+        )
+    )
+    with one.catalog.database.writing() as connection:
+        make_repository(connection, NGINX, 1, "PULL_THROUGH_CACHE")
+    await (await other.see()).read_repository_tags()
+    assert configuration.repository_tags == {NGINX: {"made-by": "pull"}}
+
+
+async def test_tags_that_cannot_be_read_are_not_taken_for_none(workers: tuple[Worker, Worker]) -> None:
+    one, other = workers
+    configuration = await other.see()
+    await configuration.read_repository_tags()
+    one.repositories.create(NGINX, RepositorySettings(tags={"team": "a"}), 1)
+    other.broken = True
+    with pytest.raises(StorageError):
+        await configuration.read_repository_tags()
+    other.broken = False
+    await configuration.read_repository_tags()
+    assert configuration.repository_tags == {NGINX: {"team": "a"}}
 
 
 async def test_without_a_change_nothing_is_read(workers: tuple[Worker, Worker]) -> None:

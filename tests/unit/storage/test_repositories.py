@@ -25,7 +25,7 @@ from pullthrough.storage.repositories import (
     claim_repository,
     is_immutable,
 )
-from pullthrough.storage.schema import manifests, repository_manifests
+from pullthrough.storage.schema import manifests, repository_manifests, resource_tags
 from pullthrough.storage.schema import repositories as repository_table
 from tests.contracts.images import image, index
 from tests.owners import OWNER
@@ -133,6 +133,16 @@ def test_tags_are_added_replaced_and_taken_away(repositories: Repositories) -> N
     assert repositories.tags(NGINX) == {"a": "2", "b": "3"}
     assert repositories.untag(NGINX, ["b", "never"])
     assert repositories.tags(NGINX) == {"a": "2"}
+
+
+def test_the_tags_of_all_repositories_are_those_of_no_secret(repositories: Repositories, catalog: Catalog) -> None:
+    repositories.create(NGINX, RepositorySettings(tags={"b": "1", "a": "2"}), 1)
+    repositories.create(OTHER, RepositorySettings(tags={"a": "3"}), 1)
+    repositories.create(parse_repository_name("plain"), RepositorySettings(), 1)
+    with catalog.database.writing() as connection:
+        rows = [{"resource": f"{kind}/x", "key": "k", "value": "v"} for kind in ("secret", "repositories")]
+        connection.execute(insert(resource_tags), rows)
+    assert repositories.all_tags() == {NGINX: {"b": "1", "a": "2"}, OTHER: {"a": "3"}}
 
 
 def test_a_repository_has_fifty_tags_at_most(repositories: Repositories) -> None:
