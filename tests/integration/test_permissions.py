@@ -240,6 +240,32 @@ def test_a_signed_download_url_opens_its_layer_and_nothing_else(closed: House) -
     assert any(line["path"] == url.path for line in access_lines(closed.engine))
 
 
+def test_a_download_url_does_what_its_key_may_do_when_it_is_used(closed: House, tmp_path: Path) -> None:
+    image = make_image("app")
+    closed.to("team/app", closed.login("admin")).push(image, "1")
+    layer = image.blobs[1]
+    name = {"repositoryName": "team/app"}
+
+    def url_of(account: Account) -> str:
+        given = account.client("ecr").get_download_url_for_layer(**name, layerDigest=layer.digest)
+        return str(given["downloadUrl"]).removeprefix(closed.engine.url)
+
+    limited = key_with(closed, tmp_path, "ecr:GetDownloadUrlForLayer")
+    url, anybody = url_of(limited), closed.to("team/app", ANYBODY)
+    assert statuses(anybody, url) == {200}
+    statement = {"Sid": "x", "Effect": "Deny", "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT_ID}:user/limited"}}
+    policy = version_2012({**statement, "Action": "ecr:GetDownloadUrlForLayer"})
+    closed.ecr().set_repository_policy(**name, policyText=policy)
+    assert statuses(anybody, url) == {403}
+    assert statuses(anybody, url_of(closed.account("admin"))) == {200}
+    closed.ecr().delete_repository_policy(**name)
+    assert statuses(anybody, url) == {200}
+    closed.engine.command("keys", "renew", "limited", "--json")
+    assert statuses(anybody, url) == {403}
+    closed.engine.command("keys", "remove", "limited", "--json")
+    assert statuses(anybody, url) == {403}
+
+
 def test_pulls_of_an_excluded_principal_leave_the_pull_time_as_it_is(house: House) -> None:
     image = make_image("app")
     house.to("team/app", house.login("admin")).push(image, "1")

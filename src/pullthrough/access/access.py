@@ -21,7 +21,7 @@ from typing import Protocol
 from pullthrough.access import principals, tokens, urls
 from pullthrough.access.context import NO_TAGS, RequestTags, Tags, resource_tags_context
 from pullthrough.access.htpasswd import Htpasswd
-from pullthrough.access.keys import Keys
+from pullthrough.access.keys import AccessKey, Keys
 from pullthrough.access.policies import (
     DENY_ALL,
     Decision,
@@ -100,7 +100,7 @@ class Access:
         url_key: bytes,
         clock: Callable[[], float],
     ) -> None:
-        """`url_key` signs download URLs: random, the same in all workers."""
+        """`url_key` signs what keys sign where nobody is asked for one: random, the same in all workers."""
         serve, ecr = settings.serve, settings.ecr
         self._account = ecr.account
         self._region = ecr.region
@@ -146,7 +146,7 @@ class Access:
         if key is None:
             raise denied(UNKNOWN_KEY, service, "The security token included in the request is invalid.")
         claim.verify(request, key.secret, service)
-        return principals.user(key.name, self._account, key.policies, access_key_id=key.access_key_id)
+        return self._user(key)
 
     async def authenticate_registry(
         self, headers: Mapping[str, str], *, wants_write: bool, mirror: str | None = None
@@ -184,7 +184,7 @@ class Access:
             raise wrong
         if token.expires_at <= self._clock():
             raise AccessDenied(_EXPIRED)
-        return principals.user(key.name, self._account, key.policies, access_key_id=key.access_key_id)
+        return self._user(key)
 
     def challenge(self, headers: Mapping[str, str]) -> str:
         """The value of WWW-Authenticate, as ECR has it. Goes also with the 200 of `/v2/` where pulls are open: podman,
@@ -331,21 +331,48 @@ class Access:
         if self._everybody is not None:
             # Not looked at here, and good for nothing once keys are asked for.
             return tokens.make_token("none", self._account, expires_at, self._url_key), float(expires_at)
+        key = self._known_key(principal)
+        return tokens.make_token(key.access_key_id, self._account, expires_at, key.secret), float(expires_at)
+
+    def sign_layer_url(self, principal: Principal, repository: RepositoryName, digest: Digest) -> str:
+        """The query string with which anybody gets this blob as this principal, at the blob's path, for a short time.
+
+        Raises ApiDenied where the key has been removed since the request began.
+        """
+        expires_at = int(self._clock()) + urls.LIFETIME_SECONDS
+        if self._everybody is not None:
+            return urls.sign("", self._url_key, repository, digest, expires_at)
+        key = self._known_key(principal)
+        return urls.sign(key.access_key_id, key.secret, repository, digest, expires_at)
+
+    async def authenticate_layer_url(
+        self, repository: RepositoryName, digest: Digest, raw_query: str
+    ) -> Principal | None:
+        """Whose URL of `sign_layer_url` this is; None where the query has no such signature.
+
+        Raises AccessDenied where it has one that is wrong, has expired, or ended with its key; StorageError and
+        SealingKeyMissing where keys cannot be read.
+        """
+        url = urls.read(raw_query)
+        if url is None:
+            return None
+        if self._everybody is not None:
+            url.check(self._url_key, repository, digest, self._clock())
+            return self._everybody
+        key = await self._keys.find(url.access_key_id)
+        if key is None:
+            raise urls.not_good()
+        url.check(key.secret, repository, digest, self._clock())
+        return self._user(key)
+
+    def _known_key(self, principal: Principal) -> AccessKey:
         key = self._keys.known(principal.access_key_id)
         if key is None:
             raise denied(UNKNOWN_KEY, "ecr", "The security token included in the request is invalid.")
-        return tokens.make_token(key.access_key_id, self._account, expires_at, key.secret), float(expires_at)
+        return key
 
-    def sign_layer_url(self, repository: RepositoryName, digest: Digest) -> str:
-        """The query string under which the blob's path gives this blob to anybody, for a short time."""
-        return urls.sign(self._url_key, repository, digest, int(self._clock()) + urls.LIFETIME_SECONDS)
-
-    def is_signed_layer_url(self, repository: RepositoryName, digest: Digest, raw_query: str) -> bool:
-        """Whether the query came from `sign_layer_url`; False where it has no such signature.
-
-        Raises AccessDenied where it has one that is wrong or has expired.
-        """
-        return urls.opens(self._url_key, repository, digest, raw_query, self._clock())
+    def _user(self, key: AccessKey) -> Principal:
+        return principals.user(key.name, self._account, key.policies, access_key_id=key.access_key_id)
 
 
 _LOGIN_HINT = "log in as AWS with the password of `aws ecr get-login-password`"

@@ -26,7 +26,7 @@ class Exchange:
     outcome: Outcome = NO_OUTCOME
     query: Query = NO_QUERY
     sent_bytes: int = 0
-    #: Who asks; None for who has a signed URL of just this blob.
+    #: Who asks; None until that is known.
     principal: Principal | None = None
     #: Whether the client was told to go on, if it waits for that before it sends its body.
     invited: bool = False

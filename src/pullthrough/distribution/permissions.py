@@ -31,23 +31,24 @@ class Permissions:
         ecr = engine.settings.ecr
         self._arn = f"arn:aws:ecr:{ecr.region}:{ecr.account}:repository/"
 
-    async def find_principal(self, exchange: Exchange, raw_path: str, raw_query: str) -> Principal | None:
-        """Who asks; None for the bearer of a URL that was signed for the blob at this path.
+    async def find_principal(self, exchange: Exchange, raw_path: str, raw_query: str) -> Principal:
+        """Who asks: who has logged in, or whose URL for the blob at this path it is.
 
         Raises Unauthorized, AccessDenied or TooManyLogins, before anything else is looked at.
         """
         request = exchange.request
+        principal: Principal | None = None
         reads = request.method in _READS
         # Not where something that is not signed says which repository the name means.
         if reads and "Signature" in raw_query and exchange.mirror is None and parse_query(raw_query).ns is None:
             route = parse_path(raw_path)
-            name = route.name if route.kind is Kind.BLOB else None
-            if name is not None and self._access.is_signed_layer_url(name, route.digest, raw_query):
-                return None
-        writes = not reads or "/blobs/uploads/" in raw_path
-        principal = await self._access.authenticate_registry(
-            request.headers, wants_write=writes, mirror=exchange.mirror
-        )
+            if route.kind is Kind.BLOB and route.name is not None:
+                principal = await self._access.authenticate_layer_url(route.name, route.digest, raw_query)
+        if principal is None:
+            writes = not reads or "/blobs/uploads/" in raw_path
+            principal = await self._access.authenticate_registry(
+                request.headers, wants_write=writes, mirror=exchange.mirror
+            )
         await self._access.prepare(principal)
         return principal
 
@@ -60,14 +61,14 @@ class Permissions:
 
     def check(self, exchange: Exchange, action: str, repository: RepositoryName | None = None) -> None:
         """Raises AccessDenied, or Unauthorized for who has not logged in. Without a repository: for all of them."""
-        if exchange.principal is not None:
-            self._access.authorize(
-                exchange.principal,
-                f"ecr:{action}",
-                self._arn + ("*" if repository is None else repository),
-                repository=repository,
-                source_ip=exchange.request.remote,
-            )
+        assert exchange.principal is not None
+        self._access.authorize(
+            exchange.principal,
+            f"ecr:{action}",
+            self._arn + ("*" if repository is None else repository),
+            repository=repository,
+            source_ip=exchange.request.remote,
+        )
 
     def may(self, exchange: Exchange, action: str, repository: RepositoryName) -> bool:
         try:

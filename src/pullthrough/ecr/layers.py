@@ -60,7 +60,8 @@ def _layer(digest: Digest, state: LayerState | None, *, fills: bool) -> dict[str
 
 
 async def get_download_url_for_layer(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    """An address on this engine that needs no login for a while; asking it for a layer that is not cached fetches it."""
+    """An address on this engine that needs no login for a while, as long as the caller's key is there and may still have
+    the layer; asking it for one that is not cached fetches it."""
     name = stored_name(call, "GetDownloadUrlForLayer", input)
     digest = parse_digest(input["layerDigest"])
     with known_repository(call, name):
@@ -80,7 +81,7 @@ async def get_download_url_for_layer(call: Call, input: Mapping[str, Any]) -> di
         raise ApiError(
             "LayerInaccessibleException", f"The layer with digest '{digest}' is not available because {why}."
         )
-    query = call.access.sign_layer_url(name, digest)
+    query = call.access.sign_layer_url(call.principal, name, digest)
     return {"downloadUrl": f"{call.registry.endpoint}/v2/{name}/blobs/{digest}?{query}", "layerDigest": digest}
 
 

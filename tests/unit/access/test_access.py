@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import bcrypt
 import pytest
 
-from pullthrough.access import principals
+from pullthrough.access import principals, urls
 from pullthrough.access.context import NO_TAGS, RequestTags
 from pullthrough.access.policies import PolicyKind, parse_policy
 from pullthrough.access.principals import Principal
@@ -19,7 +20,7 @@ from pullthrough.access.tokens import LIFETIME_SECONDS, make_token
 from pullthrough.errors import AccessDenied, StorageError, Unauthorized
 from pullthrough.oci.digests import parse_digest
 from pullthrough.oci.names import parse_repository_name
-from tests.unit.access.conftest import House, Worker
+from tests.unit.access.conftest import URL_KEY, House, Worker
 from tests.unit.access.test_signatures import sign
 
 ACCOUNT = "000000000000"
@@ -562,13 +563,74 @@ def test_any_policy_ends_the_short_way(house: House) -> None:
 
 # Download URLs
 
+LAYER = parse_digest("sha256:" + "a" * 64)
 
-def test_a_download_url_is_good_in_every_worker_for_a_while(house: House) -> None:
-    one, other = house.worker(), house.worker()
-    digest = parse_digest("sha256:" + "a" * 64)
-    query = one.access.sign_layer_url(APP, digest)
-    assert other.access.is_signed_layer_url(APP, digest, query)
-    assert not other.access.is_signed_layer_url(APP, digest, "")
-    house.now += 901
+
+async def test_a_download_url_is_its_keys_in_every_worker_for_a_while(today: House) -> None:
+    one, other = today.worker(), today.worker()
+    bob = await principal_of(one)
+    query = one.access.sign_layer_url(bob, APP, LAYER)
+    assert await other.access.authenticate_layer_url(APP, LAYER, query) == bob
+    assert await other.access.authenticate_layer_url(APP, LAYER, "") is None
+    today.now += 901
     with pytest.raises(AccessDenied, match="has expired"):
-        other.access.is_signed_layer_url(APP, digest, query)
+        await other.access.authenticate_layer_url(APP, LAYER, query)
+
+
+@pytest.mark.parametrize("ends", ["renew", "remove"])
+async def test_a_download_url_ends_with_its_key_in_every_worker_at_once(today: House, ends: str) -> None:
+    one, other = today.worker(), today.worker()
+    query = one.access.sign_layer_url(await principal_of(one), APP, LAYER)
+    assert await other.access.authenticate_layer_url(APP, LAYER, query) is not None
+    one.administration.do({"action": ends, "name": "bob"})
+    for worker in (one, other):
+        with pytest.raises(AccessDenied, match="ended with its key"):
+            await worker.access.authenticate_layer_url(APP, LAYER, query)
+
+
+async def test_a_download_url_is_for_one_layer_and_of_one_key(today: House) -> None:
+    worker = today.worker()
+    bob = await principal_of(worker)
+    await principal_of(worker, "alice")
+    alice = next(key["access_key_id"] for key in worker.administration.list()["keys"] if key["name"] == "alice")
+    query = worker.access.sign_layer_url(bob, APP, LAYER)
+    expires = re.search(r"Expires=([0-9]+)", query)
+    assert expires is not None
+    later = query.replace(expires[1], str(int(expires[1]) + 1))
+    for repository, digest, changed in (
+        (parse_repository_name("team/other"), LAYER, query),
+        (APP, parse_digest("sha256:" + "b" * 64), query),
+        (APP, LAYER, query.replace(bob.access_key_id, alice)),
+        (APP, LAYER, query.replace(bob.access_key_id, "")),
+        (APP, LAYER, query.replace(bob.access_key_id, "AKIANOBODY")),
+        (APP, LAYER, later),
+        (APP, LAYER, query[:-1]),
+        (APP, LAYER, f"{query}&X-Pullthrough-Credential={alice}"),
+        (APP, LAYER, f"{query}&X-Pullthrough-Expires={int(expires[1]) + 1}"),
+        (APP, LAYER, query.replace(expires[1], "")),
+        (APP, LAYER, "X-Pullthrough-Signature=é"),
+        (APP, LAYER, "&".join(["a=1"] * 30) + query),
+        # What signs where nobody is asked for a key.
+        (APP, LAYER, urls.sign("", URL_KEY, APP, LAYER, int(expires[1]))),
+        (APP, LAYER, urls.sign(bob.access_key_id, URL_KEY, APP, LAYER, int(expires[1]))),
+    ):
+        with pytest.raises(AccessDenied, match=r"download URL|too many parameters"):
+            await worker.access.authenticate_layer_url(repository, digest, changed)
+
+
+async def test_without_authentication_a_download_url_is_the_roots(today: House) -> None:
+    one, other = today.worker('[ecr]\nauth = "none"\n'), today.worker('[ecr]\nauth = "none"\n')
+    root = await one.access.authenticate_registry({}, wants_write=False)
+    query = one.access.sign_layer_url(root, APP, LAYER)
+    assert await other.access.authenticate_layer_url(APP, LAYER, query) == root
+    with pytest.raises(AccessDenied):
+        await other.access.authenticate_layer_url(APP, LAYER, query[:-1])
+
+
+async def test_no_download_url_for_a_key_that_has_just_gone(today: House) -> None:
+    worker = today.worker()
+    bob = await principal_of(worker)
+    worker.administration.remove("bob")
+    assert await worker.keys.find(bob.access_key_id) is None
+    with pytest.raises(ApiDenied):
+        worker.access.sign_layer_url(bob, APP, LAYER)

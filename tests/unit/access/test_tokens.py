@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hmac
+from urllib.parse import unquote_plus
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pullthrough.access import urls
@@ -56,26 +59,56 @@ def test_malformed_tokens(text: str) -> None:
         parse_token(text)
 
 
+def opens(secret: bytes, repository: RepositoryName, digest: Digest, query: str, now: float) -> bool:
+    """Raises AccessDenied."""
+    url = urls.read(query)
+    if url is not None:
+        url.check(secret, repository, digest, now)
+    return url is not None
+
+
 def test_a_download_url_is_for_one_layer_of_one_repository_and_a_while() -> None:
-    query = urls.sign(SECRET, APP, LAYER, 1_000)
-    assert urls.opens(SECRET, APP, LAYER, query, 999)
-    assert urls.opens(SECRET, APP, LAYER, f"ns=docker.io&{query}", 1_000)
+    query = urls.sign("AKIAEXAMPLE", SECRET, APP, LAYER, 1_000)
+    assert opens(SECRET, APP, LAYER, query, 999)
+    assert opens(SECRET, APP, LAYER, f"ns=docker.io&{query}", 1_000)
     for key, name, digest, text, now in (
         (b"other", APP, LAYER, query, 999),
         (SECRET, parse_repository_name("team/other"), LAYER, query, 999),
         (SECRET, APP, parse_digest("sha256:" + "b" * 64), query, 999),
         (SECRET, APP, LAYER, query.replace("=1000", "=2000"), 999),
+        (SECRET, APP, LAYER, query.replace("EXAMPLE", "OTHER"), 999),
         (SECRET, APP, LAYER, query, 1_001),
         (SECRET, APP, LAYER, query + "0", 999),
         (SECRET, APP, LAYER, f"{query}&{query}", 999),
         (SECRET, APP, LAYER, query.partition("&")[2], 999),
+        (SECRET, APP, LAYER, query.rpartition("&")[2], 999),
         (SECRET, APP, LAYER, query.replace("=1000", "=１０００"), 999),
         (SECRET, APP, LAYER, "&" * 50 + query + "&a=b" * 50, 999),
     ):
         with pytest.raises(AccessDenied):
-            urls.opens(key, name, digest, text, now)
+            opens(key, name, digest, text, now)
 
 
 def test_a_query_without_a_signature_opens_nothing() -> None:
-    assert not urls.opens(SECRET, APP, LAYER, "", 0)
-    assert not urls.opens(SECRET, APP, LAYER, "X-Pullthrough-Expires=9", 0)
+    assert not opens(SECRET, APP, LAYER, "", 0)
+    assert not opens(SECRET, APP, LAYER, "X-Pullthrough-Expires=9", 0)
+
+
+@settings(deadline=None)
+@given(st.text(max_size=60), st.sampled_from([0, 1, 2]))
+def test_queries_that_are_no_download_urls(text: str, place: int) -> None:
+    parts = urls.sign("AKIAEXAMPLE", SECRET, APP, LAYER, 1_000).split("&")
+    name, _, value = parts[place].partition("=")
+    if unquote_plus(text.partition("&")[0]) == value:
+        return  # another spelling of the same
+    parts[place] = f"{name}={text}"
+    with pytest.raises(AccessDenied):
+        opens(SECRET, APP, LAYER, "&".join(parts), 999)
+
+
+def test_each_use_of_a_secret_half_has_a_key_of_its_own() -> None:
+    """What one use signs is no signature for another."""
+    signature = urls.sign("AKIAEXAMPLE", SECRET, APP, LAYER, 1_000).rpartition("=")[2]
+    text = f"{APP}@{LAYER} 1000 AKIAEXAMPLE".encode()
+    of_tokens = hmac.digest(SECRET, b"pullthrough authorization token", "sha256")
+    assert signature not in {hmac.digest(key, text, "sha256").hex() for key in (SECRET, of_tokens)}
