@@ -197,6 +197,7 @@ async def _working(
         engine = Engine(settings, folder, slot=slot, slots=slots, metrics=Metrics())
         stack.push_async_callback(engine.close)
         access = make_access(engine, url_key=url_key)
+        stack.callback(access.close)
         log_thread = ThreadPoolExecutor(1, thread_name_prefix="access-log")
         locks = engine.locks if serve.workers > 1 else None
         access_log = AccessLogger(serve.access_log, _STANDARD_OUTPUT, log_thread, locks)

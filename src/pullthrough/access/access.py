@@ -121,6 +121,11 @@ class Access:
         #: Whether a registry or repository policy asks for tags, and the policies that this is about.
         self._attached_ask: tuple[str | None, Mapping[RepositoryName, str] | None, bool] = (None, None, False)
 
+    def close(self) -> None:
+        """Wait for what still runs in threads."""
+        if self._htpasswd is not None:
+            self._htpasswd.close()
+
     # --- who asks ----------------------------------------------------------------------------------------------------
 
     async def authenticate_api(self, request: SignedRequest, service: str) -> Principal:
@@ -149,9 +154,10 @@ class Access:
         return self._user(key)
 
     async def authenticate_registry(
-        self, headers: Mapping[str, str], *, wants_write: bool, mirror: str | None = None
+        self, headers: Mapping[str, str], *, address: str | None, wants_write: bool, mirror: str | None = None
     ) -> Principal:
-        """Who a registry client is. `mirror` is the rule of the listener it came in by, where that is bound to one.
+        """Who a registry client at this address is. `mirror` is the rule of the listener it came in by, where that is bound
+        to one.
 
         A login that is wrong is refused also where none is needed. Raises Unauthorized; AccessDenied where the token has
         expired; TooManyLogins; StorageError and SealingKeyMissing where keys cannot be read.
@@ -169,7 +175,7 @@ class Access:
             return principals.anonymous(self._account, challenge)
         if user == tokens.USER:
             return await self._of_token(password, challenge)
-        if self._htpasswd is not None and await self._htpasswd.accepts(user, password):
+        if self._htpasswd is not None and await self._htpasswd.accepts(user, password, address):
             return principals.registry_user(user, self._account)
         raise Unauthorized("the user or the password is wrong", challenge=challenge, hint=_LOGIN_HINT)
 

@@ -11,8 +11,10 @@ from pullthrough.storage.access_keys import AccessKeys
 
 
 def make_access(engine: Engine, *, url_key: bytes) -> Access:
-    """`url_key`: 32 random bytes, the same in all workers. Raises ConfigurationError where a file that the settings name
-    cannot be used."""
+    """`url_key`: 32 random bytes, the same in all workers. Who gets it closes it.
+
+    Raises ConfigurationError where a file that the settings name cannot be used.
+    """
     ecr = engine.settings.ecr
     keys = Keys(
         engine.settings.ecr_keys,
@@ -20,7 +22,7 @@ def make_access(engine: Engine, *, url_key: bytes) -> Access:
         generation=engine.configuration_generation,
         call=engine.call,
     )
-    htpasswd = Htpasswd(ecr.htpasswd_file, call=engine.call) if ecr.htpasswd_file else None
+    htpasswd = Htpasswd(ecr.htpasswd_file) if ecr.htpasswd_file else None
     return Access(engine.settings, engine.configuration, keys, htpasswd=htpasswd, url_key=url_key, clock=engine.clock)
 
 

@@ -1,8 +1,9 @@
 """Users of an htpasswd file: name and bcrypt hash, a line each.
 
 https://httpd.apache.org/docs/2.4/misc/password_encryptions.html
-A check costs tens of milliseconds of a processor by design. So few run at once, few more may wait, and a login that was
-right is remembered for a while: clients send it with every request.
+A check costs tens of milliseconds of a processor by design. So few run at once, in threads of their own, and clients wait
+for them in rotation: however many one of them sends, others' logins are checked. A login that was right is remembered for a
+while, since clients send it with every request, and so is one that was wrong, for the client that sent it.
 """
 
 from __future__ import annotations
@@ -13,9 +14,14 @@ import logging
 import os
 import re
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
+from pullthrough.access.clients import client_of
+from pullthrough.access.fair_turns import FairTurns, NoPlace
 from pullthrough.access.files import WatchedFile
 from pullthrough.errors import TooManyLogins
 
@@ -25,10 +31,13 @@ _log = logging.getLogger(__name__)
 MAX_PASSWORD_BYTES = 72
 #: 2^12 rounds take a quarter of a second; each more doubles it.
 MAX_COST = 14
-#: Checks at once and waiting, in one worker.
+#: Checks at once and waiting, in one worker. Waiting takes nothing but a connection.
 CHECKS_AT_ONCE = 2
-CHECKS_WAITING = 32
+CHECKS_WAITING = 1024
 REMEMBERED_SECONDS = 300.0
+#: A client that repeats what is wrong costs nothing.
+WRONG_SECONDS = 30.0
+#: Of each kind; the oldest go first.
 _MAX_REMEMBERED = 4096
 _BCRYPT = re.compile(r"\$2[aby]\$([0-9]{2})\$[./A-Za-z0-9]{53}", re.ASCII)
 #: How other hashes begin, to refuse them by name.
@@ -57,6 +66,32 @@ def _check_password(password: bytes, hashed: bytes) -> bool:
     return bcrypt.checkpw(password, hashed)
 
 
+class _Remembered:
+    """Keyed hashes of logins, for so long, never the logins themselves."""
+
+    def __init__(self, seconds: float, monotonic: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._monotonic = monotonic
+        self._ends: OrderedDict[bytes, float] = OrderedDict()
+
+    def add(self, proof: bytes) -> None:
+        self._ends.pop(proof, None)
+        self._ends[proof] = self._monotonic() + self._seconds
+        if len(self._ends) > _MAX_REMEMBERED:
+            self._ends.popitem(last=False)
+
+    def __contains__(self, proof: bytes) -> bool:
+        return self._ends.get(proof, float("-inf")) > self._monotonic()
+
+
+@dataclass(slots=True, eq=False)
+class _Check:
+    """Of one login of one client; who sends the same meanwhile waits for the same."""
+
+    waiting: int = 0
+    has_begun: bool = False
+
+
 class Htpasswd:
     """Belongs to an event loop."""
 
@@ -64,49 +99,83 @@ class Htpasswd:
         self,
         path: Path,
         *,
-        call: Call,
+        call: Call | None = None,
         check_password: CheckPassword = _check_password,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Raises ConfigurationError where the file cannot be read."""
+        """Raises ConfigurationError where the file cannot be read. `call` takes the place of its own threads."""
         self._users = WatchedFile(path, "ecr.htpasswd_file", parse_htpasswd)
-        self._call = call
+        self._threads = ThreadPoolExecutor(CHECKS_AT_ONCE, thread_name_prefix="password")
+        self._call = call or self._in_thread
         self._check_password = check_password
-        self._monotonic = monotonic
-        self._turns = asyncio.Semaphore(CHECKS_AT_ONCE)
-        self._checks: set[asyncio.Future[bool]] = set()
-        #: What was right is kept as a keyed hash of user, password and the file's hash, never as itself.
+        self._turns = FairTurns(CHECKS_AT_ONCE, CHECKS_WAITING)
+        self._checks: dict[bytes, tuple[_Check, asyncio.Task[bool]]] = {}
         self._key = os.urandom(32)
-        self._right: dict[bytes, float] = {}
+        self._right = _Remembered(REMEMBERED_SECONDS, monotonic)
+        self._wrong = _Remembered(WRONG_SECONDS, monotonic)
 
-    async def accepts(self, user: str, password: str) -> bool:
-        """Raises TooManyLogins where more are waiting than may be."""
+    def close(self) -> None:
+        """Wait for the checks that run."""
+        self._threads.shutdown()
+
+    async def accepts(self, user: str, password: str, address: str | None) -> bool:
+        """`address` is the client's. Raises TooManyLogins where more are waiting than may be.
+
+        Nothing here may take longer, or be answered sooner, because there is such a user.
+        """
         secret = password.encode(errors="replace")
         if len(secret) > MAX_PASSWORD_BYTES or b"\0" in secret:
             return False
-        users = self._users.value()
+        users, client = self._users.value(), client_of(address)
         hashed = users.get(user)
         known = hashed or _nobody(users)
-        proof = hmac.digest(self._key, b"\0".join((user.encode(errors="replace"), known.encode(), secret)), "sha256")
-        if hashed is not None and self._right.get(proof, float("-inf")) > self._monotonic():
+        proof = self._proof(user.encode(errors="replace"), known.encode(), secret)
+        if hashed is not None and proof in self._right:
             return True
-        if len(self._checks) >= CHECKS_AT_ONCE + CHECKS_WAITING:
-            raise TooManyLogins("too many logins are being checked; try again in a moment")
-        # To its end, though the client goes away: its thread goes on too, and its turn with it.
-        check = asyncio.ensure_future(self._check(secret, known.encode()))
-        self._checks.add(check)
-        check.add_done_callback(self._checks.discard)
-        is_right = await asyncio.shield(check)
-        if not is_right or hashed is None:
+        attempt = self._proof(client.encode(errors="replace"), proof)
+        if attempt in self._wrong:
             return False
-        if len(self._right) >= _MAX_REMEMBERED:
-            self._right.clear()
-        self._right[proof] = self._monotonic() + REMEMBERED_SECONDS
+        is_right = await self._checked(attempt, client, secret, known.encode())
+        if not is_right or hashed is None:
+            self._wrong.add(attempt)
+            return False
+        self._right.add(proof)
         return True
 
-    async def _check(self, secret: bytes, hashed: bytes) -> bool:
-        async with self._turns:
+    def _proof(self, *parts: bytes) -> bytes:
+        """Of the file's hash too: what is remembered ends with it."""
+        return hmac.digest(self._key, b"\0".join(parts), "sha256")
+
+    async def _checked(self, attempt: bytes, client: str, secret: bytes, hashed: bytes) -> bool:
+        if attempt not in self._checks:
+            check = _Check()
+            task = asyncio.ensure_future(self._check(check, client, secret, hashed))
+            self._checks[attempt] = check, task
+            task.add_done_callback(lambda _: self._forget(attempt, check))
+        check, task = self._checks[attempt]
+        check.waiting += 1
+        try:
+            return await asyncio.shield(task)
+        except NoPlace:
+            raise TooManyLogins("too many logins are being checked; try again in a moment") from None
+        finally:
+            check.waiting -= 1
+            # What has begun goes on to its end, and holds its turn, as its thread does.
+            if not check.waiting and not check.has_begun:
+                self._forget(attempt, check)
+                task.cancel()
+
+    async def _check(self, check: _Check, client: str, secret: bytes, hashed: bytes) -> bool:
+        async with self._turns.take(client):
+            check.has_begun = True
             return await self._call(self._check_password, secret, hashed)
+
+    def _forget(self, attempt: bytes, check: _Check) -> None:
+        if attempt in self._checks and self._checks[attempt][0] is check:
+            del self._checks[attempt]
+
+    async def _in_thread(self, function: CheckPassword, password: bytes, hashed: bytes) -> bool:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, password, hashed)
 
 
 def _nobody(users: Mapping[str, str]) -> str:

@@ -47,7 +47,7 @@ class Permissions:
         if principal is None:
             writes = not reads or "/blobs/uploads/" in raw_path
             principal = await self._access.authenticate_registry(
-                request.headers, wants_write=writes, mirror=exchange.mirror
+                request.headers, address=request.remote, wants_write=writes, mirror=exchange.mirror
             )
         await self._access.prepare(principal)
         return principal

@@ -26,6 +26,7 @@ from tests.unit.access.test_signatures import sign
 ACCOUNT = "000000000000"
 APP = parse_repository_name("team/app")
 APP_ARN = f"arn:aws:ecr:us-east-1:{ACCOUNT}:repository/team/app"
+CLIENT = "10.1.2.3"
 EVERYWHERE = '[serve]\nlisten = "0.0.0.0:5000"\n'
 CHALLENGE = 'Basic realm="http://127.0.0.1:5000/",service="ecr.amazonaws.com"'
 
@@ -108,14 +109,16 @@ async def test_without_authentication_every_request_is_the_roots(today: House) -
     for request in (sign(region="mars-1", token="session")[0], type(sign()[0])("POST", "/", "", [], b"")):
         principal = await worker.access.authenticate_api(request, "ecr")
         assert (principal.arn, principal.user_id) == (f"arn:aws:iam::{ACCOUNT}:root", ACCOUNT)
-    principal = await worker.access.authenticate_registry({"Authorization": "Nonsense"}, wants_write=True)
+    principal = await worker.access.authenticate_registry(
+        {"Authorization": "Nonsense"}, address=CLIENT, wants_write=True
+    )
     worker.access.authorize(principal, "ecr:PutImage", APP_ARN, repository=APP)
     assert worker.access.open_pulls
     token, expires_at = worker.access.issue_token(principal)
     assert expires_at == int(today.now) + LIFETIME_SECONDS
     # It opens nothing where keys are asked for.
     with pytest.raises(Unauthorized):
-        await today.worker().access.authenticate_registry(basic("AWS", token), wants_write=False)
+        await today.worker().access.authenticate_registry(basic("AWS", token), address=CLIENT, wants_write=False)
 
 
 async def test_a_web_page_is_nobody_where_everybody_is_the_root(today: House) -> None:
@@ -126,7 +129,7 @@ async def test_a_web_page_is_nobody_where_everybody_is_the_root(today: House) ->
             await worker.access.authenticate_api(request, service)
         assert (caught.value.code, caught.value.status) == (code, status)
     with pytest.raises(AccessDenied, match="web pages"):
-        await worker.access.authenticate_registry({"Origin": "http://page.example"}, wants_write=True)
+        await worker.access.authenticate_registry({"Origin": "http://page.example"}, address=CLIENT, wants_write=True)
 
 
 # Registry clients
@@ -149,23 +152,23 @@ async def test_the_listen_address_decides_whether_pulls_need_a_login(
     access = house.worker(config).access
     assert access.open_pulls is pulls_are_open
     if pulls_are_open:
-        assert (await access.authenticate_registry(HOST, wants_write=False)).is_anonymous
+        assert (await access.authenticate_registry(HOST, address=CLIENT, wants_write=False)).is_anonymous
     else:
         with pytest.raises(Unauthorized) as caught:
-            await access.authenticate_registry(HOST, wants_write=False)
+            await access.authenticate_registry(HOST, address=CLIENT, wants_write=False)
         assert caught.value.challenge == CHALLENGE
     with pytest.raises(Unauthorized):
-        await access.authenticate_registry(HOST, wants_write=True)
+        await access.authenticate_registry(HOST, address=CLIENT, wants_write=True)
 
 
 async def test_each_mirror_is_judged_by_its_own_address(house: House) -> None:
     access = house.worker(
         EVERYWHERE + '[serve.mirrors]\n"127.0.0.1:1" = "quay"\n"127.0.0.1:2" = "github"\n"0.0.0.0:3" = "github"\n'
     ).access
-    assert (await access.authenticate_registry(HOST, wants_write=False, mirror="quay")).is_anonymous
+    assert (await access.authenticate_registry(HOST, address=CLIENT, wants_write=False, mirror="quay")).is_anonymous
     for mirror in ("github", None):
         with pytest.raises(Unauthorized):
-            await access.authenticate_registry(HOST, wants_write=False, mirror=mirror)
+            await access.authenticate_registry(HOST, address=CLIENT, wants_write=False, mirror=mirror)
     assert not access.open_pulls
 
 
@@ -173,7 +176,7 @@ async def test_each_mirror_is_judged_by_its_own_address(house: House) -> None:
 async def test_a_login_of_nobody_is_none(house: House, authorization: str) -> None:
     """What podman and skopeo send where they have no credentials but were told of Basic."""
     principal = await house.worker().access.authenticate_registry(
-        {"Authorization": authorization, **HOST}, wants_write=False
+        {"Authorization": authorization, **HOST}, address=CLIENT, wants_write=False
     )
     assert principal.is_anonymous
 
@@ -184,7 +187,9 @@ async def test_a_login_of_nobody_is_none(house: House, authorization: str) -> No
 )
 async def test_a_login_that_is_wrong_is_refused_where_none_is_needed(house: House, authorization: str) -> None:
     with pytest.raises(Unauthorized) as caught:
-        await house.worker().access.authenticate_registry({"Authorization": authorization, **HOST}, wants_write=False)
+        await house.worker().access.authenticate_registry(
+            {"Authorization": authorization, **HOST}, address=CLIENT, wants_write=False
+        )
     assert caught.value.challenge == CHALLENGE
 
 
@@ -199,25 +204,25 @@ async def test_a_token_logs_its_user_in_until_it_ends(today: House) -> None:
     bob = await principal_of(worker)
     token, expires_at = worker.access.issue_token(bob)
     assert expires_at == int(today.now) + 12 * 3600
-    principal = await worker.access.authenticate_registry(basic("AWS", token), wants_write=True)
+    principal = await worker.access.authenticate_registry(basic("AWS", token), address=CLIENT, wants_write=True)
     assert principal == bob
     today.now = expires_at
     with pytest.raises(AccessDenied, match=r"^Your authorization token has expired\. Reauthenticate and try again\.$"):
-        await worker.access.authenticate_registry(basic("AWS", token), wants_write=False)
+        await worker.access.authenticate_registry(basic("AWS", token), address=CLIENT, wants_write=False)
 
 
 async def test_a_token_ends_with_its_key(today: House) -> None:
     one, other = today.worker(), today.worker()
     token, _ = one.access.issue_token(await principal_of(one))
-    await other.access.authenticate_registry(basic("AWS", token), wants_write=False)
+    await other.access.authenticate_registry(basic("AWS", token), address=CLIENT, wants_write=False)
     renewed = one.administration.renew("bob")
     with pytest.raises(Unauthorized):
-        await other.access.authenticate_registry(basic("AWS", token), wants_write=False)
+        await other.access.authenticate_registry(basic("AWS", token), address=CLIENT, wants_write=False)
     token, _ = other.access.issue_token(await signed(other, renewed))
-    await one.access.authenticate_registry(basic("AWS", token), wants_write=False)
+    await one.access.authenticate_registry(basic("AWS", token), address=CLIENT, wants_write=False)
     other.administration.remove("bob")
     with pytest.raises(Unauthorized):
-        await one.access.authenticate_registry(basic("AWS", token), wants_write=False)
+        await one.access.authenticate_registry(basic("AWS", token), address=CLIENT, wants_write=False)
 
 
 async def test_tokens_that_are_forged_or_of_another_account_are_refused(today: House) -> None:
@@ -225,7 +230,9 @@ async def test_tokens_that_are_forged_or_of_another_account_are_refused(today: H
     made = worker.administration.create("bob", "pull")
     key_id, secret, later = made["access_key_id"], made["secret_access_key"].encode(), int(today.now) + 60
     right = make_token(key_id, ACCOUNT, later, secret)
-    assert (await worker.access.authenticate_registry(basic("AWS", right), wants_write=False)).name == "bob"
+    assert (
+        await worker.access.authenticate_registry(basic("AWS", right), address=CLIENT, wants_write=False)
+    ).name == "bob"
     for token in (
         make_token(key_id, "111111111111", later, secret),
         make_token(key_id, ACCOUNT, later, b"guessed"),
@@ -236,7 +243,7 @@ async def test_tokens_that_are_forged_or_of_another_account_are_refused(today: H
         "",
     ):
         with pytest.raises(Unauthorized) as caught:
-            await worker.access.authenticate_registry(basic("AWS", token), wants_write=False)
+            await worker.access.authenticate_registry(basic("AWS", token), address=CLIENT, wants_write=False)
         assert caught.value.message == "the authorization token is not valid"
         assert secret.decode() not in str(caught.value) + caught.value.hint
 
@@ -253,7 +260,7 @@ async def test_no_token_for_a_key_that_has_just_gone(today: House) -> None:
 async def test_users_of_the_htpasswd_file_may_pull(house: House, tmp_path: Path) -> None:
     (tmp_path / "htpasswd").write_text(f"bob:{bcrypt.hashpw(b'hunter2', bcrypt.gensalt(4)).decode()}\n")
     worker = house.worker('[serve]\npull_auth = true\n[ecr]\nhtpasswd_file = "htpasswd"\n')
-    bob = await worker.access.authenticate_registry(basic("bob", "hunter2"), wants_write=True)
+    bob = await worker.access.authenticate_registry(basic("bob", "hunter2"), address=CLIENT, wants_write=True)
     # Not the API key's user of that name.
     assert bob.arn == f"arn:aws:iam::{ACCOUNT}:user/htpasswd/bob"
     worker.access.authorize(bob, "ecr:BatchGetImage", APP_ARN, repository=APP)
@@ -261,7 +268,7 @@ async def test_users_of_the_htpasswd_file_may_pull(house: House, tmp_path: Path)
         worker.access.authorize(bob, "ecr:PutImage", APP_ARN, repository=APP)
     for user, password in (("bob", "hunter3"), ("eve", "hunter2"), ("bob", ""), ("", "hunter2"), ("AWS", "hunter2")):
         with pytest.raises(Unauthorized) as caught:
-            await worker.access.authenticate_registry(basic(user, password), wants_write=False)
+            await worker.access.authenticate_registry(basic(user, password), address=CLIENT, wants_write=False)
         assert "hunter" not in caught.value.message
 
 
@@ -620,7 +627,7 @@ async def test_a_download_url_is_for_one_layer_and_of_one_key(today: House) -> N
 
 async def test_without_authentication_a_download_url_is_the_roots(today: House) -> None:
     one, other = today.worker('[ecr]\nauth = "none"\n'), today.worker('[ecr]\nauth = "none"\n')
-    root = await one.access.authenticate_registry({}, wants_write=False)
+    root = await one.access.authenticate_registry({}, address=CLIENT, wants_write=False)
     query = one.access.sign_layer_url(root, APP, LAYER)
     assert await other.access.authenticate_layer_url(APP, LAYER, query) == root
     with pytest.raises(AccessDenied):

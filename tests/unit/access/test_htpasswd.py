@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import threading
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,14 @@ from pullthrough.access.htpasswd import (
     CHECKS_AT_ONCE,
     CHECKS_WAITING,
     REMEMBERED_SECONDS,
+    WRONG_SECONDS,
     Htpasswd,
     parse_htpasswd,
 )
 from pullthrough.errors import ConfigurationError, TooManyLogins
 
 HASHED = bcrypt.hashpw(b"hunter2", bcrypt.gensalt(4)).decode()
+CLIENT, OTHER = "192.0.2.1", "192.0.2.2"
 FORM = "$2b$11$" + "a" * 53
 
 
@@ -51,113 +55,218 @@ async def test_real_hashes_are_checked(tmp_path: Path) -> None:
     path = tmp_path / "htpasswd"
     path.write_text(f"bob:{HASHED}\r\nalice:{HASHED.replace('$2b$', '$2y$')}\n")
     users = Htpasswd(path, call=call)
-    assert await users.accepts("bob", "hunter2")
-    assert await users.accepts("alice", "hunter2")
-    assert not await users.accepts("bob", "hunter3")
-    assert not await users.accepts("eve", "hunter2")
-    assert not await users.accepts("", "hunter2")
-    assert not await users.accepts("bob", "")
+    assert await users.accepts("bob", "hunter2", CLIENT)
+    assert await users.accepts("alice", "hunter2", CLIENT)
+    assert not await users.accepts("bob", "hunter3", CLIENT)
+    assert not await users.accepts("eve", "hunter2", CLIENT)
+    assert not await users.accepts("", "hunter2", CLIENT)
+    assert not await users.accepts("bob", "", CLIENT)
 
 
 async def test_what_bcrypt_does_not_read_is_refused_unasked(file: Path) -> None:
     checks = Checks()
     users = Htpasswd(file, call=call, check_password=checks)
-    assert not await users.accepts("bob", "x" * 73)
-    assert not await users.accepts("bob", "é" * 37)
-    assert not await users.accepts("bob", "hunter2\0x")
+    assert not await users.accepts("bob", "x" * 73, CLIENT)
+    assert not await users.accepts("bob", "é" * 37, CLIENT)
+    assert not await users.accepts("bob", "hunter2\0x", CLIENT)
     assert checks.asked == []
 
 
 async def test_an_unknown_user_costs_as_much_as_a_known_one(file: Path) -> None:
     checks = Checks()
     users = Htpasswd(file, call=call, check_password=checks)
-    assert not await users.accepts("eve", "hunter2")
+    assert not await users.accepts("eve", "hunter2", CLIENT)
     assert [hashed for _, hashed in checks.asked] == [b"$2b$11$" + b"." * 53]
     file.write_text("")
-    assert not await users.accepts("eve", "hunter2")
+    assert not await users.accepts("eve", "hunter2", CLIENT)
     assert checks.asked[-1][1] == b"$2b$10$" + b"." * 53
 
 
 async def test_a_login_that_was_right_is_remembered_for_a_while(file: Path) -> None:
     checks, now = Checks(), [0.0]
     users = Htpasswd(file, call=call, check_password=checks, monotonic=lambda: now[0])
-    for _ in range(3):
-        assert await users.accepts("bob", "hunter2")
+    for client in (CLIENT, OTHER, None):
+        assert await users.accepts("bob", "hunter2", client)
     assert len(checks.asked) == 1
-    assert not await users.accepts("bob", "hunter3")
     now[0] = REMEMBERED_SECONDS
-    assert await users.accepts("bob", "hunter2")
+    assert await users.accepts("bob", "hunter2", CLIENT)
+    assert len(checks.asked) == 2
+
+
+@pytest.mark.parametrize("user", ["bob", "eve"])
+async def test_a_login_that_was_wrong_is_remembered_for_a_short_while(file: Path, user: str) -> None:
+    """Alike for users that there are and that there are not; and for the client that sent it, not for others."""
+    checks, now = Checks(), [0.0]
+    users = Htpasswd(file, call=call, check_password=checks, monotonic=lambda: now[0])
+    for _ in range(3):
+        assert not await users.accepts(user, "hunter3", CLIENT)
+    assert len(checks.asked) == 1
+    assert not await users.accepts(user, "hunter3", OTHER)
+    assert not await users.accepts(user, "hunter4", CLIENT)
     assert len(checks.asked) == 3
-    # What is remembered holds no password.
-    assert not any(b"hunter2" in proof for proof in vars(users)["_right"])
+    now[0] = WRONG_SECONDS
+    assert not await users.accepts(user, "hunter3", CLIENT)
+    assert len(checks.asked) == 4
+
+
+async def test_what_is_remembered_is_bounded_and_holds_no_login(file: Path) -> None:
+    users = Htpasswd(file, call=call, check_password=Checks())
+    assert await users.accepts("bob", "hunter2", CLIENT)
+    for number in range(5_000):
+        assert not await users.accepts("bob", f"hunter {number}", CLIENT)
+    right, wrong = (vars(users)[name]._ends for name in ("_right", "_wrong"))
+    assert (len(right), len(wrong)) == (1, 4096)
+    assert not any(b"hunter" in proof or b"bob" in proof for proof in (*right, *wrong))
+    assert vars(users)["_checks"] == {}
+    # The oldest were forgotten.
+    assert await users.accepts("bob", "hunter2", CLIENT)
+
+
+async def test_a_user_who_was_wrong_before_the_file_changed_is_not_so_for_ever(file: Path) -> None:
+    users = Htpasswd(file, call=call, check_password=Checks())
+    assert not await users.accepts("alice", "hunter2", CLIENT)
+    file.write_text(f"alice:{FORM}\n")
+    assert await users.accepts("alice", "hunter2", CLIENT)
 
 
 async def test_a_changed_file_counts_at_once(file: Path) -> None:
     checks = Checks()
     users = Htpasswd(file, call=call, check_password=checks)
-    assert await users.accepts("bob", "hunter2")
+    assert await users.accepts("bob", "hunter2", CLIENT)
     file.write_text(f"alice:{FORM}\n")
-    assert not await users.accepts("bob", "hunter2")
-    assert await users.accepts("alice", "hunter2")
+    assert not await users.accepts("bob", "hunter2", CLIENT)
+    assert await users.accepts("alice", "hunter2", CLIENT)
     file.unlink()
-    assert await users.accepts("alice", "hunter2")
+    assert await users.accepts("alice", "hunter2", CLIENT)
 
 
-async def test_few_checks_run_at_once_and_few_more_wait(file: Path) -> None:
-    running, most, gate = 0, 0, asyncio.Event()
+class Thread:
+    """Checks take a turn of the event loop each, or as long as `gate` is closed; some number of them at once."""
 
-    async def slow(function: Callable[..., bool], *arguments: Any) -> bool:
-        nonlocal running, most
-        running += 1
-        most = max(most, running)
-        await gate.wait()
-        running -= 1
+    def __init__(self, *, is_open: bool = True) -> None:
+        self.running = self.most = self.done = 0
+        self.gate = asyncio.Event()
+        if is_open:
+            self.gate.set()
+
+    def __call__(self, function: Callable[..., bool], *arguments: Any) -> asyncio.Future[bool]:
+        work = asyncio.ensure_future(self._run(function, *arguments))
+        outer: asyncio.Future[bool] = asyncio.shield(work)  # like a thread, it goes on when nobody waits for it
+        return outer
+
+    async def _run(self, function: Callable[..., bool], *arguments: Any) -> bool:
+        self.running += 1
+        self.most = max(self.most, self.running)
+        await self.gate.wait()
+        await asyncio.sleep(0)
+        self.running -= 1
+        self.done += 1
         return function(*arguments)
 
-    users = Htpasswd(file, call=slow, check_password=Checks())
+
+async def settle() -> None:
+    """Until everything waits."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_few_checks_run_at_once_and_many_more_wait(file: Path) -> None:
+    thread = Thread(is_open=False)
+    users = Htpasswd(file, call=thread, check_password=Checks())
     waiting = [
-        asyncio.create_task(users.accepts("bob", f"wrong {number}"))
+        asyncio.create_task(users.accepts("bob", f"wrong {number}", CLIENT))
         for number in range(CHECKS_AT_ONCE + CHECKS_WAITING)
     ]
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    await settle()
     with pytest.raises(TooManyLogins):
-        await users.accepts("bob", "hunter2")
-    gate.set()
+        await users.accepts("bob", "hunter2", CLIENT)
+    thread.gate.set()
     assert await asyncio.gather(*waiting) == [False] * len(waiting)
-    assert most == CHECKS_AT_ONCE
-    assert await users.accepts("bob", "hunter2")
+    assert thread.most == CHECKS_AT_ONCE
+    assert await users.accepts("bob", "hunter2", CLIENT)
+
+
+async def test_a_flood_from_one_client_leaves_others_in(file: Path) -> None:
+    """Also when it has all the places there are: it loses one of them, and others' turns come in rotation."""
+    thread = Thread(is_open=False)
+    users = Htpasswd(file, call=thread, check_password=Checks())
+    flood = [
+        asyncio.create_task(users.accepts("bob", f"wrong {number}", CLIENT))
+        for number in range(CHECKS_AT_ONCE + CHECKS_WAITING)
+    ]
+    await settle()
+    others = [asyncio.create_task(users.accepts("bob", "hunter2", f"192.0.2.{number}")) for number in range(10, 20)]
+    await settle()
+    thread.gate.set()
+    assert await asyncio.gather(*others) == [True] * 10
+    assert thread.done < 40
+    results = await asyncio.gather(*flood, return_exceptions=True)
+    assert [type(result) for result in results].count(TooManyLogins) == 10
+
+
+async def test_a_flood_of_a_client_leaves_its_own_right_password_in(file: Path) -> None:
+    """As where all clients come from one proxy: each of the flood comes again as soon as it was refused."""
+    thread = Thread()
+    users = Htpasswd(file, call=thread, check_password=Checks())
+
+    async def flood(name: int) -> None:
+        for number in count():
+            assert not await users.accepts("bob", f"wrong {name} {number}", CLIENT)
+
+    floods = [asyncio.create_task(flood(name)) for name in range(50)]
+    await settle()
+    before = thread.done
+    assert await users.accepts("bob", "hunter2", CLIENT)
+    assert thread.done - before < 120
+    for one in floods:
+        one.cancel()
+    await asyncio.gather(*floods, return_exceptions=True)
+
+
+async def test_who_sends_what_is_being_checked_waits_for_that(file: Path) -> None:
+    thread, checks = Thread(is_open=False), Checks()
+    users = Htpasswd(file, call=thread, check_password=checks)
+    same = [asyncio.create_task(users.accepts("bob", "hunter2", CLIENT)) for _ in range(2 * CHECKS_WAITING)]
+    other = asyncio.create_task(users.accepts("bob", "hunter2", OTHER))
+    await settle()
+    # The first of them goes away, which is nothing to the others.
+    same[0].cancel()
+    thread.gate.set()
+    assert await asyncio.gather(*same[1:]) == [True] * (len(same) - 1)
+    assert await other
+    assert len(checks.asked) == 2
 
 
 async def test_who_goes_away_leaves_the_check_in_its_turn(file: Path) -> None:
     """Else clients that do not wait for their answers could have any number of checks run at once."""
-    running, most, gate = 0, 0, asyncio.Event()
-
-    async def thread() -> bool:
-        nonlocal running, most
-        running += 1
-        most = max(most, running)
-        await gate.wait()
-        running -= 1
-        return False
-
-    def slow(function: Callable[..., bool], *arguments: Any) -> asyncio.Future[bool]:
-        work = asyncio.ensure_future(thread())
-        outer: asyncio.Future[bool] = asyncio.shield(work)  # like a thread, it goes on when nobody waits for it
-        return outer
-
-    users = Htpasswd(file, call=slow, check_password=Checks())
-    for _ in range(CHECKS_WAITING):
-        hasty = asyncio.create_task(users.accepts("bob", "wrong"))
-        for _ in range(3):
-            await asyncio.sleep(0)
+    thread = Thread(is_open=False)
+    users = Htpasswd(file, call=thread, check_password=Checks())
+    for number in range(40):
+        hasty = asyncio.create_task(users.accepts("bob", f"wrong {number}", CLIENT))
+        await settle()
         hasty.cancel()
         with pytest.raises(asyncio.CancelledError):
             await hasty
-    assert running == most == CHECKS_AT_ONCE
-    gate.set()
-    assert not await users.accepts("bob", "wrong")
-    assert most == CHECKS_AT_ONCE
+    assert thread.running == thread.most == CHECKS_AT_ONCE
+    # Those that had not begun have left their places.
+    right = asyncio.create_task(users.accepts("bob", "hunter2", CLIENT))
+    await settle()
+    thread.gate.set()
+    assert await right
+    assert (thread.most, thread.done) == (CHECKS_AT_ONCE, CHECKS_AT_ONCE + 1)
+
+
+async def test_checks_run_in_threads_of_their_own(file: Path) -> None:
+    names: set[str] = set()
+
+    def check(password: bytes, hashed: bytes) -> bool:
+        names.add(threading.current_thread().name)
+        return True
+
+    users = Htpasswd(file, check_password=check)
+    assert await users.accepts("bob", "hunter2", CLIENT)
+    users.close()
+    assert {name.partition("_")[0] for name in names} == {"password"}
 
 
 @pytest.mark.parametrize(
@@ -203,6 +312,6 @@ async def test_a_broken_file_leaves_the_last_good_one_in_force(file: Path, caplo
     file.write_text("nonsense")
     os.utime(file, (1, 1))
     with caplog.at_level(logging.ERROR):
-        assert await users.accepts("bob", "hunter2")
-        assert await users.accepts("bob", "hunter2")
+        assert await users.accepts("bob", "hunter2", CLIENT)
+        assert await users.accepts("bob", "hunter2", CLIENT)
     assert caplog.text.count("what it held before stays in force") == 1
