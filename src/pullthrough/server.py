@@ -187,7 +187,7 @@ async def _working(
     from pullthrough.distribution.face import SERVER_NAME, Face
     from pullthrough.distribution.listener import Runner
     from pullthrough.ecr.calls import registry_identity
-    from pullthrough.ecr.face import EcrFace
+    from pullthrough.ecr.face import LARGE_AT_ONCE, EcrFace
     from pullthrough.engine.engine import Engine
     from pullthrough.metrics import Metrics
 
@@ -198,6 +198,8 @@ async def _working(
         stack.push_async_callback(engine.close)
         access = make_access(engine, url_key=url_key)
         stack.callback(access.close)
+        api_threads = ThreadPoolExecutor(LARGE_AT_ONCE, thread_name_prefix="api")
+        stack.callback(api_threads.shutdown)
         log_thread = ThreadPoolExecutor(1, thread_name_prefix="access-log")
         locks = engine.locks if serve.workers > 1 else None
         access_log = AccessLogger(serve.access_log, _STANDARD_OUTPUT, log_thread, locks)
@@ -213,7 +215,8 @@ async def _working(
         scheme = "https" if tls else "http"
         main = ListenAddress(listeners[0].address.host, listeners[0].port)
         registry = registry_identity(settings.ecr, main, has_tls=tls is not None)
-        apis = EcrFace(engine, access, registry, functools.partial(_record_api, engine, access_log), SERVER_NAME)
+        record = functools.partial(_record_api, engine, access_log)
+        apis = EcrFace(engine, access, registry, record, SERVER_NAME, api_threads)
 
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
             """The main listener's requests: the APIs have its address too."""

@@ -10,7 +10,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -408,6 +409,107 @@ def test_a_large_body_is_held_against_its_signature(guarded: Engine) -> None:
     wrong = _client(guarded, "secretsmanager", secret="another")
     with pytest.raises(ClientError, match="InvalidSignatureException"):
         wrong.put_secret_value(SecretId=arn, SecretString=value)
+
+
+LARGEST = 28 << 20
+
+
+def _authorization(
+    key: str, *, service: str = "ecr", scope_region: str = "us-east-1", signature: str = "0" * 64
+) -> str:
+    """Headers of a signature that is right in all but its last part."""
+    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    scope = f"{key}/{now[:8]}/{scope_region}/{service}/aws4_request"
+    return (
+        f"X-Amz-Date: {now}\r\nAuthorization: AWS4-HMAC-SHA256 Credential={scope}, "
+        f"SignedHeaders=host;x-amz-date;x-amz-target, Signature={signature}\r\n"
+    )
+
+
+def _head(authorization: str, length: int = LARGEST, more: str = "") -> bytes:
+    return (
+        f"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: {_JSON}\r\nX-Amz-Target: {_ECR}.UploadLayerPart\r\n"
+        f"{authorization}{more}Content-Length: {length}\r\n\r\n"
+    ).encode()
+
+
+def _connect(engine: Engine) -> socket.socket:
+    host, port = urlsplit(engine.url).netloc.split(":")
+    return socket.create_connection((host, int(port)), timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("authorization", "code"),
+    [
+        (lambda: "", "MissingAuthenticationTokenException"),
+        (lambda: "Authorization: Basic QTpC\r\n", "IncompleteSignatureException"),
+        (lambda: _authorization("AKIDNOBODY"), "UnrecognizedClientException"),
+        (lambda: _authorization("AKIDADMIN", scope_region="mars-1"), "InvalidSignatureException"),
+        (lambda: _authorization("AKIDADMIN", service="s3"), "InvalidSignatureException"),
+        (lambda: _authorization("AKIDADMIN", signature="short"), "InvalidSignatureException"),
+        (lambda: _authorization("AKIDADMIN") + "X-Amz-Date: 20200101T000000Z\r\n", "IncompleteSignatureException"),
+        (
+            lambda: _authorization("AKIDADMIN") + "X-Amz-Content-SHA256: UNSIGNED-PAYLOAD\r\n",
+            "InvalidSignatureException",
+        ),
+        (lambda: _authorization("AKIDADMIN") + "X-Amz-Security-Token: x\r\n", "InvalidSignatureException"),
+    ],
+)
+@pytest.mark.parametrize("expects", ["", "Expect: 100-continue\r\n"])
+def test_who_is_not_known_is_refused_by_the_head_alone(
+    guarded: Engine, authorization: Callable[[], str], code: str, expects: str
+) -> None:
+    """No byte of the body is waited for, nor asked for; the connection, on which it may still come, is closed."""
+    with _connect(guarded) as connection:
+        connection.sendall(_head(authorization(), more=expects))
+        reader = connection.makefile("rb")
+        assert b" 400 " in reader.readline()
+        headers = dict(iter(lambda: reader.readline().decode().strip().lower().partition(": ")[::2], ("", "")))
+        assert headers["connection"] == "close"
+        assert json.loads(reader.read(int(headers["content-length"])))["__type"] == code
+
+
+def test_a_client_that_is_still_sending_sees_why_it_was_refused(guarded: Engine) -> None:
+    headers = {"Content-Type": _JSON, "X-Amz-Target": f"{_ECR}.UploadLayerPart"}
+    for body in (b" " * LARGEST, iter([b" " * (1 << 20)] * 28)):
+        assert error_of(send(guarded, body, headers)) == (400, "MissingAuthenticationTokenException")
+
+
+def test_a_refusal_leaves_the_connection_to_who_sends_little(guarded: Engine) -> None:
+    connection = http.client.HTTPConnection(urlsplit(guarded.url).netloc, timeout=60)
+    try:
+        for _ in range(3):
+            connection.request("POST", "/", b"{}", {"Content-Type": _JSON, "X-Amz-Target": f"{_ECR}.DescribeRegistry"})
+            response = connection.getresponse()
+            assert json.loads(response.read())["__type"] == "MissingAuthenticationTokenException"
+            assert connection.sock is not None, "the line was closed"
+    finally:
+        connection.close()
+
+
+def test_bodies_in_the_name_of_a_key_leave_others_room(guarded: Engine) -> None:
+    """Whoever has heard of a key's id, from the address that all others have too."""
+    flood = [_connect(guarded) for _ in range(12)]
+    try:
+        for connection in flood:
+            connection.sendall(_head(_authorization("AKIDGUEST")) + b" " * 100_000)
+        admin, secrets = _client(guarded, "ecr"), _client(guarded, "secretsmanager")
+        guest = _client(guarded, "sts", key="AKIDGUEST")
+        assert admin.describe_registry()["registryId"] == "000000000000"
+        assert guest.get_caller_identity()["Arn"].endswith(":user/guest")
+        arn = secrets.create_secret(Name="beside-a-flood", SecretString="x" * 65536)["ARN"]
+        with pytest.raises(ClientError, match="RepositoryNotFoundException"):
+            admin.upload_layer_part(
+                repositoryName="none",
+                uploadId="00000000-0000-0000-0000-000000000000",
+                partFirstByte=0,
+                partLastByte=(20 << 20) - 1,
+                layerPartBlob=b"x" * (20 << 20),
+            )
+        secrets.delete_secret(SecretId=arn, ForceDeleteWithoutRecovery=True)
+    finally:
+        for connection in flood:
+            connection.close()
 
 
 @pytest.mark.parametrize("service", ["ecr", "secretsmanager"])

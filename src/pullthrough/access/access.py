@@ -1,6 +1,7 @@
 """Who asks, and whether they may: what both faces ask before they do anything.
 
-    API request        read_claim -> the key -> Claim.verify              -> Principal
+    API request        read_api_claim: its head, and the key it names
+                       authenticate_api: its signature over the body      -> Principal
     registry client    Basic AWS:<token>, an htpasswd user, or nobody     -> Principal
     Principal, action, resource -> identity, registry and repository policies -> allowed, or AccessDenied
 
@@ -33,7 +34,7 @@ from pullthrough.access.policies import (
     parse_policy,
 )
 from pullthrough.access.principals import Principal
-from pullthrough.access.signatures import UNKNOWN_KEY, WEB_PAGE, ApiDenied, SignedRequest, denied, read_claim
+from pullthrough.access.signatures import UNKNOWN_KEY, WEB_PAGE, ApiDenied, Claim, SignedRequest, denied, read_claim
 from pullthrough.errors import AccessDenied, StorageError, Unauthorized
 from pullthrough.oci.digests import Digest
 from pullthrough.oci.names import RepositoryName, is_host
@@ -128,15 +129,16 @@ class Access:
 
     # --- who asks ----------------------------------------------------------------------------------------------------
 
-    async def authenticate_api(self, request: SignedRequest, service: str) -> Principal:
-        """Who signed a request of `ecr`, `secretsmanager` or `sts`.
+    async def read_api_claim(self, request: SignedRequest, service: str) -> Claim | None:
+        """Who a request of `ecr`, `secretsmanager` or `sts` says it is from, by its head alone: there is such a key.
 
-        Raises ApiDenied, with AWS's codes and words; StorageError and SealingKeyMissing where keys cannot be read.
+        None where nobody is asked. Raises ApiDenied, with AWS's codes and words; StorageError and SealingKeyMissing where
+        keys cannot be read.
         """
         if self._everybody is not None:
             if any(name.lower() == "origin" for name, _ in request.headers):
                 raise denied(WEB_PAGE, service, _WEB_PAGE)
-            return self._everybody
+            return None
         claim = read_claim(request, service)
         claim.check_scope(self._region, service)
         claim.check_time(self._clock(), service)
@@ -147,11 +149,28 @@ class Access:
                 "The security token included in the request is invalid. This registry gives out no session tokens; "
                 "send none (unset AWS_SESSION_TOKEN).",
             )
+        await self._claimed_key(claim, service)
+        return claim
+
+    async def authenticate_api(
+        self, claim: Claim | None, request: SignedRequest, body_sha256: str, service: str
+    ) -> Principal:
+        """Who signed the request, of which `read_api_claim` gave the claim. Raises as that does.
+
+        The key is looked up again: a body may take minutes, and the key may end meanwhile.
+        """
+        if self._everybody is not None:
+            return self._everybody
+        assert claim is not None
+        key = await self._claimed_key(claim, service)
+        claim.verify(request, body_sha256, key.secret, service)
+        return self._user(key)
+
+    async def _claimed_key(self, claim: Claim, service: str) -> AccessKey:
         key = await self._keys.find(claim.access_key_id)
         if key is None:
             raise denied(UNKNOWN_KEY, service, "The security token included in the request is invalid.")
-        claim.verify(request, key.secret, service)
-        return self._user(key)
+        return key
 
     async def authenticate_registry(
         self, headers: Mapping[str, str], *, address: str | None, wants_write: bool, mirror: str | None = None

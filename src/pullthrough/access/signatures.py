@@ -4,7 +4,9 @@ https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-re
 
     read_claim        what the request says of itself: which key, when, for what; whatever is missing is refused
     Claim.check_*     whether that can be: the time, the scope
-    Claim.verify      whether the key's secret half made the signature over this very request
+    Claim.verify      whether the key's secret half made the signature over this very request and body
+
+All but the last are about a request's head, so that they can come before its body is read.
 
 Refusals have AWS's codes and words. AWS's JSON services and its query services (STS) call the same things differently.
 """
@@ -16,7 +18,7 @@ import hmac
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import NamedTuple
@@ -81,7 +83,7 @@ def denied(refusal: _Refusal, service: str, message: str) -> ApiDenied:
 
 @dataclass(frozen=True, slots=True)
 class SignedRequest:
-    """A request as it came."""
+    """A request as it came, but for its body."""
 
     method: str
     #: Before the `?`, still percent-encoded.
@@ -90,12 +92,6 @@ class SignedRequest:
     raw_query: str
     #: In the order of the request, repeated ones too. Values may hold surrogate escapes.
     headers: list[tuple[str, str]]
-    body: bytes = field(repr=False)
-    #: In hexadecimal digits. Made with the request: one with a large body is to be made in a thread.
-    body_sha256: str = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "body_sha256", hashlib.sha256(self.body).hexdigest())
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +111,8 @@ class Claim:
     signed_headers: tuple[str, ...]
     signature: str = field(repr=False)
     has_session_token: bool = False
+    #: Of the body, as the request has it; None where it does not say.
+    body_sha256: str | None = None
 
     def check_scope(self, region: str, service: str) -> None:
         """Raises ApiDenied where it is signed for another region or service."""
@@ -146,9 +144,15 @@ class Claim:
                 f"Signature not yet current: {self.time} is still later than {latest} ({_iso(now)} + 15 min.)",
             )
 
-    def verify(self, request: SignedRequest, secret: bytes, service: str) -> None:
-        """Raises ApiDenied unless this secret signed this request."""
-        canonical = _canonical_request(self, request)
+    def verify(self, request: SignedRequest, body_sha256: str, secret: bytes, service: str) -> None:
+        """Raises ApiDenied unless this secret signed this request. `body_sha256` is its body's, in hexadecimal digits."""
+        if self.body_sha256 is not None and not hmac.compare_digest(
+            self.body_sha256.encode(errors="replace"), body_sha256.encode()
+        ):
+            raise denied(
+                INVALID, service, "The provided 'x-amz-content-sha256' header does not match what was computed."
+            )
+        canonical = _canonical_request(self, request, body_sha256)
         scope = f"{self.date}/{self.region}/{self.service}/{_TERMINATOR}"
         digest = hashlib.sha256(canonical).hexdigest()
         text = f"{ALGORITHM}\n{self.time}\n{scope}\n{digest}".encode()
@@ -160,7 +164,7 @@ class Claim:
 
 
 def read_claim(request: SignedRequest, service: str) -> Claim:
-    """Raises ApiDenied where there is no signature, or not one that can be verified."""
+    """Raises ApiDenied where there is no signature, or not one that can be verified whatever the body is."""
     headers: dict[str, list[str]] = {}
     for name, value in request.headers:
         headers.setdefault(name.lower(), []).append(value)
@@ -184,8 +188,7 @@ def read_claim(request: SignedRequest, service: str) -> Claim:
     else:
         raise denied(MISSING, service, "Missing Authentication Token")
     _check_signed_headers(claim, headers, service)
-    _check_body(headers, request.body_sha256, service)
-    return claim
+    return replace(claim, body_sha256=_body_sha256(headers, service))
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -324,7 +327,7 @@ def _check_signed_headers(claim: Claim, headers: Mapping[str, list[str]], servic
             raise denied(INVALID, service, f"'{_shown(name)}' must be a 'SignedHeader' in the AWS Authorization.")
 
 
-def _check_body(headers: Mapping[str, list[str]], body_sha256: str, service: str) -> None:
+def _body_sha256(headers: Mapping[str, list[str]], service: str) -> str | None:
     given = headers.get("x-amz-content-sha256", [None])[0]
     encodings = ",".join(headers.get("content-encoding", ())).lower().replace(" ", "").split(",")
     if (given or "").startswith("STREAMING-") or "aws-chunked" in encodings:
@@ -333,14 +336,13 @@ def _check_body(headers: Mapping[str, list[str]], body_sha256: str, service: str
         )
     if given == "UNSIGNED-PAYLOAD":
         raise denied(INVALID, service, "UNSIGNED-PAYLOAD is not taken; the body must be signed.")
-    if given is not None and not hmac.compare_digest(given.strip().encode(errors="replace"), body_sha256.encode()):
-        raise denied(INVALID, service, "The provided 'x-amz-content-sha256' header does not match what was computed.")
+    return None if given is None else given.strip()
 
 
 # --- the canonical request -------------------------------------------------------------------------------------------
 
 
-def _canonical_request(claim: Claim, request: SignedRequest) -> bytes:
+def _canonical_request(claim: Claim, request: SignedRequest, body_sha256: str) -> bytes:
     headers: dict[str, list[str]] = {}
     for name, value in request.headers:
         headers.setdefault(name.lower(), []).append(" ".join(value.split()))
@@ -351,7 +353,7 @@ def _canonical_request(claim: Claim, request: SignedRequest) -> bytes:
         *(f"{name}:{','.join(headers[name])}" for name in claim.signed_headers),
         "",
         ";".join(claim.signed_headers),
-        request.body_sha256,
+        body_sha256,
     ]
     return "\n".join(lines).encode(errors="surrogateescape")
 

@@ -4,67 +4,85 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
-from aiohttp import web
+from aiohttp import ClientPayloadError, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from pullthrough.ecr.errors import ApiError
+from pullthrough.ecr.room import Room, Sender
 
-#: For a body to arrive; the largest takes this long at 100 KB a second.
-_SECONDS = 300.0
-#: Of all bodies that have arrived, in part or whole, and are not parsed yet: nine of the largest ones.
+#: What needs no room: a connection may have as much in its buffers without a body.
+SMALL_BYTES = 64 * 1024
+#: For larger bodies that come in, or have and are not parsed yet: nine of the largest ones, two of them from one key at
+#: one client.
 MAX_HELD_BYTES = 256 * 1024 * 1024
+#: How long a larger body waits for room before it is asked for. SDKs give up after a minute.
+_PATIENCE_SECONDS = 45.0
+#: A body has so long to begin, and then comes at this rate at least: who holds room pays for it.
+_GRACE_SECONDS = 20.0
+_BYTES_PER_SECOND = 100_000.0
+_ENCODINGS = ("", "identity")
 
 
 class Bodies:
     """Those of one worker. Belongs to its event loop."""
 
-    def __init__(self, max_held_bytes: int = MAX_HELD_BYTES) -> None:
-        self._max_held_bytes = max_held_bytes
-        self._held_bytes = 0
+    def __init__(
+        self,
+        max_held_bytes: int = MAX_HELD_BYTES,
+        *,
+        patience_seconds: float = _PATIENCE_SECONDS,
+        grace_seconds: float = _GRACE_SECONDS,
+    ) -> None:
+        self._room = Room(max_held_bytes)
+        self._patience_seconds = patience_seconds
+        self._grace_seconds = grace_seconds
 
     @asynccontextmanager
-    async def read(self, request: web.BaseRequest, limit: int) -> AsyncIterator[bytes]:
-        """The body, which counts as held until the block ends.
+    async def read(self, request: web.BaseRequest, limit: int, sender: Sender) -> AsyncIterator[bytes]:
+        """The body, which counts as held until the block ends. To be called once the sender's key is known.
 
-        Raises ApiError where it is larger than `limit`, compressed, broken, takes too long, or there is no room for it.
+        Raises ApiError where it is larger than `limit`, compressed, broken, comes too slowly, or there is no room for it.
         """
-        # aws-chunked is no compression, and whoever verifies the signature has a better answer to it.
-        if request.headers.get("Content-Encoding", "").lower() not in ("", "identity", "aws-chunked"):
+        if any(text.strip().lower() not in _ENCODINGS for text in _encodings(request)):
             raise ApiError("UnsupportedMediaTypeException", "Send the body without a Content-Encoding")
-        if (request.content_length or 0) > limit:
+        size = limit if request.content_length is None else request.content_length
+        if size > limit:
             raise _too_large(limit)
-        chunks: list[bytes] = []
-        try:
-            await self._receive(request, limit, chunks)
-            chunks[:] = [b"".join(chunks)]
-            yield chunks[0]
-        finally:
-            self._held_bytes -= sum(map(len, chunks))
+        async with AsyncExitStack() as stack:
+            if size > SMALL_BYTES:
+                try:
+                    room = self._room.take(sender, size, patience_seconds=self._patience_seconds)
+                    await stack.enter_async_context(room)
+                except TimeoutError:
+                    raise ApiError(
+                        "ThrottlingException", "Too many large requests arrive at once; try again in a moment", 429
+                    ) from None
+            yield await self._receive(request, limit)
 
-    async def _receive(self, request: web.BaseRequest, limit: int, chunks: list[bytes]) -> None:
-        """Each of `chunks` is counted as held, also where this fails."""
-        received = 0
+    async def _receive(self, request: web.BaseRequest, limit: int) -> bytes:
+        if waits(request):
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0  # no part of the answer
+        body = bytearray()
+        began_at = asyncio.get_running_loop().time()
         try:
-            async with asyncio.timeout(_SECONDS):
-                if waits(request):
-                    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-                    request.writer.output_size = 0  # no part of the answer
-                async for chunk in request.content.iter_any():
-                    chunks.append(chunk)
-                    received += len(chunk)
-                    self._held_bytes += len(chunk)
-                    if received > limit:
-                        raise _too_large(limit)
-                    if self._held_bytes > self._max_held_bytes:
-                        raise ApiError(
-                            "ThrottlingException", "Too many large requests arrive at once; try again in a moment", 429
-                        )
+            while True:
+                async with asyncio.timeout_at(began_at + self._grace_seconds + len(body) / _BYTES_PER_SECOND):
+                    chunk = await request.content.readany()
+                if not chunk:
+                    return bytes(body)
+                body += chunk
+                if len(body) > limit:
+                    raise _too_large(limit)
         except TimeoutError:
             raise ApiError(
-                "RequestTimeoutException", f"The body did not arrive within {_SECONDS:.0f} seconds"
+                "RequestTimeoutException",
+                f"The body comes too slowly: after {self._grace_seconds:.0f} seconds it needs "
+                f"{_BYTES_PER_SECOND / 1000:.0f} KB a second",
             ) from None
-        except web.RequestPayloadError:
+        except (ClientPayloadError, HttpProcessingError, web.RequestPayloadError):
             raise ApiError("SerializationException", "The body's chunks are not valid HTTP", 400) from None
 
 
@@ -72,6 +90,23 @@ def waits(request: web.BaseRequest) -> bool:
     """Whether the sender keeps the body back until it is told to go on; curl does so for a second."""
     expects = request.headers.get("Expect", "").lower() == "100-continue" and request.version >= (1, 1)
     return expects and request.content.total_bytes == 0
+
+
+def is_left(request: web.BaseRequest) -> bool:
+    """Whether so much of the body is still to come, or it never will, that the connection is of no use any more."""
+    if request.content.is_eof():
+        return False
+    return waits(request) or request.content_length is None or request.content_length > SMALL_BYTES
+
+
+def _encodings(request: web.BaseRequest) -> list[str]:
+    # aws-chunked is no compression; whoever reads the claim has a better answer to it.
+    return [
+        text
+        for value in request.headers.getall("Content-Encoding", [])
+        for text in value.split(",")
+        if text.strip().lower() != "aws-chunked"
+    ]
 
 
 def _too_large(limit: int) -> ApiError:

@@ -1,30 +1,36 @@
 """The face of the AWS APIs: requests in, answers out. Thin: what happens is the handlers' and the engine's business.
 
-    which operation -> who asks -> parse and validate -> may they -> handler -> answer -> log line and metric
+    which operation -> who says to ask -> the body -> who asks -> parse and validate -> may they -> handler -> answer
+    -> log line and metric
 
-Whatever is wrong is answered as AWS does, in the protocol that the request speaks. Nothing of a request's content reaches
+No byte of a body is taken before it is known in whose name: by the request's head, which names a key that there is. Whatever is
+wrong is answered as AWS does, in the protocol that the request speaks. Nothing of a request's content reaches
 the log.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
+import hashlib
 import logging
 import time
 import traceback
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from aiohttp import web
 
 from pullthrough.access.access import Access
+from pullthrough.access.clients import client_of
 from pullthrough.access.principals import Principal
-from pullthrough.access.signatures import ApiDenied, SignedRequest
+from pullthrough.access.signatures import ApiDenied, Claim, SignedRequest
 from pullthrough.asker import ASKER
 from pullthrough.ecr import protocol
-from pullthrough.ecr.bodies import Bodies, waits
+from pullthrough.ecr.bodies import SMALL_BYTES, Bodies, is_left
 from pullthrough.ecr.calls import Call, Handler, RegistryIdentity, check_registry
 from pullthrough.ecr.errors import ApiError, api_error
 from pullthrough.ecr.inputs import parse_json, read_input
@@ -32,16 +38,17 @@ from pullthrough.ecr.models import Operation, Service, service_model
 from pullthrough.ecr.operations import operations
 from pullthrough.ecr.outputs import OutputMismatch, is_large
 from pullthrough.ecr.resources import request_tags_of, resources_of
+from pullthrough.ecr.room import Sender
 from pullthrough.engine.engine import Engine
 from pullthrough.errors import PullthroughError
 
 _log = logging.getLogger(__name__)
-#: A body that is hashed and parsed on the event loop; a larger one, a layer's part, takes a thread.
-_HERE_BYTES = 64 * 1024
-#: Larger bodies than that are parsed in so many threads; each takes several times its size in memory meanwhile.
-_LARGE_AT_ONCE = 2
+#: Bodies above SMALL_BYTES are hashed and parsed in so many threads; each takes several times its size meanwhile.
+LARGE_AT_ONCE = 2
 #: Operations that every caller may use, as on AWS.
 _OPEN_TO_ALL = frozenset({("sts", "GetCallerIdentity")})
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -96,7 +103,9 @@ class EcrFace:
         registry: RegistryIdentity,
         record: Record,
         server_name: str,
+        threads: ThreadPoolExecutor,
     ) -> None:
+        """`threads`: LARGE_AT_ONCE of them, for large bodies, which are not to hold up the catalog's."""
         self._engine = engine
         self._access = access
         self._registry = registry
@@ -104,7 +113,7 @@ class EcrFace:
         self._server_name = server_name
         self._found: dict[tuple[str, str], _Found] = {}
         self._bodies = Bodies()
-        self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
+        self._threads = threads
 
     @staticmethod
     def is_api_request(request: web.BaseRequest) -> bool:
@@ -155,35 +164,40 @@ class EcrFace:
         exchange.error = error.code
         status, body = protocol.error_answer(dialect, error, exchange.service, exchange.request_id)
         response = web.Response(status=status, body=body, headers={"Content-Type": protocol.content_type(dialect)})
-        if waits(request):
-            response.force_close()  # the body will not come
+        if is_left(request):
+            response.force_close()
         return response
 
     async def _dispatch(self, exchange: Exchange, dialect: protocol.Dialect) -> bytes:
-        request = exchange.request
+        request, signed = exchange.request, _signed(exchange.request)
         if dialect is protocol.Dialect.JSON:
             exchange.target = protocol.json_target(request.headers)
             found = await self._find(exchange)
-            async with self._bodies.read(request, exchange.target.max_body_bytes) as body:
-                principal, input = await self._read(exchange, found, body)
+            claim = await self._access.read_api_claim(signed, exchange.target.service)
+            async with self._bodies.read(request, exchange.target.max_body_bytes, _sender(request, claim)) as body:
+                principal, input = await self._read(exchange, found, claim, signed, body)
                 del body
         else:
-            async with self._bodies.read(request, protocol.MAX_FORM_BYTES) as body:
-                exchange.target = protocol.query_target(request.raw_path.partition("?")[2], body)
+            if request.method == "GET":
+                exchange.target = protocol.query_target(signed.raw_query, b"")
+            claim = await self._access.read_api_claim(signed, protocol.QUERY_SERVICE)
+            async with self._bodies.read(request, protocol.MAX_FORM_BYTES, _sender(request, claim)) as body:
+                exchange.target = protocol.query_target(signed.raw_query, body)
                 found = await self._find(exchange)
-                principal, input = await self._read(exchange, found, body)
+                principal, input = await self._read(exchange, found, claim, signed, body)
         return await self._perform(exchange, found, principal, input)
 
-    async def _read(self, exchange: Exchange, found: _Found, body: bytes) -> tuple[Principal, dict[str, Any]]:
+    async def _read(
+        self, exchange: Exchange, found: _Found, claim: Claim | None, signed: SignedRequest, body: bytes
+    ) -> tuple[Principal, dict[str, Any]]:
         """Who asks, and for what."""
-        target = exchange.target
-        if len(body) <= _HERE_BYTES:
-            principal = await self._access.authenticate_api(_signed(exchange.request, body), target.service)
-            return principal, _input(found, body)
-        async with self._large:
-            signed = await self._engine.call(_signed, exchange.request, body)
-            principal = await self._access.authenticate_api(signed, target.service)
-            return principal, await self._engine.call(_input, found, body)
+        service = exchange.target.service
+        call = _at_once if len(body) <= SMALL_BYTES else self._in_thread
+        principal = await self._access.authenticate_api(claim, signed, await call(_sha256, body), service)
+        return principal, await call(_input, found, body)
+
+    def _in_thread(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
+        return asyncio.get_running_loop().run_in_executor(self._threads, functools.partial(function, *args, **kwargs))
 
     async def _perform(
         self, exchange: Exchange, found: _Found, principal: Principal, input: Mapping[str, Any]
@@ -251,13 +265,25 @@ async def _outcome(work: Awaitable[Mapping[str, Any]]) -> Mapping[str, Any] | Ex
         return error
 
 
-def _signed(request: web.BaseRequest, body: bytes) -> SignedRequest:
+async def _at_once(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    return function(*args, **kwargs)
+
+
+def _sha256(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
+def _sender(request: web.BaseRequest, claim: Claim | None) -> Sender:
+    return Sender(client_of(request.remote), claim.access_key_id if claim is not None else "")
+
+
+def _signed(request: web.BaseRequest) -> SignedRequest:
     path, _, query = request.raw_path.partition("?")
     headers = [
         (name.decode(errors="surrogateescape"), value.decode(errors="surrogateescape"))
         for name, value in request.raw_headers
     ]
-    return SignedRequest(request.method, path, query, headers, body)
+    return SignedRequest(request.method, path, query, headers)
 
 
 def _input(found: _Found, body: bytes) -> dict[str, Any]:

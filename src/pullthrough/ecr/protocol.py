@@ -24,6 +24,8 @@ from pullthrough.ecr.outputs import json_output, xml_output, xml_text
 _TARGETS = {"AmazonEC2ContainerRegistry_V20150921": "ecr", "secretsmanager": "secretsmanager"}
 #: Which service a query's `Version` means.
 _VERSIONS = {"2011-06-15": "sts"}
+#: The only one of them, so that it is known before the form is.
+QUERY_SERVICE = "sts"
 #: The namespace of errors where the service is not known; XML needs one.
 _STS_NAMESPACE = "https://sts.amazonaws.com/doc/2011-06-15/"
 _JSON_TYPES = ("application/x-amz-json-1.1", "application/x-amz-json-1.0")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -24,6 +24,15 @@ MINUTE = 60.0
 TARGET = "AmazonEC2ContainerRegistry_V20150921.DescribeRepositories"
 
 
+@dataclass(frozen=True)
+class Sent(SignedRequest):
+    body: bytes
+
+    @property
+    def body_sha256(self) -> str:
+        return hashlib.sha256(self.body).hexdigest()
+
+
 def sign(
     *,
     method: str = "POST",
@@ -35,7 +44,7 @@ def sign(
     region: str = REGION,
     token: str | None = None,
     presigned: int | None = None,
-) -> tuple[SignedRequest, float]:
+) -> tuple[Sent, float]:
     """A request as botocore signs it now, and when that was."""
     credentials = Credentials(KEY_ID, secret.decode(), token)
     request = AWSRequest(method, url, headers={"X-Amz-Target": TARGET} if headers is None else headers, data=body)
@@ -51,27 +60,25 @@ def sign(
     # The signature says when it was made, to the second.
     stamp = request.context["timestamp"]
     signed_at = datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
-    return SignedRequest(method, parts.path or "/", parts.query, pairs, body), signed_at
+    return Sent(method, parts.path or "/", parts.query, pairs, body), signed_at
 
 
-def verify(
-    request: SignedRequest, now: float, *, secret: bytes = SECRET, service: str = "ecr", region: str = REGION
-) -> str:
+def verify(request: Sent, now: float, *, secret: bytes = SECRET, service: str = "ecr", region: str = REGION) -> str:
     """As Access.authenticate_api does it; the key's id."""
     claim = read_claim(request, service)
     claim.check_scope(region, service)
     claim.check_time(now, service)
-    claim.verify(request, secret, service)
+    claim.verify(request, request.body_sha256, secret, service)
     return claim.access_key_id
 
 
-def refusal(request: SignedRequest, now: float, **more: Any) -> ApiDenied:
+def refusal(request: Sent, now: float, **more: Any) -> ApiDenied:
     with pytest.raises(ApiDenied) as caught:
         verify(request, now, **more)
     return caught.value
 
 
-def with_header(request: SignedRequest, name: str, value: str | None) -> SignedRequest:
+def with_header(request: Sent, name: str, value: str | None) -> Sent:
     """`None` takes it away."""
     rest = [(n, v) for n, v in request.headers if n.lower() != name.lower()]
     return replace(request, headers=rest if value is None else [*rest, (name, value)])
@@ -134,6 +141,12 @@ def test_odd_paths_queries_and_headers_are_signed_as_botocore_signs_them(
     assert verify(request, now) == KEY_ID
 
 
+def test_a_claim_is_read_from_the_head_alone() -> None:
+    """So that a request can be refused before its body is read."""
+    request, _ = sign(headers={"X-Amz-Content-SHA256": hashlib.sha256(BODY).hexdigest()})
+    assert read_claim(replace(request, body=b"another"), "ecr").access_key_id == KEY_ID
+
+
 # What was changed
 
 
@@ -149,7 +162,7 @@ def test_odd_paths_queries_and_headers_are_signed_as_botocore_signs_them(
         pytest.param(lambda r: with_header(r, "Host", "elsewhere.example"), id="the host"),
     ],
 )
-def test_a_changed_request_is_refused(change: Callable[[SignedRequest], SignedRequest]) -> None:
+def test_a_changed_request_is_refused(change: Callable[[Sent], Sent]) -> None:
     request, now = sign()
     error = refusal(change(request), now)
     assert (error.code, error.status) == ("InvalidSignatureException", 400)
@@ -254,7 +267,7 @@ def test_another_scope_is_refused(scope: dict[str, str], sentence: str) -> None:
 
 
 def test_an_unsigned_request_is_told_so() -> None:
-    request = SignedRequest("POST", "/", "", [("Host", "h")], b"{}")
+    request = Sent("POST", "/", "", [("Host", "h")], b"{}")
     error = refusal(request, 0)
     assert (error.code, error.message) == ("MissingAuthenticationTokenException", "Missing Authentication Token")
     error = refusal(request, 0, service="sts")
@@ -382,7 +395,7 @@ def test_a_session_token_is_noticed() -> None:
 def test_whatever_is_sent_is_refused_and_not_stumbled_over(
     headers: list[tuple[str, str]], query: str, path: str
 ) -> None:
-    request = SignedRequest("POST", path, query, headers, b"")
+    request = Sent("POST", path, query, headers, b"")
     error = refusal(request, 0)
     assert error.code.endswith("Exception")
     assert all(character.isprintable() for character in error.message)
