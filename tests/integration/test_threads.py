@@ -1,0 +1,60 @@
+"""What strangers can ask for does not hold the catalog's threads, nor wait for them."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import http.client
+import threading
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import bcrypt
+
+from pullthrough.server import running
+from pullthrough.settings import load_settings
+
+_JSON = {"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": "secretsmanager.GetRandomPassword"}
+
+
+def _ask(url: str, method: str, path: str, body: bytes, headers: dict[str, str]) -> int:
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
+    try:
+        connection.request(method, path, body, headers)
+        response = connection.getresponse()
+        response.read()
+        return response.status
+    finally:
+        connection.close()
+
+
+async def _status(folder: Path, config: str, *requests: tuple[str, str, bytes, dict[str, str]]) -> int:
+    """The status of the last request, for which no thread of the catalog is free, and no answer known."""
+    file = folder / "pullthrough.toml"
+    file.write_text(config)
+    flags = {"serve.listen": "127.0.0.1:0", "serve.data": str(folder / "data")}
+    go = threading.Event()
+    *first, last = requests
+    async with running(load_settings(file, {}, flags, folder=folder).settings) as worker:
+        for request in first:
+            await asyncio.to_thread(_ask, worker.url, *request)
+        busy = [asyncio.ensure_future(worker.engine.call(go.wait)) for _ in range(8)]
+        try:
+            return await asyncio.to_thread(_ask, worker.url, *last)
+        finally:
+            go.set()
+            await asyncio.gather(*busy)
+
+
+async def test_large_api_requests_are_parsed_beside_the_catalogs_threads(tmp_path: Path) -> None:
+    # The first one loads the service's model.
+    small, large = (("POST", "/", b'{"x": "' + b"a" * size + b'"}', _JSON) for size in (1, 500_000))
+    assert await _status(tmp_path, '[ecr]\nauth = "none"\n', small, large) == 200
+
+
+async def test_passwords_are_checked_beside_the_catalogs_threads(tmp_path: Path) -> None:
+    hashed = bcrypt.hashpw(b"hunter2", bcrypt.gensalt(4)).decode()
+    (tmp_path / "htpasswd").write_text(f"bob:{hashed}\n")
+    config = f'[serve]\npull_auth = true\n[ecr]\nhtpasswd_file = "{tmp_path / "htpasswd"}"\n'
+    login = {"Authorization": "Basic " + base64.b64encode(b"bob:hunter2").decode()}
+    assert await _status(tmp_path, config, ("GET", "/v2/", b"", login)) == 200
