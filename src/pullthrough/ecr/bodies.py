@@ -21,7 +21,7 @@ MAX_HELD_BYTES = 256 * 1024 * 1024
 _PATIENCE_SECONDS = 45.0
 #: A body has so long to begin, and then comes at this rate at least: who holds room pays for it.
 _GRACE_SECONDS = 20.0
-_BYTES_PER_SECOND = 100_000.0
+_BYTES_PER_SECOND = 64 * 1024
 _ENCODINGS = ("", "identity")
 
 
@@ -80,7 +80,7 @@ class Bodies:
             raise ApiError(
                 "RequestTimeoutException",
                 f"The body comes too slowly: after {self._grace_seconds:.0f} seconds it needs "
-                f"{_BYTES_PER_SECOND / 1000:.0f} KB a second",
+                f"{_BYTES_PER_SECOND // 1024} KiB a second",
             ) from None
         except (ClientPayloadError, HttpProcessingError, web.RequestPayloadError):
             raise ApiError("SerializationException", "The body's chunks are not valid HTTP", 400) from None

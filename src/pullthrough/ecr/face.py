@@ -178,6 +178,8 @@ class EcrFace:
                 principal, input = await self._read(exchange, found, claim, signed, body)
                 del body
         else:
+            # A form's operation is in its body; a GET's is in its head, and may be refused first, as on AWS.
+            exchange.target = protocol.Target(dialect, protocol.QUERY_SERVICE, "")
             if request.method == "GET":
                 exchange.target = protocol.query_target(signed.raw_query, b"")
             claim = await self._access.read_api_claim(signed, protocol.QUERY_SERVICE)

@@ -304,6 +304,55 @@ def test_a_variable_that_is_not_known_never_permits_more_than_aws(
         assert policy(document).decide(request(aws__username="bob")) is (DENY if effect == "Deny" else NONE)
 
 
+UNKNOWN, KNOWN_INSTEAD = "aws:PrincipalTag/u", "aws:RequestTag/u"
+blocks = st.dictionaries(
+    st.sampled_from([form for form, _, _ in FORMS if form != "Null"]),
+    st.dictionaries(
+        st.sampled_from([UNKNOWN, "aws:username"]),
+        st.lists(
+            st.sampled_from(
+                ["x", "bob", f"${{{UNKNOWN}}}", f"b${{{UNKNOWN}}}", f"${{{UNKNOWN}, 'x'}}", "${aws:username}"]
+            ),
+            min_size=1,
+            max_size=3,
+        ),
+        min_size=1,
+    ),
+    min_size=1,
+    max_size=3,
+) | st.fixed_dictionaries({"Null": st.fixed_dictionaries({UNKNOWN: st.lists(st.booleans(), min_size=1, max_size=2)})})
+
+
+@settings(deadline=None, max_examples=500)
+@settings(deadline=None)
+@given(
+    blocks,
+    st.sampled_from([["*"], [f"{ARN}/${{{UNKNOWN}}}"], [f"{ARN}/${{{UNKNOWN}, 'x'}}", f"{ARN}/bob"]]),
+    st.sampled_from(["Resource", "NotResource"]),
+    st.sampled_from(["Allow", "Deny"]),
+)
+def test_whatever_is_taken_permits_no_more_than_where_all_is_known(
+    block: dict[str, Any], resources: list[str], element: str, effect: str
+) -> None:
+    document = {"Effect": effect, "Action": "*", element: resources, "Condition": block}
+    try:
+        ours = policy(document)
+    except PolicyInvalid:
+        return
+    # The same with a key that is known, and has whatever value.
+    theirs = policy(json.loads(json.dumps(document).replace(UNKNOWN, KNOWN_INSTEAD)))
+    for resource in (f"{ARN}/x", f"{ARN}/bob", f"{ARN}/y"):
+        known: dict[str, tuple[str, ...]] = {"aws:username": ("bob",)}
+        decision = ours.decide(Request("ecr:PutImage", resource, BOB, "", ACCOUNT, False, known))
+        for value in ("", "x", "y", "ob", "bob"):
+            context = known | ({KNOWN_INSTEAD.lower(): (value,)} if value else {})
+            on_aws = theirs.decide(Request("ecr:PutImage", resource, BOB, "", ACCOUNT, False, context))
+            if effect == "Deny":
+                assert decision is DENY or on_aws is NONE
+            else:
+                assert decision is NONE or on_aws is ALLOW
+
+
 @pytest.mark.parametrize(
     ("effect", "element", "taken"),
     [
@@ -563,6 +612,7 @@ def test_wildcards(pattern: str, text: str, matched: bool) -> None:
     assert matches(pattern, text) is matched
 
 
+@settings(deadline=None)
 @given(st.text("ab*?", max_size=12), st.text("ab*?", max_size=12))
 def test_wildcards_are_what_a_plain_reading_of_them_says(pattern: str, text: str) -> None:
     def plain(p: str, t: str) -> bool:
@@ -603,6 +653,7 @@ elements = st.dictionaries(
 
 
 @settings(deadline=None)  # a machine that is busy takes its time
+@settings(deadline=None)
 @given(st.lists(elements, max_size=3), st.sampled_from(list(PolicyKind)))
 def test_any_document_is_taken_or_refused_with_a_sentence(statements: list[dict[str, Any]], kind: PolicyKind) -> None:
     text = json.dumps({"Statement": statements})
