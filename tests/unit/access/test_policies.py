@@ -324,7 +324,6 @@ blocks = st.dictionaries(
 
 
 @settings(deadline=None, max_examples=500)
-@settings(deadline=None)
 @given(
     blocks,
     st.sampled_from([["*"], [f"{ARN}/${{{UNKNOWN}}}"], [f"{ARN}/${{{UNKNOWN}, 'x'}}", f"{ARN}/bob"]]),
@@ -652,7 +651,6 @@ elements = st.dictionaries(
 )
 
 
-@settings(deadline=None)  # a machine that is busy takes its time
 @settings(deadline=None)
 @given(st.lists(elements, max_size=3), st.sampled_from(list(PolicyKind)))
 def test_any_document_is_taken_or_refused_with_a_sentence(statements: list[dict[str, Any]], kind: PolicyKind) -> None:

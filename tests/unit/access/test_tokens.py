@@ -96,7 +96,6 @@ def test_a_query_without_a_signature_opens_nothing() -> None:
 
 
 @settings(deadline=None)
-@settings(deadline=None)
 @given(st.text(max_size=60), st.sampled_from([0, 1, 2]))
 def test_queries_that_are_no_download_urls(text: str, place: int) -> None:
     parts = urls.sign("AKIAEXAMPLE", SECRET, APP, LAYER, 1_000).split("&")
