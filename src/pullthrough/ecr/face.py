@@ -40,6 +40,7 @@ from pullthrough.ecr.outputs import OutputMismatch, is_large
 from pullthrough.ecr.resources import request_tags_of, resources_of
 from pullthrough.ecr.room import Sender
 from pullthrough.engine.engine import Engine
+from pullthrough.engine.tasks import wait_out
 from pullthrough.errors import PullthroughError
 
 _log = logging.getLogger(__name__)
@@ -165,7 +166,7 @@ class EcrFace:
         status, body = protocol.error_answer(dialect, error, exchange.service, exchange.request_id)
         response = web.Response(status=status, body=body, headers={"Content-Type": protocol.content_type(dialect)})
         if is_left(request):
-            response.force_close()
+            response.force_close()  # what comes of the body is thrown away for a while, so that the answer is seen
         return response
 
     async def _dispatch(self, exchange: Exchange, dialect: protocol.Dialect) -> bytes:
@@ -198,8 +199,10 @@ class EcrFace:
         principal = await self._access.authenticate_api(claim, signed, await call(_sha256, body), service)
         return principal, await call(_input, found, body)
 
-    def _in_thread(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
-        return asyncio.get_running_loop().run_in_executor(self._threads, functools.partial(function, *args, **kwargs))
+    async def _in_thread(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """To its end, though the client goes away: so long the body is held, and counts as that."""
+        work = functools.partial(function, *args, **kwargs)
+        return await wait_out(asyncio.get_running_loop().run_in_executor(self._threads, work))
 
     async def _perform(
         self, exchange: Exchange, found: _Found, principal: Principal, input: Mapping[str, Any]
