@@ -1,4 +1,4 @@
-"""For whom a piece of work is done: the client's address, as far as queues share by it.
+"""For whom a piece of work is done: the client, as far as queues share by it and an address tells.
 
 It travels with the task that serves the request, and with the tasks which that one begins. Work of the engine's own is
 for nobody: the empty text.
@@ -6,6 +6,20 @@ for nobody: the empty text.
 
 from __future__ import annotations
 
+import ipaddress
 from contextvars import ContextVar
 
 ASKER: ContextVar[str] = ContextVar("asker", default="")
+
+
+def client_of(address: str | None) -> str:
+    """The address, or for IPv6 the network of 64 bits that one machine may have all addresses of."""
+    try:
+        found = ipaddress.ip_address(address or "")
+    except ValueError:
+        return address or ""  # none that is of a network
+    if isinstance(found, ipaddress.IPv4Address):
+        return str(found)
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return str(ipaddress.IPv6Address(int(found) >> 64 << 64))

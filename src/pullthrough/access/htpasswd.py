@@ -20,9 +20,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from pullthrough.access.clients import client_of
 from pullthrough.access.fair_turns import FairTurns, NoPlace
 from pullthrough.access.files import WatchedFile
+from pullthrough.asker import client_of
 from pullthrough.errors import TooManyLogins
 
 _log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from pullthrough import __version__
 from pullthrough.access.access import Access
-from pullthrough.asker import ASKER
+from pullthrough.asker import ASKER, client_of
 from pullthrough.distribution.access_log import AccessLogger, Entry
 from pullthrough.distribution.errors import EndpointUnknown, MethodNotAllowed, error_response
 from pullthrough.distribution.exchange import NO_OUTCOME, VERSION_HEADER, Exchange, json_response
@@ -55,7 +55,7 @@ class Face:
         """`mirror` is the prefix of the rule that the request's listener is bound to, if it is to one."""
         started = time.perf_counter()
         exchange = Exchange(request, mirror)
-        ASKER.set(request.remote or "")
+        ASKER.set(client_of(request.remote))
         status = 0
         try:
             response = await self._answer(exchange)

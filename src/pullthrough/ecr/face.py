@@ -25,10 +25,9 @@ from typing import Any, ParamSpec, TypeVar
 from aiohttp import web
 
 from pullthrough.access.access import Access
-from pullthrough.access.clients import client_of
 from pullthrough.access.principals import Principal
 from pullthrough.access.signatures import ApiDenied, Claim, SignedRequest
-from pullthrough.asker import ASKER
+from pullthrough.asker import ASKER, client_of
 from pullthrough.ecr import protocol
 from pullthrough.ecr.bodies import SMALL_BYTES, Bodies, is_left
 from pullthrough.ecr.calls import Call, Handler, RegistryIdentity, check_registry
@@ -123,7 +122,7 @@ class EcrFace:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         started = time.perf_counter()
         exchange = Exchange(request, self._engine.clock())
-        ASKER.set(request.remote or "")
+        ASKER.set(client_of(request.remote))
         try:
             response = await self._answer(exchange)
             exchange.status = response.status

@@ -10,7 +10,7 @@ from pullthrough.ecr.calls import Call, Handler
 from pullthrough.ecr.errors import ApiError
 from pullthrough.ecr.image_ids import known_repository
 from pullthrough.ecr.parameters import invalid, repository_not_found
-from pullthrough.ecr.targets import pull_target, require_pushable, stored_name
+from pullthrough.ecr.targets import pull_target, require_pushable
 from pullthrough.engine.rules import Target
 from pullthrough.errors import DigestInvalid, RepositoryUnknown, UploadOutOfOrder, UploadUnknown
 from pullthrough.oci.digests import Digest, parse_digest
@@ -41,7 +41,7 @@ async def batch_check_layer_availability(call: Call, input: Mapping[str, Any]) -
 async def _known_layers(call: Call, target: Target, digests: Sequence[Digest]) -> Mapping[Digest, LayerState]:
     """Those that the repository knows something of. One that a push would make has none yet; any other must be there."""
     try:
-        return await call.engine.call(call.engine.images.layers, target.repository, digests)
+        return await call.engine.call(call.engine.images.layers, target.repository, target.owner, digests)
     except RepositoryUnknown as error:
         if target.is_own and await call.engine.call(call.engine.pushed.may_create, target.repository):
             return {}
@@ -62,10 +62,10 @@ def _layer(digest: Digest, state: LayerState | None, *, fills: bool) -> dict[str
 async def get_download_url_for_layer(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
     """An address on this engine that needs no login for a while, as long as the caller's key is there and may still have
     the layer; asking it for one that is not cached fetches it."""
-    name = stored_name(call, "GetDownloadUrlForLayer", input)
-    digest = parse_digest(input["layerDigest"])
+    target = pull_target(call, "GetDownloadUrlForLayer", input)
+    name, digest = target.repository, parse_digest(input["layerDigest"])
     with known_repository(call, name):
-        state = (await call.engine.call(call.engine.images.layers, name, [digest])).get(digest)
+        state = (await call.engine.call(call.engine.images.layers, name, target.owner, [digest])).get(digest)
     if state is None:
         raise ApiError(
             "LayersNotFoundException",

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class Sender(NamedTuple):
-    """Whose a body is: the client's, as `access.clients` has it, and the API key's; that is empty where none is asked for.
+    """Whose a body is: the client's, as `asker` has it, and the API key's; that is empty where none is asked for.
 
     Key ids are no secret: a body in a key's name need not be from whom the key belongs to, until it has been verified.
     """

@@ -20,6 +20,7 @@ from pullthrough.errors import RepositoryUnknown
 from pullthrough.oci import media_types
 from pullthrough.oci.digests import Digest
 from pullthrough.oci.names import RepositoryName, Tag
+from pullthrough.oci.owners import Owner
 from pullthrough.storage.database import Database
 from pullthrough.storage.deletion import delete_images
 from pullthrough.storage.records import ImageDetail, ImageState
@@ -165,11 +166,17 @@ class Images:
             repository_id = _require(connection, repository)
             return _find(connection, repository_id, wanted)
 
-    def layers(self, repository: RepositoryName, digests: Sequence[Digest]) -> dict[Digest, LayerState]:
-        """What the repository knows of these blobs; those of which it knows nothing are left out."""
+    def layers(
+        self, repository: RepositoryName, owner: Owner | None, digests: Sequence[Digest]
+    ) -> dict[Digest, LayerState]:
+        """What the repository knows of these blobs; those of which it knows nothing are left out, and all of them where it
+        is another owner's. None takes whoever has it."""
         found: dict[Digest, LayerState] = {}
         with self._database.reading() as connection:
             repository_id = _require(connection, repository)
+            whose = select(repositories.c.owner).where(repositories.c.id == repository_id)
+            if owner not in (None, connection.execute(whose).scalar()):
+                return found
             for part in _parts(digests):
                 granted = {
                     row.digest: row.size_bytes

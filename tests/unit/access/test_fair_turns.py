@@ -7,8 +7,8 @@ from contextlib import suppress
 
 import pytest
 
-from pullthrough.access.clients import client_of
 from pullthrough.access.fair_turns import FairTurns, NoPlace
+from pullthrough.asker import client_of
 
 
 class Crowd:

@@ -19,7 +19,8 @@ from pullthrough.settings import EcrSettings, ServeSettings, Settings
 from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.generation import Generation
 from pullthrough.storage.registry import CacheRule, CreationTemplate, Registry
-from pullthrough.storage.repositories import Repositories, RepositorySettings, make_repository
+from pullthrough.storage.repositories import Repositories, RepositorySettings, claim_repository
+from tests.owners import OWNER
 
 NGINX = parse_repository_name("docker-hub/library/nginx")
 ACCOUNT = CredentialSource("me", access_token_env="TOKEN")
@@ -200,7 +201,7 @@ async def test_tags_are_read_when_they_are_asked_for_and_seen_by_all(workers: tu
         )
     )
     with one.catalog.database.writing() as connection:
-        make_repository(connection, NGINX, 1, "PULL_THROUGH_CACHE")
+        claim_repository(connection, NGINX, OWNER, 1, "PULL_THROUGH_CACHE")
     await (await other.see()).read_repository_tags()
     assert configuration.repository_tags == {NGINX: {"made-by": "pull"}}
 

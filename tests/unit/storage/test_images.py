@@ -190,7 +190,7 @@ def test_a_repository_that_is_not_there_is_unknown(images: Images, catalog: Cata
         lambda: images.page(APP, ALL, after="", limit=1),
         lambda: images.names_page(APP, ALL, after=("", ""), limit=1),
         lambda: images.find(APP, []),
-        lambda: images.layers(APP, []),
+        lambda: images.layers(APP, None, []),
         lambda: images.states(APP),
         lambda: images.delete(APP, [], now=1),
         lambda: images.archive(APP, wish(tag="a"), now=1),
@@ -229,7 +229,7 @@ def test_layers_are_known_by_what_names_them_and_by_what_was_filled(catalog: Cat
     catalog.publish_blob(APP, OWNER, digest_of(b"loose"), 5, boot_id="", now=1)
     catalog.publish_blob(OTHER, OWNER, digest_of(b"other's"), 5, boot_id="", now=1)
     wanted = [digest_of(body) for body in (b"named", b"loose", b"other's", b"absent")]
-    found = images.layers(APP, wanted)
+    found = images.layers(APP, None, wanted)
     assert set(found) == set(wanted[:2])
     named, loose = found[wanted[0]], found[wanted[1]]
     assert (named.named, named.granted, named.size_bytes) == (True, False, 5)
@@ -240,9 +240,9 @@ def test_a_layer_is_archived_when_all_its_images_are(catalog: Catalog, images: I
     first, second = save(catalog, numbered(1), "v1"), save(catalog, numbered(2), "v2")
     shared = digest_of(b"layer")
     images.archive(APP, wish(first), now=2)
-    assert not images.layers(APP, [shared])[shared].archived
+    assert not images.layers(APP, None, [shared])[shared].archived
     images.archive(APP, wish(second), now=2)
-    assert images.layers(APP, [shared])[shared].archived
+    assert images.layers(APP, None, [shared])[shared].archived
 
 
 # Deletion
@@ -510,7 +510,7 @@ QUESTIONS: dict[str, Callable[[Images], object]] = {
     "page of tagged": lambda images: images.page(APP, Filter(tagged=True), after="", limit=10),
     "page of names": lambda images: images.names_page(APP, Filter(tagged=False), after=("sha256:5", "a"), limit=10),
     "find": lambda images: images.find(APP, [wish(numbered(1)), wish(tag="v2")]),
-    "layers": lambda images: images.layers(APP, [digest_of(b"layer")]),
+    "layers": lambda images: images.layers(APP, None, [digest_of(b"layer")]),
     "states": lambda images: images.states(APP),
     "delete": lambda images: images.delete(APP, [wish(numbered(1)), wish(tag="v2")], now=2),
     "archive": lambda images: images.archive(APP, wish(index([numbered(1)])), now=2),
