@@ -10,6 +10,7 @@ from pullthrough.ecr.calls import Call, Handler
 from pullthrough.ecr.parameters import invalid, read_tags, repository_not_found, too_many_tags
 from pullthrough.errors import LimitReached
 from pullthrough.oci.names import RepositoryName, parse_repository_name
+from pullthrough.oci.owners import OWN, OWNER_TAG
 
 _ARN = re.compile(r"arn:aws[a-z-]*:ecr:([a-z0-9-]+):([0-9]{12}):repository/(.+)")
 
@@ -38,6 +39,8 @@ async def list_tags_for_resource(call: Call, input: Mapping[str, Any]) -> dict[s
     tags = await call.engine.call(call.engine.repositories.tags, name)
     if tags is None:
         raise repository_not_found(call, name)
+    if call.engine.rules.is_covered(name):
+        tags[OWNER_TAG] = OWN
     return {"tags": [{"Key": key, "Value": value} for key, value in tags.items()]}
 
 

@@ -77,6 +77,10 @@ class RuleBook:
         #: The same few names are asked for again and again.
         self._cached = lru_cache(maxsize=8192)(self._resolve)
 
+    def is_covered(self, name: RepositoryName) -> bool:
+        """Whether it is the registry's own and a rule covers it."""
+        return name in self._own
+
     @property
     def prefixes(self) -> list[str]:
         return sorted(self._by_prefix)

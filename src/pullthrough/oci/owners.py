@@ -15,6 +15,9 @@ Source = NewType("Source", str)
 
 #: The registry itself: clients pushed it.
 OWN = Owner("own")
+#: The key of a tag that the API shows, with the value OWN, on what is the registry's own though a rule covers it: whoever
+#: takes away what the cache has made leaves that. Clients of AWS's API skip keys that begin so; nobody can set them.
+OWNER_TAG = "aws:pullthrough:owner"
 #: Stored by a version that did not write down whose it was, under a name for which there has been no rule since.
 UNKNOWN = Owner("?")
 

@@ -17,7 +17,14 @@ from pullthrough.provision.aws import Connection
 from pullthrough.provision.desired import build_desired
 from pullthrough.provision.documents import template_role_name
 from pullthrough.provision.execute import Executor
-from pullthrough.provision.existing import Repository, deletion_steps, existing_notes, existing_steps, read_repositories
+from pullthrough.provision.existing import (
+    Repository,
+    covered_notes,
+    deletion_steps,
+    existing_notes,
+    existing_steps,
+    read_repositories,
+)
 from pullthrough.provision.inputs import Account, Ask, placeholder_accounts, read_accounts, secret_name_of, warnings_of
 from pullthrough.provision.journal import Journal, Owned, journal_name, state_folder
 from pullthrough.provision.observe import Observed, observe
@@ -82,6 +89,7 @@ class Deployment:
             others, repositories = observed.of(Kind.TEMPLATE).values(), self._read_repositories()
             steps = existing_steps(desired, repositories, others)
             desired = replace(desired, notes=(*desired.notes, *existing_notes(desired, repositories, others)))
+        desired = replace(desired, notes=(*desired.notes, *self._covered_notes(desired, observed)))
         return plan_apply(
             self.declaration.name,
             desired,
@@ -98,7 +106,8 @@ class Deployment:
         owned, observed = self._observe(desired)
         steps: list[Step] = []
         if options.delete_repositories:
-            steps = deletion_steps(self.aws, self._prefixes, root_is_cached=self.target.is_engine)
+            steps, notes = deletion_steps(self.aws, self._prefixes, is_engine=self.target.is_engine)
+            desired = replace(desired, notes=(*desired.notes, *notes))
         return plan_destroy(
             self.declaration.name,
             desired,
@@ -172,6 +181,11 @@ class Deployment:
     def _read_repositories(self) -> list[Repository]:
         # An engine's own repositories are under no rule; an account of AWS has some that ROOT covers by their names only.
         return read_repositories(self.aws, self._prefixes, root_is_cached=self.target.is_engine)
+
+    def _covered_notes(self, desired: Desired, observed: Observed) -> list[str]:
+        there = observed.of(Kind.RULE)
+        made = [rule.key.name for rule in desired.of(Kind.RULE) if rule.key.name not in there]
+        return covered_notes(self.aws, made, list(there), is_engine=self.target.is_engine)
 
     def _read_accounts(self) -> dict[str, Account]:
         if self._accounts is None:

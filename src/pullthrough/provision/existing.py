@@ -6,7 +6,7 @@ them up, by the steps made here; `destroy --delete-repositories` takes all of th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import cast
 
 from pullthrough.declaration import ROOT
@@ -20,6 +20,7 @@ from pullthrough.provision.repositories import (
     count_images,
     covering,
     delete_repository,
+    is_own,
     list_under,
     read_repositories,
     tags_in,
@@ -40,6 +41,8 @@ __all__ = [
     "read_repositories",
 ]
 
+#: Names in one note.
+_MOST_NAMED = 10
 #: What of a template can be given to a repository that is there: all but its encryption.
 _CHANGEABLE = (
     "imageTagMutability",
@@ -65,9 +68,13 @@ def existing_notes(desired: Desired, repositories: Iterable[Repository], others:
     templates = _Templates(desired, others)
     notes = []
     doubtful = 0
+    own = []
     for repository in repositories:
         found = templates.of(repository.name)
-        doubtful += found is not None and not repository.is_cached
+        if repository.is_own:
+            own.append(repository.name)
+        else:
+            doubtful += found is not None and not repository.is_cached
         if found is None or not repository.is_cached:
             continue
         was, wants = _encryption(repository.attributes), _encryption(found[1])
@@ -83,7 +90,39 @@ def existing_notes(desired: Desired, repositories: Iterable[Repository], others:
             f"{doubtful} {are} under no other prefix than ROOT, where AWS does not tell cached ones from your own; left as "
             "they are"
         )
-    return notes
+    return notes + left_notes(own)
+
+
+def left_notes(own: Sequence[str]) -> list[str]:
+    """What is said of an engine's own repositories under a rule."""
+    return [f"{named(own)}: pushed before there was the rule, and left as that is"] if own else []
+
+
+def covered_notes(aws: Aws, prefixes: Collection[str], others: Collection[str], *, is_engine: bool) -> list[str]:
+    """What is there already under the prefixes of rules that are to be made; `others` are those of rules that are there.
+
+    Costs a call a page of repositories. Raises what `Aws.call` raises.
+    """
+    covered: dict[str, list[str]] = {}
+    for answer, prefix in list_under(aws, {*prefixes, *others} if prefixes else ()):
+        if prefix in prefixes:
+            covered.setdefault(prefix, []).append(str(answer["repositoryName"]))
+    what = (
+        "what was pushed there stays the registry's own, and the upstream is never asked for it"
+        if is_engine
+        else "pulls by the rule are given what is in them"
+    )
+    return [
+        f"the rule {prefix} will cover repositories that are there already: {named(names)}; {what}. Delete one to have its "
+        "name filled from the upstream"
+        for prefix, names in sorted(covered.items())
+    ]
+
+
+def named(names: Sequence[str]) -> str:
+    """Ten of them, and how many more there are."""
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return f"{', '.join(names[:_MOST_NAMED])}{more}"
 
 
 class _Templates:
@@ -141,22 +180,29 @@ def _named(encryption: tuple[str, str]) -> str:
 # Taking them away
 
 
-def deletion_steps(aws: Aws, prefixes: Collection[str], *, root_is_cached: bool = False) -> list[Step]:
-    """A step for each repository of the cache, with how many images and bytes it has in `details`.
+def deletion_steps(aws: Aws, prefixes: Collection[str], *, is_engine: bool = False) -> tuple[list[Step], list[str]]:
+    """A step for each repository of the cache, with how many images and bytes it has in `details`; and what is not taken
+    away, for people.
 
-    Those under ROOT alone are left out unless `root_is_cached`: an account of AWS has its own ones there. Costs a call a
-    page of repositories, and one a page of each one's images. Raises what `Aws.call` raises.
+    In an account of AWS those under ROOT alone are left out: it has its own ones there. An engine says which are its own.
+    Costs a call a page of repositories, and one a page of each one's images; of an engine one more for each repository.
+    Raises what `Aws.call` raises.
     """
     with Readers(aws) as readers:
-        counts = [
-            (answer, prefix, readers.start(count_images, aws, str(answer["repositoryName"])))
+        found = [
+            (str(answer["repositoryName"]), str(answer["repositoryArn"]), prefix)
             for answer, prefix in list_under(aws, prefixes)
-            if prefix != ROOT or root_is_cached
+            if prefix != ROOT or is_engine
         ]
-        return [
-            _deletion(str(answer["repositoryName"]), str(answer["repositoryArn"]), prefix, count.result())
-            for answer, prefix, count in counts
+        owned = [readers.start(is_own, aws, arn) for _, arn, _ in found] if is_engine else []
+        own = [name for (name, _, _), is_it in zip(found, owned, strict=False) if is_it.result()]
+        counts = [
+            (name, arn, prefix, readers.start(count_images, aws, name))
+            for name, arn, prefix in found
+            if name not in own
         ]
+        steps = [_deletion(name, arn, prefix, count.result()) for name, arn, prefix, count in counts]
+    return steps, left_notes(own)
 
 
 def _deletion(name: str, arn: str, prefix: str, images: Images) -> Step:

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from pullthrough.declaration import ROOT
 from pullthrough.errors import AwsRefused
+from pullthrough.oci.owners import OWNER_TAG
 from pullthrough.provision.aws import Aws, Readers
 from pullthrough.provision.observe import parse_document, tags_of
 from pullthrough.provision.plan import Step
@@ -34,8 +35,10 @@ class Repository:
     #: Seconds since 1970; None where that is not told.
     created_at: float | None = None
     #: Whether it is the cache's beyond doubt. Under ROOT an account of AWS has its own repositories too, and nothing tells
-    #: them apart; an engine has none of its own under a rule.
+    #: them apart; an engine says which are its own.
     is_cached: bool = True
+    #: Whether it was pushed to an engine before there was the rule.
+    is_own: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +114,8 @@ def _read(aws: Aws, answer: Mapping[str, Any], prefix: str, *, is_cached: bool) 
             "resourceTags": {tag: value for tag, value in tags.items() if not tag.startswith("aws:")},
         },
         created_at=created.timestamp() if created is not None else None,
-        is_cached=is_cached,
+        is_cached=is_cached and OWNER_TAG not in tags,
+        is_own=OWNER_TAG in tags,
     )
 
 
@@ -180,6 +184,16 @@ def _put_document(aws: Aws, name: str, document: Json, noun: str, parameter: str
 
 
 # Taking them away
+
+
+def is_own(aws: Aws, arn: str) -> bool:
+    """Whether the repository of an engine was pushed to it. One that is gone was not."""
+    try:
+        return OWNER_TAG in tags_of(aws.call("ecr", "ListTagsForResource", resourceArn=arn).get("tags"))
+    except AwsRefused as error:
+        if error.code == "RepositoryNotFoundException":
+            return False
+        raise
 
 
 def count_images(aws: Aws, name: str) -> Images:

@@ -11,14 +11,17 @@ from typing import Any
 
 import pytest
 
-from pullthrough.declaration import STANDARD_RULES, CredentialSource, Declaration, InlineToken
+from pullthrough.declaration import STANDARD_RULES, CredentialSource, Declaration, InlineToken, Rule
+from pullthrough.demo.images import make_image
 from pullthrough.provision.deployment import Deployment
 from pullthrough.provision.plan import Options
+from pullthrough.provision.resources import Kind
 from tests.aws import ACCOUNT_ID, REGION
 from tests.deployments import GITHUB, HUB
 from tests.integration.ecr import TOKEN, USER, Site, open_site
 from tests.integration.provision.conftest import Recording
 from tests.integration.provision.deployments import applied, deployed
+from tests.integration.pushing import Pusher
 
 GITHUB_TOKEN = "ghp_another-one"
 ACCOUNTS = {
@@ -149,3 +152,35 @@ def test_rules_of_the_engines_own_file_count_or_are_problems(tmp_path: Path) -> 
         (problem,) = plan.problems
         assert "change [rules.kubernetes] upstream there" in problem
         assert "registry.example.org, not registry.k8s.io" in problem
+
+
+def test_what_was_pushed_under_a_rule_that_came_later_is_told_of_and_never_taken_away(
+    site: Site, tmp_path: Path
+) -> None:
+    mine, empty, image = Pusher(site.engine, "mine/app"), "mine/empty", make_image("pushed")
+    mine.push(image, "1")
+    site.client().create_repository(repositoryName=empty)
+    site.add("team/app")
+    with deployed(Declaration(rules=(Rule("mine", "quay.io"),)), site.engine.url, tmp_path / "mine") as deployment:
+        (note,) = deployment.plan().notes
+        assert (
+            "the rule mine will cover repositories that are there already: mine/app, mine/empty; what was pushed"
+            in note
+        )
+        applied(deployment)
+        assert site.pull("mine/team/app").status == 200
+        assert site.pull("mine/app", "1").outcome == "own"
+        tags = {
+            name: site.client().list_tags_for_resource(resourceArn=site.arn(name))["tags"]
+            for name in ("mine/app", empty)
+        }
+        assert tags == {"mine/app": [{"Key": "aws:pullthrough:owner", "Value": "own"}], empty: []}
+        plan = deployment.plan_destroy(Options(delete_repositories=True))
+        assert [step.key.name for step in plan.steps if step.key.kind is Kind.REPOSITORY] == [
+            "mine/empty",
+            "mine/team/app",
+        ]
+        assert "mine/app: pushed before there was the rule, and left as that is" in plan.notes
+        deployment.apply(plan)
+    assert site.pull("mine/app", "1").outcome == "own"
+    assert [entry["repositoryName"] for entry in site.client().describe_repositories()["repositories"]] == ["mine/app"]

@@ -14,6 +14,7 @@ import pytest
 from pullthrough.declaration import ROOT, Declaration, Encryption, Rule, Template
 from pullthrough.errors import ActionDenied
 from pullthrough.fingerprints import Fingerprints
+from pullthrough.oci.owners import OWNER_TAG
 from pullthrough.provision import documents
 from pullthrough.provision.desired import build_desired
 from pullthrough.provision.existing import (
@@ -21,6 +22,7 @@ from pullthrough.provision.existing import (
     Repository,
     apply_repository,
     count_images,
+    covered_notes,
     covering,
     delete_repository,
     deletion_steps,
@@ -164,7 +166,8 @@ def test_a_repository_that_goes_away_meanwhile_is_left_out() -> None:
 def test_without_rules_nothing_is_asked() -> None:
     script = ScriptedAws({})
     assert read_repositories(script.aws, []) == []
-    assert deletion_steps(script.aws, []) == []
+    assert deletion_steps(script.aws, []) == ([], [])
+    assert covered_notes(script.aws, [], ["quay"], is_engine=True) == []
     assert not script.calls
 
 
@@ -341,7 +344,8 @@ def test_deletions_count_what_goes_and_wait_for_the_rule() -> None:
             "DescribeImages": {"imageDetails": [{"imageSizeInBytes": 5}]},
         }
     )
-    (step,) = deletion_steps(script.aws, ["quay"])
+    (step,), notes = deletion_steps(script.aws, ["quay"])
+    assert notes == []
     assert (step.key.name, step.action, step.after) == ("quay/a", Action.DELETE, None)
     assert step.needs == (Key(Kind.RULE, "quay"),)
     assert step.details == {"images": 1, "bytes": 5}
@@ -349,9 +353,43 @@ def test_deletions_count_what_goes_and_wait_for_the_rule() -> None:
 
 def test_nothing_under_root_is_deleted_that_may_be_somebodys_own() -> None:
     script = ScriptedAws({"DescribeRepositories": listed("own/app", "quay/a"), "DescribeImages": {"imageDetails": []}})
-    assert [step.key.name for step in deletion_steps(script.aws, [ROOT, "quay"])] == ["quay/a"]
-    both = deletion_steps(script.aws, [ROOT, "quay"], root_is_cached=True)
-    assert [step.key.name for step in both] == ["own/app", "quay/a"]
+    assert [step.key.name for step in deletion_steps(script.aws, [ROOT, "quay"])[0]] == ["quay/a"]
+
+
+def test_an_engine_says_which_repositories_are_its_own_and_those_stay() -> None:
+    def tags(params: Mapping[str, Any]) -> Mapping[str, Any]:
+        if params["resourceArn"] == arn("quay/gone"):
+            raise GONE
+        own = params["resourceArn"] in (arn("own/app"), arn("quay/mine"))
+        return {"tags": [{"Key": OWNER_TAG, "Value": "own"}] if own else []}
+
+    script = reading(
+        "own/app",
+        "other/app",
+        "quay/a",
+        "quay/gone",
+        "quay/mine",
+        ListTagsForResource=tags,
+        DescribeImages={"imageDetails": []},
+    )
+    steps, notes = deletion_steps(script.aws, [ROOT, "quay"], is_engine=True)
+    assert [step.key.name for step in steps] == ["other/app", "quay/a", "quay/gone"]
+    assert notes == ["own/app, quay/mine: pushed before there was the rule, and left as that is"]
+    found = read_repositories(script.aws, [ROOT, "quay"], root_is_cached=True)
+    assert [entry.name for entry in found if entry.is_own] == ["own/app", "quay/mine"]
+    assert [entry.name for entry in found if entry.is_cached] == ["other/app", "quay/a"]
+    assert all(step.key.name not in ("own/app", "quay/mine") for step in existing_steps(desired(ROOT), found))
+    assert notes[0] in existing_notes(desired(ROOT), found)
+
+
+def test_what_a_new_rule_will_cover_is_said() -> None:
+    script = reading("quay/a", "quay/b", "own/app", "github/x/y", *(f"many/{number:02}" for number in range(12)))
+    (note,) = covered_notes(script.aws, ["quay"], [], is_engine=False)
+    assert note.startswith("the rule quay will cover repositories that are there already: quay/a, quay/b; pulls by")
+    root, many = covered_notes(script.aws, [ROOT, "many"], ["quay", "github"], is_engine=True)
+    assert "already: own/app; what was pushed there stays the registry's own" in root
+    assert "many/09 and 2 more;" in many
+    assert covered_notes(script.aws, ["kubernetes"], ["quay"], is_engine=True) == []
 
 
 def test_deleting_takes_the_images_too_and_may_be_repeated() -> None:
