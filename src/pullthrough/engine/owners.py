@@ -84,8 +84,7 @@ def warn_of_covered(own: Sequence[RepositoryName], rules: Sequence[Rule]) -> Non
 def covered(prefix: str, upstream: str, names: Sequence[str]) -> str:
     """What a person should know of a rule over names that were pushed."""
     more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    verb = "was" if len(names) == 1 else "were"
     return (
-        f"the rule {prefix!r} covers what {verb} pushed to this registry: {', '.join(names[:_MOST_NAMED])}{more}. It stays "
+        f"the rule {prefix!r} covers what was pushed to this registry: {', '.join(names[:_MOST_NAMED])}{more}. It stays "
         f"the registry's own, and {upstream} is never asked for it; delete a repository to have its name filled from there"
     )
