@@ -410,6 +410,9 @@ def walk(call: Call, steps: Iterable[Step]) -> Iterator[Row]:
 
 def _refusal(operation: str, error: ClientError) -> Row:
     code, message = error.response["Error"]["Code"], error.response["Error"]["Message"]
+    if code == "MissingAuthenticationToken":
+        # The operation is in the body, which is not read for who gives no key.
+        return Row(operation, f"refused: `{code}`", "its requests are not signed")
     assert any(words in message for words in REFUSALS), f"{operation} is neither done nor refused: {error}"
     # It names its operation, but where AWS has an error of its own for what there is none of.
     assert operation.partition(":")[2] in message or code.endswith("NotFoundException"), f"{operation}: {error}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Executor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -270,7 +270,7 @@ class Upstream:
 
     async def list_tags(
         self, repository: str, credential: Credential | None, *, turn: Turn | None = None
-    ) -> Collection[str]:
+    ) -> tuple[str, ...]:
         """All tags, each once, in the upstream's order. UpstreamInvalid past the bounds in `listings`, rather than a
         part."""
         tags: dict[str, None] = {}
@@ -289,11 +289,11 @@ class Upstream:
             await self._pages(
                 call, query, take, turn, max_pages=listings.MAX_TAG_PAGES, max_bytes=listings.MAX_TAG_BYTES
             )
-        return tags.keys()
+        return tuple(tags)
 
     async def fetch_referrers(
         self, repository: str, digest: Digest, credential: Credential | None, *, turn: Turn | None = None
-    ) -> Sequence[dict[str, Any]]:
+    ) -> tuple[dict[str, Any], ...]:
         """Descriptors of what refers to this digest; none where the upstream knows of none.
 
         Where the upstream lacks the referrers API, its `sha256-<hex>` tag is read instead.
@@ -332,10 +332,10 @@ class Upstream:
                     tag = listings.fallback_tag(digest)
                     index = await self.fetch_manifest(repository, tag, credential, turn=turn)
                 except UpstreamNotFound:
-                    return found
+                    return ()
                 loop = asyncio.get_running_loop()
                 await loop.run_in_executor(self.threads, self._take_page, call, take, index.body)
-        return found
+        return tuple(found)
 
     async def authenticate(self, credential: Credential | None, *, timeout: float) -> None:
         """Reach the registry and log in, without a question about any content; at most three requests.
