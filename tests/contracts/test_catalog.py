@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 from pullthrough.oci.digests import Digest, digest_of
 from pullthrough.oci.names import RepositoryName, Tag, parse_repository_name, parse_tag
-from pullthrough.oci.owners import source_at
+from pullthrough.oci.owners import OWN, Owner, source_at, source_of, upstream_owner
 from pullthrough.storage import catalog as catalog_module
 from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.generation import Generation
+from pullthrough.storage.pushed import Pushed
+from pullthrough.storage.repositories import Repositories, RepositoryOwned, RepositorySettings
 from tests.contracts.conftest import Clock, OpenCatalog
 from tests.contracts.images import CONFIG, LAYER, image, index, sample
 from tests.owners import OWNER
@@ -276,6 +278,132 @@ def test_stored_bytes_count_a_shared_blob_once(catalog: Catalog) -> None:
     assert catalog.stored_bytes() == catalog.blob_bytes() + catalog.content_bytes()
     totals = catalog.totals()
     assert (totals.blobs, totals.stored_bytes, totals.repositories) == (2, catalog.stored_bytes(), 2)
+
+
+# Whose it is
+
+THEIRS = upstream_owner("other.example.com", "acme/app")
+ANN = upstream_owner("registry.example.com", "acme/app", "ann")
+ANNS_OTHER = upstream_owner("registry.example.com", "acme/other", "ann")
+BOB = upstream_owner("registry.example.com", "acme/app", "bob@corp/x")
+
+
+@pytest.mark.parametrize("other", [THEIRS, ANN, OWN])
+def test_what_one_owner_stored_another_does_not_find(catalog: Catalog, other: Owner, clock: Clock) -> None:
+    catalog.save_manifest(NGINX, OWNER, IMAGE.digest, IMAGE.body, IMAGE.manifest, tag=LATEST, now=1)
+    publish(catalog, TOP)
+    catalog.save_listing(NGINX, OWNER, "tags", b"[]", now=1)
+    catalog.save_negative(NGINX, OWNER, "2", clock() + 60)
+    assert catalog.find_tag(NGINX, other, LATEST) is None
+    assert catalog.find_manifest(NGINX, other, IMAGE.digest) is None
+    found = catalog.find_blob(NGINX, other, digest_of(TOP))
+    assert (found.granted, found.named, found.repository_known, found.size_bytes) == (False, False, False, len(TOP))
+    assert catalog.siblings(NGINX, other, digest_of(TOP)) == ()
+    assert catalog.find_listing(NGINX, other, "tags") is None
+    assert catalog.find_listing_time(NGINX, other, "tags") is None
+    assert catalog.find_negative(NGINX, other, "2") is None
+    assert catalog.tags(NGINX, other) == []
+    assert not catalog.has_repository(NGINX, other)
+    assert not catalog.grant_blob(NGINX, other, digest_of(TOP))
+    assert catalog.find_tag(NGINX, None, LATEST) == catalog.find_tag(NGINX, OWNER, LATEST)
+
+
+def test_a_manifest_of_another_owner_takes_the_place_of_all_that_was_there(catalog: Catalog, clock: Clock) -> None:
+    catalog.save_manifest(NGINX, OWNER, IMAGE.digest, IMAGE.body, IMAGE.manifest, tag=LATEST, now=1)
+    publish(catalog, TOP)
+    catalog.save_listing(NGINX, OWNER, "tags", b"[]", now=1)
+    catalog.save_negative(NGINX, OWNER, "2", clock() + 60)
+    catalog.save_manifest(NGINX, THEIRS, SECOND.digest, SECOND.body, SECOND.manifest, tag=LATEST, now=2)
+    tag = catalog.find_tag(NGINX, THEIRS, LATEST)
+    assert tag is not None
+    assert tag.manifest.digest == SECOND.digest
+    for owner in (THEIRS, OWNER):
+        assert catalog.find_manifest(NGINX, owner, IMAGE.digest) is None
+        assert not catalog.find_blob(NGINX, owner, digest_of(TOP)).granted
+        assert catalog.find_listing(NGINX, owner, "tags") is None
+        assert catalog.find_negative(NGINX, owner, "2") is None
+    assert catalog.find_tag(NGINX, OWNER, LATEST) is None
+    assert catalog.inventory.find_damage() == []
+
+
+@pytest.mark.parametrize("owner", [THEIRS, ANN])
+def test_a_blob_of_a_late_fill_does_not_take_a_repository_over(catalog: Catalog, owner: Owner) -> None:
+    """Its rule leads elsewhere by now; only what somebody asks for by name does."""
+    catalog.save_manifest(NGINX, OWNER, IMAGE.digest, IMAGE.body, IMAGE.manifest, tag=LATEST, now=1)
+    catalog.publish_blob(NGINX, owner, digest_of(TOP), len(TOP), boot_id="boot", now=2)
+    assert not catalog.find_blob(NGINX, owner, digest_of(TOP)).granted
+    assert not catalog.find_blob(NGINX, OWNER, digest_of(TOP)).granted
+    assert catalog.find_tag(NGINX, OWNER, LATEST) is not None
+
+
+def test_what_was_pushed_is_taken_over_by_nobody(catalog: Catalog) -> None:
+    pushed = Pushed(catalog.database)
+    pushed.publish_blob(NGINX, digest_of(TOP), len(TOP), boot_id="boot", now=1)
+    with pytest.raises(RepositoryOwned):
+        catalog.save_manifest(NGINX, OWNER, IMAGE.digest, IMAGE.body, IMAGE.manifest, tag=LATEST, now=2)
+    catalog.publish_blob(NGINX, OWNER, digest_of(BASE), len(BASE), boot_id="boot", now=2)
+    assert catalog.find_owner(NGINX) == OWN
+    assert catalog.find_manifest(NGINX, None, IMAGE.digest) is None
+    assert not catalog.find_blob(NGINX, None, digest_of(BASE)).granted
+    assert catalog.find_blob(NGINX, None, digest_of(TOP)).granted
+
+
+def test_an_empty_repository_is_whose_content_comes_first(catalog: Catalog) -> None:
+    repositories = Repositories(catalog.database)
+    for name, owner in ((NGINX, OWNER), (OTHER, OWN)):
+        repositories.create(name, RepositorySettings(), now=1)
+        assert catalog.find_owner(name) == ""
+        assert not catalog.has_repository(name, OWNER)
+        if owner is OWN:
+            Pushed(catalog.database).publish_blob(name, digest_of(TOP), len(TOP), boot_id="boot", now=2)
+        else:
+            catalog.save_manifest(name, owner, IMAGE.digest, IMAGE.body, IMAGE.manifest, tag=LATEST, now=2)
+        assert catalog.find_owner(name) == owner
+    assert catalog.find_owner(parse_repository_name("nobody/nothing")) is None
+
+
+@pytest.mark.parametrize(
+    ("fetched_by", "asker", "is_shared"),
+    [
+        (OWNER, THEIRS, True),  # without an account: whoever asks may have it
+        (OWNER, ANN, True),
+        (ANN, ANN, True),
+        (ANN, ANNS_OTHER, True),  # the same account of the same upstream
+        (ANN, BOB, False),
+        (ANN, OWNER, False),
+        (ANN, upstream_owner("other.example.com", "acme/app", "ann"), False),
+        (BOB, BOB, True),
+        (None, OWNER, False),  # clients pushed it
+    ],
+)
+def test_whether_a_word_of_the_upstream_is_enough(
+    catalog: Catalog, fetched_by: Owner | None, asker: Owner, is_shared: bool
+) -> None:
+    if fetched_by is None:
+        Pushed(catalog.database).publish_blob(OTHER, digest_of(TOP), len(TOP), boot_id="boot", now=1)
+    else:
+        catalog.publish_blob(OTHER, fetched_by, digest_of(TOP), len(TOP), boot_id="boot", now=1)
+    assert catalog.find_blob(NGINX, asker, digest_of(TOP)).is_shared == is_shared
+    # Who has had it whole from his own upstream has proved it for the next time.
+    catalog.publish_blob(NGINX, asker, digest_of(TOP), len(TOP), boot_id="boot", now=2)
+    assert catalog.find_blob(NGINX, asker, digest_of(TOP)).is_shared
+    catalog.forget_blob(digest_of(TOP))
+    assert not catalog.find_blob(NGINX, asker, digest_of(TOP)).is_shared, "nor does anybody who had a file that is gone"
+
+
+def test_absent_names_are_kept_by_account(catalog: Catalog) -> None:
+    """A private name that one account does not see another one may."""
+    catalog.save_absent_name(source_of(ANN), "acme/app", 5)
+    assert catalog.find_absent_name(source_of(ANN), "acme/app") == 5
+    assert catalog.find_absent_name(source_of(BOB), "acme/app") is None
+    assert catalog.find_absent_name(source_of(OWNER), "acme/app") is None
+
+
+def test_a_page_of_tags_begins_after_the_last_one(catalog: Catalog) -> None:
+    for tag in ("a", "b", "c", "d"):
+        catalog.save_manifest(NGINX, OWNER, IMAGE.digest, IMAGE.body, IMAGE.manifest, tag=parse_tag(tag), now=1)
+    assert catalog.tags(NGINX, OWNER, after="a", most=2) == ["b", "c"]
+    assert catalog.tags(NGINX, OWNER, after="d") == []
 
 
 # Siblings

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, create_engine, text
 from pullthrough.oci import media_types
 from pullthrough.oci.digests import digest_of
 from pullthrough.oci.names import parse_repository_name, parse_tag
+from pullthrough.oci.owners import OWN, UNKNOWN
 from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.images import Filter, Images
 from pullthrough.storage.migrations import migration_config
@@ -103,4 +104,57 @@ def test_what_the_first_version_stored_is_described_and_goes_on_being_a_cache(tm
     images = catalog.inventory.images()
     assert len(catalog.inventory.remove_images(images, in_use=(), unused_since=1e9).images) == 4
     assert not catalog.has_repository(NGINX, OWNER)
+    catalog.close()
+
+
+def test_whose_content_the_second_version_had_is_worked_out(tmp_path: Path) -> None:
+    """Where anything was pushed it is the registry's own; the rest is its rules' to say."""
+    path = tmp_path / "catalog.sqlite"
+    names = [parse_repository_name(name) for name in ("quay/pulled", "team/pushed", "team/empty")]
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        command.upgrade(migration_config(connection), "0002")
+        connection.execute(text("INSERT INTO manifests VALUES (:d, :b)"), {"d": IMAGE.digest, "b": IMAGE.body})
+        connection.execute(
+            text("INSERT INTO blobs VALUES (:d, :s, 1, NULL, 'boot')"), {"d": digest_of(LAYER), "s": len(LAYER)}
+        )
+        for number, name in enumerate(names, start=1):
+            connection.execute(
+                text("INSERT INTO repositories (id, name, created_at, kept) VALUES (:n, :name, 1, 1)"),
+                {"n": number, "name": name},
+            )
+            connection.execute(
+                text("INSERT INTO repository_blobs (repository_id, digest) VALUES (:n, :d)"),
+                {"n": number, "d": digest_of(LAYER)},
+            )
+            for kind in ("tags", f"referrers:{IMAGE.digest}"):
+                connection.execute(
+                    text(
+                        "INSERT INTO listings (repository, kind, validated_at, body) VALUES (:r, :k, 1, CAST('[]' AS BLOB))"
+                    ),
+                    {"r": name, "k": kind},
+                )
+        for number, is_pushed in ((1, False), (2, True)):
+            connection.execute(
+                text(
+                    "INSERT INTO repository_manifests (id, repository_id, digest, media_type, stored_at, is_pushed) "
+                    "VALUES (:n, :n, :d, :m, 1, :p)"
+                ),
+                {"n": number, "d": IMAGE.digest, "m": IMAGE.manifest.media_type, "p": is_pushed},
+            )
+    engine.dispose()
+
+    catalog = Catalog.open(path)
+    assert [catalog.find_owner(name) for name in names] == [UNKNOWN, OWN, ""]
+    assert catalog.find_blob(names[1], OWN, digest_of(LAYER)).granted
+    assert not catalog.find_blob(names[2], None, digest_of(LAYER)).granted, "an upstream may fill it: it proves anew"
+    repositories = Repositories(catalog.database)
+    # The lists' names too: what is listed is kept by name alone.
+    assert repositories.unknown_names() == sorted(names)
+    repositories.settle_owners({names[0]: OWNER})
+    assert catalog.find_blob(names[0], OWNER, digest_of(LAYER)).granted
+    assert catalog.find_listing(names[0], OWNER, "tags") is not None
+    assert catalog.find_listing(names[0], OWNER, f"referrers:{IMAGE.digest}") is None, "they were kept in another form"
+    assert catalog.find_listing(names[1], OWNER, "tags") is None
+    assert catalog.inventory.find_damage() == []
     catalog.close()
