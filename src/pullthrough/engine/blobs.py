@@ -493,7 +493,7 @@ class Blobs:
         The same range asked for by several clients at once is fetched once.
         """
         data, _ = await self._tasks.once(
-            ("ahead", answer.target.repository, answer.digest, wanted),
+            ("ahead", answer.target.owner, answer.digest, wanted),
             lambda: self._fetch_range(answer.target, answer.digest, wanted),
             name=f"range of {answer.target.repository}@{answer.digest}",
         )

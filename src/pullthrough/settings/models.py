@@ -177,7 +177,8 @@ class ServeSettings(Model):
     """Whether pulls need a login on loopback too. Clients that log in only when they are asked to at first, such as
     docker and crane, need it to push."""
     max_size: Annotated[SizeLimit, Limit()] = SizeLimit(percent=80.0)
-    """The most that stored bodies may take. Least recently pulled images go first. `never`: no limit of its own."""
+    """The most that stored bodies and the catalog may take, the catalog half of it. Least recently pulled images go first.
+    `never`: no limit of its own."""
     min_free: Annotated[SizeLimit, Limit()] = SizeLimit(percent=15.0)
     """What stays free on the file system, whoever fills it. Whichever of the two binds first counts. `never`: no such
     limit. 15% is where a kubelet on the same disk begins to remove images."""
@@ -199,7 +200,8 @@ class ServeSettings(Model):
     prefetch_per_upstream: Annotated[int, Number(1, 64)] = 3
     """Prefetched blobs in transfer at once from one upstream; docker and containerd ask for three layers at once."""
     max_fills: Annotated[int, Number(1, 1024)] = 32
-    """Blobs in transfer at once in all, each with a thread of its own; further ones wait their turn."""
+    """Blobs in transfer at once in all, each with a thread of its own; further ones wait their turn. An upstream that has
+    none in transfer does not wait: however slow others are, each has one at least."""
     range_ahead_bytes: Annotated[int, Size(MIB, 1024 * 1024 * MIB)] = Field(default=16 * MIB, alias="range_ahead")
     """How far beyond what has arrived a Range may begin and still wait for the running transfer. Farther ones are asked
     of the upstream by themselves: lazy pullers read the end of a blob first."""
@@ -393,14 +395,16 @@ class UpstreamSettings(Model):
     connect_timeout_seconds: Annotated[float, Duration(0.1, 600)] = Field(default=5.0, alias="connect_timeout")
     """How long a connection, TLS included, may take."""
     first_byte_timeout_seconds: Annotated[float, Duration(0.1, 3600)] = Field(default=15.0, alias="first_byte_timeout")
-    """How long an answer may take to begin."""
+    """How long an answer may take to begin; a blob's may take `stall_timeout`, if that is longer."""
     stall_timeout_seconds: Annotated[float, Duration(0.1, 3600)] = Field(default=30.0, alias="stall_timeout")
-    """How long a body may pause before its transfer is resumed. There is no limit on the whole transfer."""
+    """How long a body may pause, or take to begin, before its transfer is resumed. There is no limit on the whole transfer."""
     queue_timeout_seconds: Annotated[float, Duration(0.1, 3600)] = Field(default=30.0, alias="queue_timeout")
-    """How long a pull of something not cached waits for the upstream's rate limit before it is answered 429 with
-    `Retry-After`."""
+    """How long a pull of something not cached waits for the upstream's rate limit, however often it is told to, and a
+    question for a free connection, before the answer is 429 with `Retry-After`, or 503 for clients that came by `ns` or a
+    mirror and have another host to go on to."""
     connections: Annotated[int, Number(1, 256)] = 8
-    """Bodies in transfer at once from this upstream. Clients that ask for more wait their turn."""
+    """Bodies in transfer at once from this upstream, and questions beside them. Clients that ask for more wait their turn,
+    in fair shares: neither one client nor one image takes the last connection while it has others."""
     retries: Annotated[int, Number(0, 10)] = 2
     """How often a request that is safe to repeat is repeated, and a transfer resumed without new bytes in between."""
 
