@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from pullthrough.ecr.errors import ApiError
 from pullthrough.ecr.models import Kind, Operation, Shape
+from pullthrough.oci.documents import check_values
 
 _INTEGER_BITS = {Kind.INTEGER: 31, Kind.LONG: 63}
 #: So many violations are told; a list of a hundred broken items needs no longer message.
@@ -29,9 +30,12 @@ def parse_json(body: bytes) -> dict[str, Any]:
     if not body:
         return {}
     try:
+        check_values(body)
         text = body.decode()
     except UnicodeDecodeError:
         _malformed("the body is not UTF-8")
+    except ValueError as error:
+        _malformed(f"the body cannot be read: {error}")
     try:
         document = json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
     except RecursionError:

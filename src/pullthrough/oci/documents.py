@@ -12,14 +12,19 @@ from typing import Any
 MAX_VALUES = 200_000
 
 
-def parse_object(body: bytes, *, max_values: int = MAX_VALUES) -> dict[str, Any]:
-    """The object that the body is. Raises ValueError with a sentence about "it".
+def check_values(body: bytes) -> None:
+    """Raises ValueError with a sentence about "it" where there are too many values in it.
 
-    What separates and opens values is counted before anything is parsed; within strings too, which is why the limit is
-    far above what is in use.
+    What separates and opens values is counted, before anything is parsed; within strings too, which is why the limit is far
+    above what is in use.
     """
-    if body.count(b",") + body.count(b"[") + body.count(b"{") > max_values:
-        raise ValueError(f"it has more than {max_values:,} values")
+    if body.count(b",") + body.count(b"[") + body.count(b"{") > MAX_VALUES:
+        raise ValueError(f"it has more than {MAX_VALUES:,} values")
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """The object that the body is. Raises ValueError with a sentence about "it"."""
+    check_values(body)
     try:
         # Of bytes json.loads takes UTF-16 too, which JSON may not be (RFC 8259, 8.1), and which no answer could quote.
         document = json.loads(body.decode("utf-8-sig"))

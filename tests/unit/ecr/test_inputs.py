@@ -102,6 +102,7 @@ def test_any_bytes_are_an_object_or_a_serialization_error(body: bytes) -> None:
         (b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested too deeply"),
         (b'{"a": ' + b'{"a":' * 100_000 + b"1" + b"}" * 100_000 + b"}", "nested too deeply"),
         (b'{"a": ' + b"9" * 5000 + b"}", "too long"),
+        (b'{"a": [' + b"[]," * 200_000 + b"1]}", "more than 200,000 values"),
     ],
 )
 def test_a_body_that_is_no_object_is_told_why(body: bytes, reason: str) -> None:
