@@ -21,8 +21,9 @@ from pullthrough.storage.locks import Locks
 
 _text = json.encoder.encode_basestring_ascii
 _FLUSH_SECONDS = 0.25
-#: Lines that may wait while the output is blocked; more are dropped and counted, so that logging never stops serving.
-_MAX_WAITING = 50_000
+#: Of the lines that may wait while the output is blocked, some 50,000 usual ones; more are dropped and counted, so that
+#: logging never stops serving.
+_MAX_WAITING_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -50,7 +51,7 @@ class Entry:
             f'{{"time": "{_second(second)}.{milliseconds:03d}Z", "client": {_text(self.client)}, '
             f'"method": {_text(self.method)}, "path": {_text(self.path[:1000])}, "status": {self.status}, '
             f'"bytes": {self.sent_bytes}, "seconds": {self.seconds:.6f}, "kind": "{self.kind}", '
-            f'"outcome": "{self.outcome}", "rule": "{self.rule}", "reason": {_text(self.reason)}, '
+            f'"outcome": "{self.outcome}", "rule": "{self.rule}", "reason": {_text(self.reason[:1000])}, '
             f'"agent": {_text(self.agent[:200])}}}'
         )
 
@@ -72,6 +73,7 @@ class AccessLogger:
         self._threads = threads
         self._locks = locks
         self._waiting: list[str] = []
+        self._waiting_bytes = 0
         self._dropped = 0
         self._scheduled = False
         self._closed = False
@@ -79,10 +81,12 @@ class AccessLogger:
     def add(self, entry: Entry) -> None:
         if self._which is AccessLog.OFF or (self._which is AccessLog.MISSES and entry.outcome == "hit"):
             return
-        if len(self._waiting) >= _MAX_WAITING:
+        if self._waiting_bytes >= _MAX_WAITING_BYTES:
             self._dropped += 1
             return
-        self._waiting.append(entry.line())
+        line = entry.line()
+        self._waiting.append(line)
+        self._waiting_bytes += len(line)
         if not self._scheduled:
             self._schedule()
 
@@ -103,7 +107,7 @@ class AccessLogger:
             self._schedule()
 
     def _batch(self) -> bytes:
-        lines, self._waiting = self._waiting, []
+        lines, self._waiting, self._waiting_bytes = self._waiting, [], 0
         dropped, self._dropped = self._dropped, 0
         if dropped:
             lines.append(json.dumps({"dropped": dropped, "reason": "the log's output was blocked"}))

@@ -23,6 +23,8 @@ from pullthrough.errors import PullthroughError
 
 #: A request of a registry client has a few hundred bytes; these are kept, so larger ones are not worth it.
 _MAX_REQUEST_BYTES = 2048
+#: Requests that are kept, of some 2 KiB each with what they say: 10 MiB at the most.
+_MAX_REQUESTS = 2048
 #: Larger bodies need the ordinary path's flow control.
 _MAX_BODY_BYTES = 64 * 1024
 _REQUEST_LINE = re.compile(rb"(GET|HEAD) (/v2/[A-Za-z0-9._:/-]+)(?:\?([A-Za-z0-9._:/=&%-]*))? HTTP/1\.1")
@@ -32,7 +34,7 @@ _HARMLESS = frozenset({b"host", b"user-agent", b"accept", b"accept-encoding", b"
 
 
 @dataclass(frozen=True, slots=True)
-class _Request:
+class PlainRequest:
     is_head: bool
     target: str
     route: Route
@@ -40,9 +42,8 @@ class _Request:
     agent: str
 
 
-@lru_cache(maxsize=4096)
-def parse_plain(data: bytes) -> _Request | None:
-    """The request, if these bytes are exactly one plain request for a manifest. Clients repeat theirs to the letter."""
+def parse_plain(data: bytes) -> PlainRequest | None:
+    """The request, if these bytes are exactly one plain request for a manifest."""
     head, end, rest = data.partition(b"\r\n\r\n")
     lines = head.split(b"\r\n")
     line = _REQUEST_LINE.fullmatch(lines[0])
@@ -64,7 +65,7 @@ def parse_plain(data: bytes) -> _Request | None:
     if route.kind is not Kind.MANIFEST:
         return None
     target = path if query is None else path + b"?" + query
-    return _Request(
+    return PlainRequest(
         method == b"HEAD", target.decode(), route, parsed_query, headers.get(b"user-agent", b"").strip().decode()
     )
 
@@ -86,19 +87,21 @@ class FastPath:
         self._record = record
         self._clock = clock
         self._date = (0, "")
+        #: Clients repeat their requests to the letter. Asked only where everybody may pull: else strangers would fill it.
+        self._parse_plain = lru_cache(maxsize=_MAX_REQUESTS)(parse_plain)
 
     def answer(self, data: bytes, client: str, mirror: str | None) -> bytes | None:
         """The whole answer to the request in `data`; None where the ordinary path has to give it."""
         if len(data) > _MAX_REQUEST_BYTES:
             return None
         started = time.perf_counter()
-        request = parse_plain(data)
+        if not self._engine.configuration.is_current or not self._access.open_pulls:
+            return None
+        request = self._parse_plain(data)
         if request is None:
             return None
         assert request.route.name is not None
         assert request.route.reference is not None
-        if not self._engine.configuration.is_current or not self._access.open_pulls:
-            return None
         try:
             targets = self._engine.rules.resolve(request.route.name, ns=request.query.ns, mirror=mirror)
         except PullthroughError:

@@ -1,5 +1,7 @@
 """From a request's path and query to what is asked for. No I/O, no web framework.
 
+Nothing is remembered here: this is done before anybody has logged in, and strangers choose what they send.
+
 The end-points: OCI distribution specification 1.1, "Endpoints".
 https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#endpoints
 """
@@ -8,13 +10,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
 from urllib.parse import parse_qs
 
 from pullthrough.distribution.errors import EndpointUnknown
-from pullthrough.errors import NameInvalid
+from pullthrough.errors import NameInvalid, UploadUnknown
 from pullthrough.oci.digests import Digest, parse_digest
 from pullthrough.oci.names import Reference, RepositoryName, parse_reference, parse_repository_name
+
+#: A UUID's, which is what uploads are called here.
+_UPLOAD_ID_LENGTH = 36
 
 
 class Kind(StrEnum):
@@ -36,7 +40,7 @@ class Route:
     kind: Kind
     name: RepositoryName | None = None
     reference: Reference | None = None
-    #: An upload's id, unchecked; empty where the path is that of all uploads of the repository.
+    #: An upload's id, unchecked but for its length; empty where the path is that of all uploads of the repository.
     upload: str = ""
 
     @property
@@ -45,13 +49,12 @@ class Route:
         return self.reference
 
 
-@lru_cache(maxsize=8192)
 def parse_path(raw_path: str) -> Route:
     """`raw_path` as it came, still percent-encoded, without the query.
 
     Names, tags and digests need no encoding but for a digest's colon, so that everything else that is encoded (slashes,
     dots) is refused instead of being understood differently here and elsewhere. Raises NameInvalid, TagInvalid,
-    DigestInvalid or EndpointUnknown.
+    DigestInvalid, UploadUnknown or EndpointUnknown.
     """
     if "%" in raw_path:
         raw_path = raw_path.replace("%3A", ":").replace("%3a", ":")
@@ -77,7 +80,10 @@ def parse_path(raw_path: str) -> Route:
     if kind == "referrers":
         return Route(Kind.REFERRERS, parse_repository_name(name), parse_digest(reference))
     if kind == "uploads" and name.endswith("/blobs"):
-        return Route(Kind.UPLOAD, parse_repository_name(name[:-6]), None, reference)
+        repository = parse_repository_name(name[:-6])
+        if len(reference) > _UPLOAD_ID_LENGTH:
+            raise UploadUnknown(f"{reference[:_UPLOAD_ID_LENGTH]!r}… is longer than the id of an upload")
+        return Route(Kind.UPLOAD, repository, None, reference)
     raise EndpointUnknown("there is no such end-point in the OCI distribution specification")
 
 
@@ -102,7 +108,6 @@ NO_QUERY = Query()
 MAX_PAGE = 1000
 
 
-@lru_cache(maxsize=1024)
 def parse_query(text: str) -> Query:
     """Raises NameInvalid where `n` is not a number."""
     if not text:

@@ -92,3 +92,12 @@ async def test_a_timer_that_fires_after_the_end_finds_nothing_to_do(tmp_path: Pa
     log._flush()
     os.close(output)
     assert path.read_text() == f"{entry().line()}\n"
+
+
+async def test_lines_that_wait_are_bounded_in_bytes_and_what_is_beyond_is_counted(tmp_path: Path) -> None:
+    strange = "\N{SNOWMAN}" * 20_000
+    lines = await write(AccessLog.ALL, [entry(path=strange, agent=strange, reason=strange)] * 3000, tmp_path / "log")
+    *kept, last = map(json.loads, lines)
+    assert last["dropped"] == 3000 - len(kept)
+    assert 0 < len(kept) < 3000
+    assert (tmp_path / "log").stat().st_size < 17 * 1024 * 1024

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pullthrough.distribution.fast_path import parse_plain
+from pullthrough.access.access import Access
+from pullthrough.distribution.fast_path import FastPath, parse_plain
+from pullthrough.engine.engine import Engine
+from pullthrough.errors import RepositoryUnknown
 
 PLAIN = b"GET /v2/docker-hub/library/nginx/manifests/1.27 HTTP/1.1\r\nHost: 127.0.0.1:5000\r\nUser-Agent: skopeo/1.9\r\n\r\n"
 
@@ -63,3 +70,34 @@ def test_whatever_is_not_one_plain_manifest_request_is_left_to_the_ordinary_path
 def test_no_bytes_raise_anything(at: int, junk: bytes) -> None:
     parse_plain(PLAIN[:at] + junk + PLAIN[at:])
     parse_plain(junk)
+
+
+def kept_of(requests: list[bytes], *, open_pulls: bool) -> int:
+    """Bytes that the fast path still has of requests that it was shown."""
+
+    def resolve(*_: object, **__: object) -> None:
+        raise RepositoryUnknown("none")
+
+    engine = SimpleNamespace(configuration=SimpleNamespace(is_current=True), rules=SimpleNamespace(resolve=resolve))
+    access = SimpleNamespace(open_pulls=open_pulls)
+    fast = FastPath(cast("Engine", engine), cast("Access", access), "x", lambda entry: None, lambda: 0.0)
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for request in requests:
+        assert fast.answer(bytes(bytearray(request)), "192.0.2.1", None) is None
+    kept = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    return kept
+
+
+def test_nothing_is_kept_of_what_strangers_send() -> None:
+    plain = [PLAIN.replace(b"1.27", b"%d" % number).replace(b"skopeo", b"a" * 1800) for number in range(1000)]
+    other = [b"%d" % number + bytes(2000) for number in range(1000)]
+    assert kept_of(plain, open_pulls=False) < 100_000
+    assert kept_of(other, open_pulls=False) < 100_000
+    # Where everybody may pull, so many are.
+    assert 1_000_000 < kept_of(plain, open_pulls=True) < 6_000_000
+    assert (
+        kept_of(plain + [PLAIN.replace(b"1.27", b"x%d" % number) for number in range(5000)], open_pulls=True)
+        < 12_000_000
+    )

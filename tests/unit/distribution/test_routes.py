@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pullthrough.distribution.errors import EndpointUnknown
 from pullthrough.distribution.routes import Kind, parse_path, parse_query
-from pullthrough.errors import DigestInvalid, NameInvalid, RequestError, TagInvalid
+from pullthrough.errors import DigestInvalid, NameInvalid, RequestError, TagInvalid, UploadUnknown
 
 SHA256 = "sha256:" + "a" * 64
 
@@ -30,6 +32,7 @@ SHA256 = "sha256:" + "a" * 64
         ("/v2/a/blobs/uploads", Kind.UPLOAD, "a", None),
         ("/v2/a/blobs/uploads/", Kind.UPLOAD, "a", None),
         ("/v2/a/blobs/uploads/1234", Kind.UPLOAD, "a", None),
+        ("/v2/a/blobs/uploads/01234567-89ab-cdef-0123-456789abcdef", Kind.UPLOAD, "a", None),
     ],
 )
 def test_the_endpoints(path: str, kind: Kind, name: str | None, reference: str | None) -> None:
@@ -51,6 +54,10 @@ def test_the_endpoints(path: str, kind: Kind, name: str | None, reference: str |
         ("/v2/a/blobs/latest", DigestInvalid),
         ("/v2/a/blobs/sha256:" + "A" * 64, DigestInvalid),
         ("/v2/a/blobs/../../../x", EndpointUnknown),
+        ("/v2/a/blobs/uploads/" + "a" * 37, UploadUnknown),
+        ("/v2/" + "a" * 256 + "/blobs/uploads/1", NameInvalid),
+        ("/v2/a/manifests/" + "a" * 129, TagInvalid),
+        ("/v2/a/manifests/sha512:" + "a" * 129, DigestInvalid),
         ("/v2/a", EndpointUnknown),
         ("/v1/a", EndpointUnknown),
         ("/v2/a/unknown/b", EndpointUnknown),
@@ -83,3 +90,14 @@ def test_the_query() -> None:
 def test_bad_queries(text: str) -> None:
     with pytest.raises(NameInvalid):
         parse_query(text)
+
+
+def test_nothing_is_kept_of_what_strangers_ask_for() -> None:
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for number in range(1000):
+        parse_path(f"/v2/{'a' * 200}/blobs/uploads/{number}")
+        parse_query(f"last={number}&from={'a' * 8000}")
+    kept = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert kept < 100_000
