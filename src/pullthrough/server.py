@@ -48,6 +48,8 @@ _GRACE_SECONDS = 25.0
 #: Ctrl-C, and systemd, signal every process of the group, and the parent tells its workers as well: one wish, twice.
 _SAME_SIGNAL_SECONDS = 1.0
 _BACKLOG = 1024
+#: Of the control socket: commands that somebody runs on this machine.
+_MAX_CONTROL_CONNECTIONS = 64
 _STANDARD_OUTPUT = 1
 #: The kind of an API request in log lines and metrics.
 _API = "api"
@@ -183,7 +185,9 @@ async def _working(
 
     from pullthrough.access.assembly import make_access, make_key_administration
     from pullthrough.control import Control
+    from pullthrough.distribution.acceptor import Notices
     from pullthrough.distribution.access_log import AccessLogger
+    from pullthrough.distribution.admission import Admission
     from pullthrough.distribution.face import SERVER_NAME, Face
     from pullthrough.distribution.listener import Runner
     from pullthrough.ecr.calls import registry_identity
@@ -222,21 +226,22 @@ async def _working(
             """The main listener's requests: the APIs have its address too."""
             return await (apis if apis.is_api_request(request) else face).handle(request)
 
+        admission, notices = Admission(_max_connections()), Notices(time.monotonic)
         for listener in listeners:
             runner = Runner(
                 functools.partial(face.handle, mirror=listener.mirror) if listener.mirror is not None else handle,
+                admission,
+                notices,
                 shutdown_timeout_seconds=_GRACE_SECONDS,
                 fast=functools.partial(face.fast, mirror=listener.mirror),
-                max_connections=_max_connections(len(listeners)),
             )
-            await runner.setup()
             stopping.append(runner)
             for listening in listener.sockets:
-                await web.SockSite(runner, listening, ssl_context=tls, backlog=_BACKLOG).start()
-        control_runner = Runner(control.handle, shutdown_timeout_seconds=1.0)
-        await control_runner.setup()
+                runner.listen(listening, tls=tls)
+        control_admission = Admission(_MAX_CONTROL_CONNECTIONS)
+        control_runner = Runner(control.handle, control_admission, notices, shutdown_timeout_seconds=1.0)
         stopping.append(control_runner)
-        await web.SockSite(control_runner, control_socket).start()
+        control_runner.listen(control_socket)
         engine.start()
 
         def reload() -> None:
@@ -339,8 +344,15 @@ def _loop_factory(which: Loop) -> Callable[[], asyncio.AbstractEventLoop] | None
         import uvloop
     except ImportError:
         return None
-    factory: Callable[[], asyncio.AbstractEventLoop] = aiofastnet.loop_factory(uvloop.new_event_loop)
-    return factory
+    fast = aiofastnet.loop_factory(uvloop.new_event_loop)
+
+    def make() -> asyncio.AbstractEventLoop:
+        loop: asyncio.AbstractEventLoop = fast()
+        # The one way to a transport that its factory leaves as uvloop has it.
+        loop.connect_accepted_socket = functools.partial(aiofastnet.connect_accepted_socket, loop)  # type: ignore[method-assign]
+        return loop
+
+    return make
 
 
 async def _work(
@@ -355,7 +367,10 @@ async def _work(
     ready: Callable[[Running], None],
 ) -> None:
     """Serve until SIGTERM or SIGINT; a second one, later, ends at once."""
+    from pullthrough.distribution.acceptor import without_handshakes
+
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(without_handshakes)
     stop = asyncio.Event()
     asked_at = 0.0
 
@@ -427,11 +442,13 @@ def _allow_open_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _max_connections(listeners: int) -> int | None:
-    """For each of so many listeners of a worker: half of the files it may open, for each client may want one beside its
-    socket, and fills, the catalog and upstreams want some, too. None where there is no limit."""
+def _max_connections() -> int:
+    """Of a worker, whatever listeners they come in by: half of the files it may open, for each client may want one beside
+    its socket; but for an eighth of them, which fills, the catalog, logs and upstreams want."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return None if limit == resource.RLIM_INFINITY else max(1, limit // 2 // listeners)
+    if limit == resource.RLIM_INFINITY:
+        return sys.maxsize
+    return max(1, (limit - limit // 8) // 2)
 
 
 def _announce(settings: Settings, listeners: list[Listener]) -> None:

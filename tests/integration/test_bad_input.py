@@ -143,6 +143,68 @@ def test_what_is_not_http_or_too_large_gets_an_error_in_json(engine: Engine, dat
     assert statuses & {200} or json.loads(body)["errors"][0]["code"]
 
 
+def test_a_head_has_64_kib_in_all_its_lines(engine: Engine) -> None:
+    lines = b"".join(b"X-%d: %s\r\n" % (number, b"v" * 15_000) for number in range(4))
+    request = b"GET /v2/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + lines
+    assert exchange(engine, request + b"\r\n").startswith(b"HTTP/1.1 200")
+    head, _, body = exchange(engine, request + lines + b"\r\n").partition(b"\r\n\r\n")
+    assert head.split()[1] == b"431"
+    assert "65,536 bytes" in json.loads(body)["errors"][0]["message"]
+
+
+UPLOADS = f"/v2/{NAME}/blobs/uploads/"
+REQUESTS = [
+    ("GET", "/healthz", 200),
+    ("GET", "/nothing", 404),
+    ("GET", "/v2/", 200),
+    ("HEAD", "/v2/", 200),
+    ("GET", PATH, 200),
+    ("GET", f"/v2/{NAME}/tags/list?n=many", 400),
+    ("DELETE", PATH, 401),
+    ("PUT", PATH, 401),
+    ("POST", UPLOADS, 401),
+    ("PATCH", UPLOADS + "1", 401),
+    ("PUT", f"{UPLOADS}1?digest={DIGEST}", 401),
+    ("PUT", "/healthz", 405),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "status"), REQUESTS)
+def test_a_body_that_nobody_reads_may_be_anything(engine: Engine, method: str, path: str, status: int) -> None:
+    for encoding in ("gzip", "deflate", "br", "zstd", "nonsense", "gzip, gzip"):
+        head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Encoding: {encoding}\r\n"
+        for body in ("Content-Length: 4\r\n\r\nabcd", "Transfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n0\r\n\r\n"):
+            received = exchange(engine, (head + body).encode())
+            assert int(received.split()[1]) == status
+            assert received.count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.parametrize(("method", "path"), [(method, path) for method, path, _ in REQUESTS] + [("POST", "/")])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n3\r\nabcdef\r\n0\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n-1\r\n",
+        f"Transfer-Encoding: chunked\r\n\r\n{'f' * 17}\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n0\r\nbad trailer\r\n\r\n",
+        "Transfer-Encoding: gzip, chunked, gzip\r\n\r\nabc",
+        "Transfer-Encoding: gzip\r\n\r\nabc",
+        "Content-Length: 3x\r\n\r\nabc",
+        "Content-Length: 3\r\n\r\nabcdefgh",
+    ],
+    ids=range(9),
+)
+def test_a_body_that_is_not_as_it_is_framed_is_400_on_every_path(
+    engine: Engine, method: str, path: str, body: str
+) -> None:
+    received = exchange(engine, f"{method} {path} HTTP/1.1\r\nHost: x\r\n{body}".encode())
+    statuses = [int(part[2:5]) for part in received.split(b"HTTP/1.")[1:]]
+    assert statuses[-1] == 400
+    # What follows a body of the right length is no request.
+    assert len(statuses) == (2 if "abcdefgh" in body else 1)
+
+
 def test_tls_on_the_plain_port_ends_at_once(engine: Engine) -> None:
     url = urlsplit(engine.url)
     context = ssl.create_default_context()

@@ -6,6 +6,7 @@ names the worker.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import http.client
 import json
@@ -185,6 +186,54 @@ def test_a_stream_ends_where_its_content_range_does(team: Pusher) -> None:
     location = team.begin()
     answer = team.ask("PATCH", location, iter([b"x" * 10, b"y" * 10]), {"Content-Range": "0-14"})
     assert error_of(answer)[:2] == (400, "BLOB_UPLOAD_INVALID")
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "identity, gzip", "DEFLATE", "nonsense"])
+def test_a_compressed_body_is_refused_before_it_is_sent_and_the_upload_goes_on(team: Pusher, encoding: str) -> None:
+    encoded, packed = {"Content-Encoding": encoding}, gzip.compress(BODY)
+    location = team.begin()
+    for answer in (
+        team.ask("PATCH", location, packed, encoded),
+        team.ask("PATCH", location, [packed], encoded),
+        team.put(location, DIGEST, packed, encoded),
+        team.ask("POST", f"blobs/uploads/?digest={DIGEST}", packed, encoded),
+        team.ask("PUT", "manifests/1", packed, encoded),
+    ):
+        assert error_of(answer)[:2] == (415, "UNSUPPORTED")
+        assert encoding in error_of(answer)[2]
+        assert answer.headers["accept-encoding"] == "identity"
+    url = urlsplit(team.engine.url)
+    with socket.create_connection((url.hostname or "", url.port or 0), timeout=30) as connection:
+        head = f"PATCH {location} HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 9\r\n"
+        connection.sendall(f"{head}Content-Encoding: {encoding}\r\n\r\n".encode())
+        assert connection.recv(1000).startswith(b"HTTP/1.1 415 ")
+    assert team.ask("PATCH", location, BODY, {"Content-Encoding": "Identity"}).status == 202
+    assert team.put(location, DIGEST).status == 201
+    assert team.read(DIGEST).body == BODY
+    wait_for(lambda: uploads_of(team) == [], "the upload that had begun with its body to be cancelled")
+
+
+@pytest.mark.parametrize("is_read", [False, True], ids=["at once", "while it is read"])
+@pytest.mark.parametrize("chunk", ["zz\r\n", "3\r\nabcd\r\n", "-1\r\n"])
+def test_a_body_whose_chunks_are_none_is_refused_and_what_came_before_is_kept(
+    team: Pusher, chunk: str, is_read: bool
+) -> None:
+    location = team.begin()
+    url = urlsplit(team.engine.url)
+    head = f"PATCH {location} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+    with socket.create_connection((url.hostname or "", url.port or 0), timeout=30) as connection:
+        if is_read:
+            connection.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
+            assert connection.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+            connection.sendall(f"5\r\nhello\r\n{chunk}".encode())
+        else:
+            connection.sendall(f"{head}\r\n5\r\nhello\r\n{chunk}".encode())
+        received = b""
+        while part := connection.recv(1000):
+            received += part
+    assert received[8:13] == b" 400 "
+    assert received.count(b"HTTP/1.") == 1
+    assert team.arrived(location) == (len(b"helloabc" if "abc" in chunk else b"hello") if is_read else 1)
 
 
 @pytest.mark.parametrize("way", ["one request", "post and put", "stream"])

@@ -32,6 +32,12 @@ class MethodNotAllowed(errors.RequestError):
         self.allowed = allowed
 
 
+class EncodingUnsupported(errors.RequestError):
+    """The body that was sent is compressed, by its Content-Encoding: nothing is inflated here, for anybody."""
+
+    reference = "PT214"
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     status: int
@@ -45,6 +51,7 @@ TABLE: dict[type[PullthroughError], Answer] = {
     errors.RequestError: Answer(400, ErrorCode.UNSUPPORTED),
     EndpointUnknown: Answer(404, ErrorCode.UNSUPPORTED),
     MethodNotAllowed: Answer(405, ErrorCode.UNSUPPORTED),
+    EncodingUnsupported: Answer(415, ErrorCode.UNSUPPORTED),
     errors.NameInvalid: Answer(400, ErrorCode.NAME_INVALID),
     # The specification has no code for a tag that cannot be; distribution answers as for one that is not there.
     errors.TagInvalid: Answer(400, ErrorCode.MANIFEST_UNKNOWN),
@@ -133,4 +140,6 @@ def error_response(error: PullthroughError, *, is_mirrored: bool = False) -> web
         response.headers["Content-Range"] = f"bytes */{error.size_bytes}"
     elif isinstance(error, MethodNotAllowed):
         response.headers["Allow"] = error.allowed
+    elif isinstance(error, EncodingUnsupported):
+        response.headers["Accept-Encoding"] = "identity"  # RFC 9110, section 15.5.16
     return response

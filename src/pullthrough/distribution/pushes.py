@@ -13,7 +13,7 @@ from aiohttp import ClientPayloadError, web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestPayloadError
 
-from pullthrough.distribution.errors import MethodNotAllowed
+from pullthrough.distribution.errors import EncodingUnsupported, MethodNotAllowed
 from pullthrough.distribution.exchange import Exchange, common_headers
 from pullthrough.distribution.permissions import Permissions
 from pullthrough.distribution.routes import Kind, Route
@@ -198,8 +198,17 @@ def _content_range(request: web.BaseRequest) -> ByteRange | None:
 
 
 async def _body(exchange: Exchange) -> AsyncIterator[bytes]:
-    """The request's body as it comes. aiohttp stops reading while nobody takes it, so that memory stays flat."""
+    """The request's body as it comes. aiohttp stops reading while nobody takes it, so that memory stays flat.
+
+    Raises EncodingUnsupported before the first byte; UploadInvalid where the body cannot be read to its end.
+    """
     request = exchange.request
+    encodings = ",".join(request.headers.getall("Content-Encoding", ()))
+    if any(encoding.strip().lower() not in ("", "identity") for encoding in encodings.split(",")):
+        raise EncodingUnsupported(
+            f"the body has the Content-Encoding {encodings[:80]!r}",
+            hint="send it as it is: a blob's digest is that of the bytes that are sent",
+        )
     await exchange.invite()
     try:
         while True:
