@@ -1,4 +1,5 @@
-"""Sending a blob's bytes: from a file that is whole or still growing, at the client's pace, with flat memory.
+"""Sending bodies at the client's pace, with flat memory: a blob's from a file that is whole or still growing, others from
+memory.
 
 Plain HTTP goes by sendfile in windows, each read into the page cache first where it is not there (in a thread: sendfile
 would block the loop). TLS and bodies of unknown size go by a loop of bounded reads.
@@ -10,7 +11,8 @@ import asyncio
 import os
 from concurrent.futures import Executor
 
-from aiohttp import web
+from aiohttp import Payload, web
+from aiohttp.abc import AbstractStreamWriter
 
 from pullthrough.distribution.residency import is_resident, read_in
 from pullthrough.engine.blobs import Content
@@ -19,6 +21,33 @@ from pullthrough.engine.blobs import Content
 WINDOW_BYTES = 1 * 1024 * 1024
 #: One read on the way to a TLS connection; measured best.
 CHUNK_BYTES = 256 * 1024
+#: Of a body from memory, copied for a client that does not take it at once. Smaller bodies are sent whole.
+SLICE_BYTES = 64 * 1024
+
+
+def paced(body: bytes) -> bytes | Payload:
+    """What to give `web.Response` as its body, so that no more than a slice of it is copied for a slow client."""
+    return body if len(body) <= SLICE_BYTES else _Slices(body)
+
+
+class _Slices(Payload):
+    """The next one goes when the one before has left this process. aiohttp would give all of it to the transport."""
+
+    _value: bytes
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__(body)
+        self._size = len(body)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """Raises ConnectionError where the client has gone."""
+        view = memoryview(self._value)
+        for start in range(0, len(view), SLICE_BYTES):
+            await writer.write(view[start : start + SLICE_BYTES])
+            await writer.drain()
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        return self._value.decode(encoding, errors)
 
 
 class _Descriptor:

@@ -16,6 +16,7 @@ from pullthrough import __version__
 from pullthrough.access.access import Access
 from pullthrough.asker import ASKER, client_of
 from pullthrough.distribution.access_log import AccessLogger, Entry
+from pullthrough.distribution.bodies import paced
 from pullthrough.distribution.errors import EndpointUnknown, MethodNotAllowed, error_response
 from pullthrough.distribution.exchange import NO_OUTCOME, VERSION_HEADER, Exchange, json_response
 from pullthrough.distribution.fast_path import FastPath
@@ -165,5 +166,5 @@ class Face:
             )
         if path == "/metrics":
             body = await self._engine.call(self._engine.metrics.exposition)
-            return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+            return web.Response(body=paced(body), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
         raise EndpointUnknown("there is no such path; the registry is under /v2/")

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 
 from aiohttp import web
 
-from pullthrough.distribution.bodies import Sender
+from pullthrough.distribution.bodies import Sender, paced
 from pullthrough.distribution.exchange import Exchange, common_headers, json_response
 from pullthrough.distribution.permissions import Permissions
 from pullthrough.distribution.routes import MAX_PAGE, Kind, Route
@@ -87,7 +87,7 @@ class PullFace:
             return web.Response(status=304, headers=headers)
         headers["Content-Type"] = manifest.media_type
         exchange.sent_bytes = 0 if exchange.is_head else len(manifest.body)
-        return web.Response(body=manifest.body, headers=headers)
+        return web.Response(body=paced(manifest.body), headers=headers)
 
     def _is_excluded(self, exchange: Exchange) -> bool:
         """Whether pulls of this client leave an image's pull time as it is (RegisterPullTimeUpdateExclusion)."""
