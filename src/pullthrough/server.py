@@ -402,6 +402,9 @@ def serve(loaded: Loaded) -> int:
     _keep_private()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    # They warn of each write to a connection that the client has left.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
+    logging.getLogger("aiofastnet").setLevel(logging.ERROR)
     for warning in loaded.warnings:
         _log.warning("%s", warning)
     settings = loaded.settings

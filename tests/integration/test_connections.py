@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import resource
+import signal
 import socket
 import ssl
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -98,7 +101,7 @@ def serve(tmp_path: Path, workers: int, upstream: ScriptedUpstream) -> Iterator[
                 f'standard_rules = false\n[serve]\nworkers = {workers}\nloop = "{loop}"\n'
                 + (f'tls_cert = "{certificate.cert}"\ntls_key = "{certificate.key}"\n' if certificate else "")
                 + '[rules.docker-hub]\nupstream = "registry-1.docker.io"\n'
-                + f'[upstreams."registry-1.docker.io"]\nendpoint = "{upstream.url}"\n'
+                + f'[upstreams."registry-1.docker.io"]\nendpoint = "{upstream.url}"\nfirst_byte_timeout = "5m"\n'
             )
             command: list[str | Path] = [
                 *(needs("prlimit"), f"--nofile={FILES}:{FILES}", pullthrough(), "serve", "--config", config),
@@ -211,6 +214,29 @@ def test_a_worker_without_descriptors_waits_for_some_and_says_so_once(serve: Ser
             assert status_of(waiting) == 200
     assert served.said("could not be accepted") == served.workers
     assert not served.said("Traceback")
+
+
+@pytest.mark.parametrize("loop", ["auto", "asyncio"])
+def test_a_client_that_resets_behind_its_request_is_not_waited_for(
+    serve: Serve, upstream: ScriptedUpstream, loop: str
+) -> None:
+    """Both come at once, as they do to a busy worker: it reads the request, and uvloop tells of no more."""
+    served, gate = serve(loop=loop), Gate()
+    upstream.script(Hang(gate), kind="manifest", repository="library/app")
+    before = sum(served.files)
+    connections = [served.connect() for _ in range(20)]
+    for connection in connections:
+        assert status_of(connection) == 200
+    for pid in served.pids:
+        os.kill(pid, signal.SIGSTOP)
+    for connection in connections:
+        ask(connection)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+    for pid in served.pids:
+        os.kill(pid, signal.SIGCONT)
+    wait_for(lambda: sum(served.files) < before + 15, "the connections to be closed")
+    gate.open()
 
 
 def test_handshakes_that_break_off_are_told_in_a_line(serve: Serve) -> None:

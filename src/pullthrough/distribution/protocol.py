@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Awaitable, Callable
 
 from aiohttp import EMPTY_PAYLOAD, web
@@ -34,9 +35,20 @@ _KEEPALIVE_SECONDS = 75.0
 #: connection is reset, and not why.
 _LINGERING_SECONDS = 10.0
 
+#: include/net/tcp_states.h
+_TCP_CLOSE = 7
+
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 #: From the bytes of a request and the client's address to the whole answer, or None for the ordinary path.
 FastAnswer = Callable[[bytes, str], bytes | None]
+
+
+def _is_reset(connection: socket.socket) -> bool:
+    try:
+        # The first byte of struct tcp_info: tcp(7).
+        return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _TCP_CLOSE
+    except OSError:
+        return False  # a unix socket
 
 
 class _Refused(HttpProcessingError):
@@ -91,6 +103,11 @@ class HttpProtocol(web.RequestHandler):
         self._held = b""
         self._stop_deadline()
         self._place.leave()
+
+    def notice_reset(self) -> None:
+        """Close the connection where the other side has reset it, which uvloop may not have told."""
+        if self.transport is not None and _is_reset(self.transport.get_extra_info("socket")):
+            self.transport.abort()
 
     def resume_writing(self) -> None:
         super().resume_writing()

@@ -449,6 +449,21 @@ def test_no_bytes_do_harm(sent: list[bytes]) -> None:
     play()
 
 
+@on_a_clock
+async def test_a_reset_that_the_loop_did_not_tell_of_is_noticed() -> None:
+    held = Held()
+    connected = Connected(held)
+    await connected.say(GET)
+    connected.protocol.notice_reset()
+    await settle()
+    assert connected.phase == "busy"
+    connected.wire.kernel.is_reset = True
+    connected.protocol.notice_reset()
+    await settle()
+    assert connected.phase == "none"
+    connected.protocol.notice_reset()
+
+
 # --- its place -------------------------------------------------------------------------------------------------------
 
 

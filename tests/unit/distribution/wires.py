@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from functools import wraps
@@ -51,6 +52,19 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
+class Kernel:
+    """What a socket is asked for."""
+
+    family = socket.AF_INET
+    is_reset = False
+
+    def setsockopt(self, *_: object) -> None: ...
+
+    def getsockopt(self, level: int, option: int, length: int) -> bytes:
+        assert (level, option, length) == (socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+        return bytes([7 if self.is_reset else 1])
+
+
 class Wire(asyncio.Transport):
     """What the client has of the connection. `is_stalled`: it takes nothing, and what is sent waits here."""
 
@@ -61,11 +75,13 @@ class Wire(asyncio.Transport):
         self.is_stalled = False
         self.is_read = True
         self.is_closed = False
+        self.kernel = Kernel()
+        self.tls: object = None
         self.protocol: HttpProtocol | None = None
         self._high = 64 * 1024
 
     def get_extra_info(self, name: str, default: object = None) -> object:
-        return ("192.0.2.1", 5) if name == "peername" else default
+        return {"peername": ("192.0.2.1", 5), "socket": self.kernel, "sslcontext": self.tls}.get(name, default)
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         self._high = 64 * 1024 if high is None else high
