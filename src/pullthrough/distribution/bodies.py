@@ -95,9 +95,6 @@ class Sender:
                 if by_sendfile:
                     count = min(end - offset, WINDOW_BYTES)
                     await self._send_file(transport, offset, count)
-                    # A client that reads as fast as we send never lets sendfile wait, and so the loop would see to
-                    # nothing else until the body's end.
-                    await asyncio.sleep(0)
                 else:
                     count = min(end - offset, CHUNK_BYTES)
                     if framed:
@@ -108,6 +105,9 @@ class Sender:
                         await self._request.writer.drain()
                 offset += count
                 self.sent_bytes += count
+                # A client that reads as fast as we send never lets any of this wait, nor does one that has said it is
+                # leaving: the loop would see to nothing else until the body's end.
+                await asyncio.sleep(0)
 
     async def _send_file(self, transport: asyncio.Transport, offset: int, count: int) -> None:
         fd = self._content.fileno()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from aiohttp import Payload, web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pullthrough.distribution.bodies import SLICE_BYTES, paced
+from pullthrough.distribution.bodies import SLICE_BYTES, Sender, paced
 from tests.unit.distribution.wires import Connected, on_a_clock, settle
 
 BODY = bytes(range(256)) * 4096
@@ -76,6 +78,53 @@ async def test_a_client_that_leaves_ends_it() -> None:
     assert len(connected.wire.waiting) < SLICE_BYTES + 1000
     assert connected.phase == "none"
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+class Whole:
+    """A blob that is all there."""
+
+    is_verified = True
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb")
+        self.size_bytes: int | None = path.stat().st_size
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    async def wait(self, offset: int) -> int:
+        assert self.size_bytes is not None
+        return self.size_bytes
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@on_a_clock
+async def test_the_loop_sees_to_others_while_a_blob_goes_to_a_client_that_takes_all(tmp_path: Path) -> None:
+    """By TLS, where nothing waits for the network unless the client is slow."""
+    (tmp_path / "blob").write_bytes(BODY * 4)
+    content, turns, ended = Whole(tmp_path / "blob"), 0, asyncio.Event()
+
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": str(content.size_bytes)})
+        await response.prepare(request)
+        with ThreadPoolExecutor(1) as threads:
+            await Sender(request, response, content, threads).send(0, content.size_bytes)
+        ended.set()
+        return response
+
+    connected = Connected(handler)
+    connected.wire.tls = object()
+    await settle()
+    connected.protocol.data_received(request())
+    while not ended.is_set():
+        turns += 1
+        await asyncio.sleep(0)
+    await settle()
+    assert connected.wire.sent.endswith(BODY * 4)
+    assert turns > 16
+    content.close()
 
 
 @pytest.mark.parametrize("size", [0, SLICE_BYTES])
