@@ -14,12 +14,12 @@ ASKER: ContextVar[str] = ContextVar("asker", default="")
 
 def client_of(address: str | None) -> str:
     """The address, or for IPv6 the network of 64 bits that one machine may have all addresses of."""
+    if not address or ":" not in address:
+        return address or ""  # IPv4, or none
     try:
-        found = ipaddress.ip_address(address or "")
+        found = ipaddress.IPv6Address(address)
     except ValueError:
-        return address or ""  # none that is of a network
-    if isinstance(found, ipaddress.IPv4Address):
-        return str(found)
+        return address
     if found.ipv4_mapped is not None:
         return str(found.ipv4_mapped)
     return str(ipaddress.IPv6Address(int(found) >> 64 << 64))

@@ -171,6 +171,18 @@ def test_a_repository_that_is_not_there_is_not_found(ecr: Any) -> None:
 # BatchGetImage
 
 
+def test_manifests_of_hostile_size_are_not_all_put_into_one_answer(site: Site, ecr: Any, upstream_name: str) -> None:
+    ids = []
+    for number in range(12):
+        image = demo.make_artifact(f"{upstream_name} {number}", subject=None, annotations={"pad": "x" * 2_000_000})
+        site.open.add(upstream_name, image, str(number))
+        ids.append({"imageTag": str(number)})
+    name = f"quay/{upstream_name}"
+    with fails_with("InvalidParameterException", "16,777,216 bytes together: ask for fewer at once"):
+        ecr.batch_get_image(repositoryName=name, imageIds=ids)
+    assert len(ecr.batch_get_image(repositoryName=name, imageIds=ids[:6])["images"]) == 6
+
+
 def test_a_pushed_image_is_got_by_tag_by_digest_and_by_both(ecr: Any, own: str) -> None:
     image = small_image(own)
     push(ecr, own, image, "v1")

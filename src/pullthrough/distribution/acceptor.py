@@ -15,7 +15,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from pullthrough.distribution.admission import Admission, Place, client_of
+from pullthrough.asker import client_of
+from pullthrough.distribution.admission import Admission, Place
 from pullthrough.distribution.notices import Notice
 
 _log = logging.getLogger(__name__)

@@ -16,7 +16,6 @@ have them, or all connections of one began to work at once, a BUSY one goes: the
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -28,7 +27,6 @@ MAX_NEW = 1024
 _MAX_CLOSING = 32
 #: A subscriber of IPv6 has at least that much, and may come from any address in it.
 #: https://www.rfc-editor.org/rfc/rfc6177
-_IPV6_SUBSCRIBER_BITS = 64
 
 
 class _Line:
@@ -178,10 +176,3 @@ class Admission:
 
     def forget(self, place: Place) -> None:
         self._open.discard(place)
-
-
-def client_of(address: str) -> str:
-    """Whom a peer's address stands for: itself, or with IPv6 its network, in which one client has all addresses."""
-    if ":" not in address:
-        return address  # IPv4, or a unix socket's
-    return str(ipaddress.IPv6Network((int(ipaddress.IPv6Address(address)), _IPV6_SUBSCRIBER_BITS), strict=False))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Sequence
 from concurrent.futures import Executor
 
 from aiohttp import Payload, web
@@ -25,29 +26,30 @@ CHUNK_BYTES = 256 * 1024
 SLICE_BYTES = 64 * 1024
 
 
-def paced(body: bytes) -> bytes | Payload:
+def paced(*parts: bytes | memoryview) -> bytes | Payload:
     """What to give `web.Response` as its body, so that no more than a slice of it is copied for a slow client."""
-    return body if len(body) <= SLICE_BYTES else _Slices(body)
+    return b"".join(parts) if sum(len(part) for part in parts) <= SLICE_BYTES else _Slices(parts)
 
 
 class _Slices(Payload):
     """The next one goes when the one before has left this process. aiohttp would give all of it to the transport."""
 
-    _value: bytes
+    _value: Sequence[bytes | memoryview]
 
-    def __init__(self, body: bytes) -> None:
-        super().__init__(body)
-        self._size = len(body)
+    def __init__(self, parts: Sequence[bytes | memoryview]) -> None:
+        super().__init__(parts)
+        self._size = sum(len(part) for part in parts)
 
     async def write(self, writer: AbstractStreamWriter) -> None:
         """Raises ConnectionError where the client has gone."""
-        view = memoryview(self._value)
-        for start in range(0, len(view), SLICE_BYTES):
-            await writer.write(view[start : start + SLICE_BYTES])
-            await writer.drain()
+        for part in self._value:
+            view = memoryview(part)
+            for start in range(0, len(view), SLICE_BYTES):
+                await writer.write(view[start : start + SLICE_BYTES])
+                await writer.drain()
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        return self._value.decode(encoding, errors)
+        return b"".join(self._value).decode(encoding, errors)
 
 
 class _Descriptor:

@@ -173,7 +173,7 @@ class PullFace:
         headers = self._blob_headers(exchange, answer.digest)
         headers["Content-Range"] = wanted.content_range(answer.content.size_bytes)
         exchange.sent_bytes = len(data)
-        return web.Response(status=206, body=data, headers=headers)
+        return web.Response(status=206, body=paced(data), headers=headers)
 
     async def _send(
         self,
@@ -262,13 +262,13 @@ class PullFace:
         self, exchange: Exchange, listing: Listing, opening: str, media_type: str, link: str | None
     ) -> web.Response:
         exchange.outcome = listing.outcome
-        body = b"".join((opening.encode(), listing.page.entries, b"]}"))
+        parts = (opening.encode(), listing.page.entries, b"]}")
         headers = {**common_headers(exchange), "Content-Type": media_type}
         if link:
             headers["Link"] = link
         if not exchange.is_head:
-            exchange.sent_bytes = len(body)
-        return web.Response(body=body, headers=headers)
+            exchange.sent_bytes = sum(len(part) for part in parts)
+        return web.Response(body=paced(*parts), headers=headers)
 
 
 def _wants_check(request: web.BaseRequest) -> bool:

@@ -38,21 +38,31 @@ from pullthrough.storage.records import ImageDetail
 
 #: Indexes may hold indexes; nobody nests them this deep.
 _MAX_DEPTH = 4
+#: Images that are fetched at once, and what their manifests may have together: all of the answer is in memory.
+_AT_ONCE = 10
+_MAX_ANSWER_BYTES = 16 * 1024 * 1024
 _PREFERRED_PLATFORM = "linux/amd64"
 #: How BuildKit marks the attestations in an index: https://docs.docker.com/build/metadata/attestations/attestation-storage/
 _NO_PLATFORM = "unknown/unknown"
 
 
 async def batch_get_image(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    """Images that are not cached are fetched from their upstream, all at once, if a rule covers the repository."""
+    """Images that are not cached are fetched from their upstream, some at once, if a rule covers the repository."""
     target = pull_target(call, "BatchGetImage", input)
     if target.is_own:
         await require_repository(call, target.repository)
     ids, failures = read_image_ids(input["imageIds"])
     accepts_index = not media_types.INDEXES.isdisjoint(input.get("acceptedMediaTypes", ()))
-    results = await asyncio.gather(
-        *(_get(call, target, image_id, accepts_index=accepts_index) for image_id in ids), return_exceptions=True
-    )
+    results: list[ManifestAnswer | BaseException] = []
+    for start in range(0, len(ids), _AT_ONCE):
+        part = ids[start : start + _AT_ONCE]
+        results += await asyncio.gather(
+            *(_get(call, target, image_id, accepts_index=accepts_index) for image_id in part), return_exceptions=True
+        )
+        if sum(len(got.manifest.body) for got in results if isinstance(got, ManifestAnswer)) > _MAX_ANSWER_BYTES:
+            raise invalid(
+                "imageIds", f"their manifests have more than {_MAX_ANSWER_BYTES:,} bytes together: ask for fewer at once"
+            )
     images: list[dict[str, Any]] = []
     for image_id, result in zip(ids, results, strict=True):
         if isinstance(result, BaseException):

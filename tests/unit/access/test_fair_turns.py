@@ -8,7 +8,6 @@ from contextlib import suppress
 import pytest
 
 from pullthrough.access.fair_turns import FairTurns, NoPlace
-from pullthrough.asker import client_of
 
 
 class Crowd:
@@ -118,20 +117,3 @@ async def test_a_turn_is_given_back_whatever_happens_in_it() -> None:
                 raise RuntimeError
     async with turns.take("a"):
         pass
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "same"),
-    [
-        ("192.0.2.1", "192.0.2.1", True),
-        ("192.0.2.1", "192.0.2.2", False),
-        ("192.0.2.1", "::ffff:192.0.2.1", True),
-        ("2001:db8::1", "2001:db8::ffff:1", True),
-        ("2001:db8::1", "2001:db8:0:1::1", False),
-        ("fe80::1%eth0", "fe80::2", True),
-        (None, "", True),
-        ("unix", "", False),
-    ],
-)
-def test_an_ipv6_client_has_a_whole_network(one: str | None, other: str | None, same: bool) -> None:
-    assert (client_of(one) == client_of(other)) is same

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
-import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
-from pullthrough.distribution.admission import MAX_NEW, SHARE, Admission, Place, client_of
+from pullthrough.distribution.admission import MAX_NEW, SHARE, Admission, Place
 
 LIMIT = 40
 CLIENTS = ["a", "b", "c", "d"]
@@ -165,21 +164,6 @@ def test_what_is_told_to_close_counts_as_open_until_it_is() -> None:
         place.rest()
     assert not house.admission.is_crowded
     assert house.admission.count == 10
-
-
-@pytest.mark.parametrize(
-    ("address", "client"),
-    [
-        ("192.0.2.1", "192.0.2.1"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
-        ("2001:db8:1:2::1", "2001:db8:1:2::/64"),
-        ("2001:db8:1:3::1", "2001:db8:1:3::/64"),
-        ("fe80::1%eth0", "fe80::/64"),
-        ("", ""),
-    ],
-)
-def test_whom_an_address_stands_for(address: str, client: str) -> None:
-    assert client_of(address) == client
 
 
 class Doors(RuleBasedStateMachine):
