@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import ssl
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 from pullthrough.demo.images import Image, make_artifact
 from pullthrough.oci.manifests import MAX_MANIFEST_BYTES
 from tests.e2e.certificates import Certificate, self_signed
+from tests.fakes.upstream import Replace
 from tests.integration.sites import KIB, MIB, Corner, Download, Site, open_site, resident_bytes
 
 READERS = 30
@@ -31,7 +33,7 @@ def site(
     serve = f'loop = "{loop or "auto"}"\n'
     if how == "tls":
         serve += f'tls_cert = "{certificate.cert}"\ntls_key = "{certificate.key}"\n'
-    with open_site(tmp_path_factory.mktemp("slow"), 1, serve=serve, corners=4) as opened:
+    with open_site(tmp_path_factory.mktemp("slow"), 1, serve=serve, corners=8) as opened:
         yield opened
 
 
@@ -79,6 +81,30 @@ def test_a_reader_that_stands_still_holds_a_slice_and_not_the_manifest(site: Sit
     # With TLS what is encrypted waits in buffers of the connection's own.
     each = (700 if site.engine.url.startswith("https") else 150) * KIB
     assert grown < READERS * each, f"{grown / MIB:.1f} MiB for {READERS} slow clients"
+
+
+@pytest.mark.parametrize("query", ["", "?last=0"])
+def test_readers_of_a_long_list_that_stand_still_share_it(site: Site, certificate: Certificate, query: str) -> None:
+    """Also one that is a part of it."""
+    corner = site.corner()
+    corner.add(large_image("listed"))
+    tags = [f"{number:06}{'x' * 100}" for number in range(60_000)]
+    body = json.dumps({"name": corner.repository, "tags": tags}).encode()
+    corner.script(Replace(body), kind="tags")
+    path = f"/v2/{corner.prefix}/{corner.repository}/tags/list"
+    assert json.loads(site.engine.get(path).body)["tags"] == tags
+    with ExitStack() as stack:
+        before = resident_bytes(site.engine.pid)
+        readers = [
+            stack.enter_context(Download(site.engine, path + query, connection=connect(site, certificate)))
+            for _ in range(READERS)
+        ]
+        for reader in readers:
+            assert reader.status == 200
+            reader.read(1000)
+        grown = resident_bytes(site.engine.pid) - before
+        assert len(readers[0].rest()) > 6 * MIB
+    assert grown < READERS * MIB, f"{grown / MIB:.1f} MiB for {READERS} slow clients of {len(body) / MIB:.1f} MiB"
 
 
 def test_a_client_that_goes_away_in_the_middle_is_noticed(site: Site, certificate: Certificate) -> None:

@@ -61,7 +61,8 @@ async def batch_get_image(call: Call, input: Mapping[str, Any]) -> dict[str, Any
         )
         if sum(len(got.manifest.body) for got in results if isinstance(got, ManifestAnswer)) > _MAX_ANSWER_BYTES:
             raise invalid(
-                "imageIds", f"their manifests have more than {_MAX_ANSWER_BYTES:,} bytes together: ask for fewer at once"
+                "imageIds",
+                f"their manifests have more than {_MAX_ANSWER_BYTES:,} bytes together: ask for fewer at once",
             )
     images: list[dict[str, Any]] = []
     for image_id, result in zip(ids, results, strict=True):

@@ -23,6 +23,8 @@ from pullthrough.errors import DiskFull, RepositoryUnknown, UpstreamError, Upstr
 from pullthrough.oci import lists
 from pullthrough.oci.digests import Digest
 from pullthrough.oci.lists import Page
+from pullthrough.oci.names import RepositoryName
+from pullthrough.oci.owners import Owner
 from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.locks import Locks
 from pullthrough.storage.pushed import Pushed
@@ -250,6 +252,11 @@ class Listings:
         body = self._bodies.get((*name, validated_at))
         if body is not None:
             return ListingRecord(body, validated_at)
+        # Together, so that many who ask at once have one copy.
+        record, _ = await self._tasks.once(("list", *name), lambda: self._read(name), name=f"read {kind} of {name[0]}")
+        return record
+
+    async def _read(self, name: tuple[RepositoryName, Owner, str]) -> ListingRecord | None:
         record: ListingRecord | None = await self._call(self._catalog.find_listing, *name)
         if record is not None:
             self._bodies.put((*name, record.validated_at), record.body)
