@@ -120,6 +120,8 @@ class Access:
         self._all_open = all(self._open.values())
         self._broken_policies: set[str] = set()
         #: Whether a registry or repository policy asks for tags, and the policies that this is about.
+        #: The one that was asked for last: clients call this registry by few names.
+        self._anonymous: Principal | None = None
         self._attached_ask: tuple[str | None, Mapping[RepositoryName, str] | None, bool] = (None, None, False)
 
     def close(self) -> None:
@@ -191,7 +193,9 @@ class Access:
         if not user and not password:
             if wants_write or not self._open[mirror]:
                 raise Unauthorized("authentication required", challenge=challenge, hint=_LOGIN_HINT)
-            return principals.anonymous(self._account, challenge)
+            if self._anonymous is None or self._anonymous.challenge != challenge:
+                self._anonymous = principals.anonymous(self._account, challenge)
+            return self._anonymous
         if user == tokens.USER:
             return await self._of_token(password, challenge)
         if self._htpasswd is not None and await self._htpasswd.accepts(user, password, address):
@@ -233,8 +237,9 @@ class Access:
             await self._texts.read_repository_tags()
 
     def _asks_for_tags(self, principal: Principal) -> bool:
-        if any(policy.asks_for_resource_tags for policy in principal.policies):
-            return True
+        for policy in principal.policies:
+            if policy.asks_for_resource_tags:
+                return True
         registry_text, repository_texts = self._texts.registry_policy, self._texts.repository_policies
         before = self._attached_ask
         if registry_text != before[0] or repository_texts is not before[1]:

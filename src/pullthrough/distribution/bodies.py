@@ -28,7 +28,7 @@ SLICE_BYTES = 64 * 1024
 
 def paced(*parts: bytes | memoryview) -> bytes | Payload:
     """What to give `web.Response` as its body, so that no more than a slice of it is copied for a slow client."""
-    return b"".join(parts) if sum(len(part) for part in parts) <= SLICE_BYTES else _Slices(parts)
+    return b"".join(parts) if sum(map(len, parts)) <= SLICE_BYTES else _Slices(parts)
 
 
 class _Slices(Payload):
@@ -38,7 +38,7 @@ class _Slices(Payload):
 
     def __init__(self, parts: Sequence[bytes | memoryview]) -> None:
         super().__init__(parts)
-        self._size = sum(len(part) for part in parts)
+        self._size = sum(map(len, parts))
 
     async def write(self, writer: AbstractStreamWriter) -> None:
         """Raises ConnectionError where the client has gone."""

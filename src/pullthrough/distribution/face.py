@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from functools import lru_cache
 
 from aiohttp import web
 
@@ -32,6 +33,9 @@ from pullthrough.errors import ContentUnknown, PullthroughError, RepositoryUnkno
 _log = logging.getLogger(__name__)
 SERVER_NAME = f"pullthrough/{__version__}"
 _READS = ("GET", "HEAD")
+#: Paths that are remembered, and the characters of one: those of images have some 100.
+_MAX_KNOWN_PATHS = 1024
+_MAX_KNOWN_PATH = 512
 
 
 class Face:
@@ -46,6 +50,8 @@ class Face:
         self._permissions = Permissions(engine, access)
         self._pulls = PullFace(engine, self._permissions, SERVER_NAME)
         self._pushes = PushFace(engine, self._permissions)
+        #: Of clients that were let in, which ask for the same few things again and again.
+        self._known_route = lru_cache(maxsize=_MAX_KNOWN_PATHS)(parse_path)
         self._fast_path = FastPath(engine, access, SERVER_NAME, self._log, clock)
 
     def fast(self, data: bytes, client: str, *, mirror: str | None = None) -> bytes | None:
@@ -126,7 +132,7 @@ class Face:
         if not self._engine.configuration.is_current:
             await self._engine.configuration.refresh()
         exchange.principal = await self._permissions.find_principal(exchange, raw_path, query)
-        route = parse_path(raw_path)
+        route = self._known_route(raw_path) if len(raw_path) <= _MAX_KNOWN_PATH else parse_path(raw_path)
         exchange.kind = route.kind.value
         exchange.query = parse_query(query)
         if route.name is None:

@@ -18,8 +18,9 @@ from pullthrough.access.access import Access
 from pullthrough.distribution.access_log import Entry
 from pullthrough.distribution.routes import Kind, Query, Route, parse_path, parse_query
 from pullthrough.engine.engine import Engine
-from pullthrough.engine.outcomes import clean
+from pullthrough.engine.outcomes import Outcome, clean
 from pullthrough.errors import PullthroughError
+from pullthrough.storage.records import ManifestRecord
 
 #: A request of a registry client has a few hundred bytes; these are kept, so larger ones are not worth it.
 _MAX_REQUEST_BYTES = 2048
@@ -70,6 +71,20 @@ def parse_plain(data: bytes) -> PlainRequest | None:
     )
 
 
+@dataclass(slots=True)
+class _Known:
+    """A request that clients repeat, and the head of its last answer: it holds for a second, or until what it says changes."""
+
+    request: PlainRequest
+    says: tuple[object, ...] = ()
+    head: bytes = b""
+
+
+def _known(data: bytes) -> _Known | None:
+    request = parse_plain(data)
+    return None if request is None else _Known(request)
+
+
 class FastPath:
     """Answers what can be answered at once. `record` is told of each answer, as of any other."""
 
@@ -86,9 +101,8 @@ class FastPath:
         self._server_name = server_name
         self._record = record
         self._clock = clock
-        self._date = (0, "")
         #: Clients repeat their requests to the letter. Asked only where everybody may pull: else strangers would fill it.
-        self._parse_plain = lru_cache(maxsize=_MAX_REQUESTS)(parse_plain)
+        self._known = lru_cache(maxsize=_MAX_REQUESTS)(_known)
 
     def answer(self, data: bytes, client: str, mirror: str | None) -> bytes | None:
         """The whole answer to the request in `data`; None where the ordinary path has to give it."""
@@ -97,9 +111,10 @@ class FastPath:
         started = time.perf_counter()
         if not self._engine.configuration.is_current or not self._access.open_pulls:
             return None
-        request = self._parse_plain(data)
-        if request is None:
+        known = self._known(data)
+        if known is None:
             return None
+        request = known.request
         assert request.route.name is not None
         assert request.route.reference is not None
         try:
@@ -113,24 +128,16 @@ class FastPath:
             return None
         manifest, outcome = found.manifest, found.outcome
         self._engine.pull_times.note_manifest(found.target.repository, manifest.digest)
-        namespace = "" if request.query.ns is None else f"OCI-Namespace: {clean(request.query.ns)}\r\n"
-        head = (
-            "HTTP/1.1 200 OK\r\n"
-            "Docker-Distribution-Api-Version: registry/2.0\r\n"
-            f"X-Cache: {outcome.header()}\r\n"
-            f"{namespace}"
-            f"Docker-Content-Digest: {manifest.digest}\r\n"
-            f'ETag: "{manifest.digest}"\r\n'
-            f"Content-Type: {manifest.media_type}\r\n"
-            f"Content-Length: {len(manifest.body)}\r\n"
-            f"Date: {self._now()}\r\n"
-            f"Server: {self._server_name}\r\n"
-            "\r\n"
-        ).encode("ascii")
+        now = self._clock()
+        age = None if outcome.age_seconds is None else int(outcome.age_seconds)
+        says = (manifest.digest, manifest.media_type, outcome.kind, outcome.rule, age, outcome.reason, int(now))
+        if known.says != says:
+            known.says, known.head = says, self._head(request, manifest, outcome, int(now))
+        head = known.head
         sent_bytes = 0 if request.is_head else len(manifest.body)
         self._record(
             Entry(
-                self._clock(),
+                now,
                 client,
                 "HEAD" if request.is_head else "GET",
                 request.target,
@@ -146,8 +153,18 @@ class FastPath:
         )
         return head if request.is_head else head + manifest.body
 
-    def _now(self) -> str:
-        second = int(self._clock())
-        if second != self._date[0]:
-            self._date = (second, formatdate(second, usegmt=True))
-        return self._date[1]
+    def _head(self, request: PlainRequest, manifest: ManifestRecord, outcome: Outcome, second: int) -> bytes:
+        namespace = "" if request.query.ns is None else f"OCI-Namespace: {clean(request.query.ns)}\r\n"
+        return (
+            "HTTP/1.1 200 OK\r\n"
+            "Docker-Distribution-Api-Version: registry/2.0\r\n"
+            f"X-Cache: {outcome.header()}\r\n"
+            f"{namespace}"
+            f"Docker-Content-Digest: {manifest.digest}\r\n"
+            f'ETag: "{manifest.digest}"\r\n'
+            f"Content-Type: {manifest.media_type}\r\n"
+            f"Content-Length: {len(manifest.body)}\r\n"
+            f"Date: {formatdate(second, usegmt=True)}\r\n"
+            f"Server: {self._server_name}\r\n"
+            "\r\n"
+        ).encode("ascii")

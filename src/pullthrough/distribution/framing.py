@@ -19,6 +19,10 @@ class Head:
     __slots__ = ("_last", "size_bytes")
 
     def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """The next one."""
         self.size_bytes = 0
         self._last = b""
 

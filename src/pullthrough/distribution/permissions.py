@@ -79,6 +79,9 @@ class Permissions:
 
     async def allowed(self, exchange: Exchange, action: str, targets: Targets) -> Targets:
         """Those of the targets for which the action is allowed. Raises as `check` does where it is for none."""
+        if targets.stripped is None:
+            self.check(exchange, action, targets.literal.repository)
+            return targets
 
         async def check(target: Target) -> None:
             self.check(exchange, action, target.repository)

@@ -35,6 +35,8 @@ _KEEPALIVE_SECONDS = 75.0
 #: connection is reset, and not why.
 _LINGERING_SECONDS = 10.0
 
+_NO_BODY = SizedBody(0)
+
 #: include/net/tcp_states.h
 _TCP_CLOSE = 7
 
@@ -78,7 +80,7 @@ class HttpProtocol(web.RequestHandler):
         self._head = Head()
         #: The body that the parser is in, at its end where it is in none; and what of it has been handed to the parser.
         self._body = EMPTY_PAYLOAD
-        self._framing: SizedBody | ChunkedBody = SizedBody(0)
+        self._framing: SizedBody | ChunkedBody = _NO_BODY
         #: From the end of a request's head to the end of its answer.
         self._is_answering = False
         #: No other request is taken.
@@ -120,33 +122,34 @@ class HttpProtocol(web.RequestHandler):
         if not data:
             # aiohttp asks its parser to go on with what that has.
             self._parse(data)
-        elif self._is_between_requests and self._answer_fast(bytes(data)):
-            return
         else:
+            # Between two requests, and nothing else is under way: `_waiter` is pending exactly while aiohttp waits for one.
+            waiter = self._waiter
+            if (
+                self._fast is not None
+                and waiter is not None
+                and not self._held
+                and not self._head.size_bytes
+                and not self._paused
+                and not waiter.done()
+                and (answer := self._fast(bytes(data), self._client)) is not None
+            ):
+                self._send_fast(answer)
+                return
             self._held += data
         self._hand_on()
 
-    @property
-    def _is_between_requests(self) -> bool:
-        """Whether the next byte is the first one of a request, and nothing else is under way. `_waiter` is pending exactly
-        while aiohttp waits for a request."""
-        waiter = self._waiter
-        return waiter is not None and not waiter.done() and not self._head.size_bytes and not self._held
-
-    def _answer_fast(self, data: bytes) -> bool:
-        if self._fast is None or self._paused or self.transport is None:
-            return False
-        answer = self._fast(data, self._client)
-        if answer is None:
-            return False
-        self._stop_deadline()
+    def _send_fast(self, answer: bytes) -> None:
+        if self.transport is None:
+            return
+        if self._deadline is not None:
+            self._stop_deadline()
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         self.transport.write(answer)
         if self._paused:
             self._place.work()
         else:
             self._place.rest()
-        return True
 
     def _hand_on(self) -> None:
         """What is held, up to the end of the request that is under way; the rest waits until it is answered."""
@@ -199,7 +202,7 @@ class HttpProtocol(web.RequestHandler):
         count = self._request_count
         super().data_received(piece)
         if self._request_count != count:
-            self._head = Head()
+            self._head.begin()
             message, payload = self._messages[-1]
             if isinstance(message, _ErrInfo) and not self._body.is_eof():
                 self._messages.pop()
@@ -209,10 +212,12 @@ class HttpProtocol(web.RequestHandler):
                 self._is_last = True
             else:
                 self._body = payload
-                is_sized = not message.chunked
-                self._framing = (
-                    SizedBody(int(message.headers.get("Content-Length", "0"))) if is_sized else ChunkedBody()
-                )
+                if payload is EMPTY_PAYLOAD:
+                    self._framing = _NO_BODY
+                elif message.chunked:
+                    self._framing = ChunkedBody()
+                else:
+                    self._framing = SizedBody(int(message.headers.get("Content-Length", "0")))
                 self._is_last = message.should_close
             self._begin_answer()
         if self._upgraded:
