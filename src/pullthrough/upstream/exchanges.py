@@ -64,6 +64,8 @@ class Call:
     tries_login: bool = False
     #: A blob's bytes are asked for: caches send nothing of them before they have all, so that the first may take long.
     is_body: bool = False
+    #: Some registries refuse this method to everybody: a refusal says nothing of the credential.
+    is_often_refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,7 +292,7 @@ class Exchanges:
                 if secret is None:
                     return response
                 response.discard()
-                raise _CredentialRefused("the registry refuses it (401)", everywhere=True)
+                raise _CredentialRefused("the registry refuses it (401)", everywhere=not call.is_often_refused)
             response.discard()
             challenged += 1
             if scheme is not None and scheme.realm:

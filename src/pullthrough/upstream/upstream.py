@@ -221,20 +221,20 @@ class Upstream:
                     size = await self._head_blob(repository, digest, credential, turn)
                     if size is not None or not wants_size:
                         return size
-                except UpstreamNotFound:
-                    pass  # some proxies know only of what was fetched through them
-                except (UpstreamDenied, UpstreamInvalid) as error:
+                except (UpstreamNotFound, UpstreamDenied, UpstreamInvalid) as error:
                     if not _is_about_the_method(error.status):
                         raise
                     size = await self._first_byte(repository, digest, credential, turn)
-                    self._heads_no_blobs_until = self._monotonic() + _NO_HEAD_SECONDS
+                    if error.status != 404:  # some proxies know only of what was fetched through them
+                        self._heads_no_blobs_until = self._monotonic() + _NO_HEAD_SECONDS
                     return size
             return await self._first_byte(repository, digest, credential, turn)
 
     async def _head_blob(
         self, repository: str, digest: Digest, credential: Credential | None, turn: Turn
     ) -> int | None:
-        call = Call("HEAD", f"/v2/{repository}/blobs/{digest}", repository, f"{repository} {digest}", credential)
+        path, what = f"/v2/{repository}/blobs/{digest}", f"{repository} {digest}"
+        call = Call("HEAD", path, repository, what, credential, is_often_refused=True)
 
         def read(response: Response) -> int | None:
             self._refuse_html(response, b"")

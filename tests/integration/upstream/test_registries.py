@@ -27,7 +27,8 @@ MakeOne = Callable[[str], Upstream]
 
 
 class Internet:
-    """All hosts of a test on one TLS server; `routes` by `host/path`, `asked` as `METHOD host/path` plus who asked."""
+    """All hosts of a test on one TLS server; `routes` by `host/path` or, for that method only, `METHOD host/path`, `asked` as
+    `METHOD host/path` plus who asked."""
 
     def __init__(self, tls: ssl.SSLContext) -> None:
         self.routes: dict[str, Reply] = {}
@@ -48,7 +49,8 @@ class Internet:
         for prefix, challenge in self.protected.items():
             if where.startswith(prefix) and scheme != "Bearer":
                 return error_reply(401, "UNAUTHORIZED", "authentication required", WWW_Authenticate=challenge)
-        return self.routes.get(where) or error_reply(404, "NAME_UNKNOWN")
+        reply = self.routes.get(f"{asked.method} {where}") or self.routes.get(where)
+        return reply or error_reply(404, "NAME_UNKNOWN")
 
     def take(self) -> list[str]:
         asked, self.asked = self.asked, []
@@ -305,6 +307,24 @@ async def test_ecr_publics_token_serves_all_repositories(internet: Internet, reg
         "GET d5l0dvt14r5h8.cloudfront.net/data",
     ]
     assert internet.requests[1].query == {"service": ["public.ecr.aws"], "scope": ["aws"]}
+
+
+async def test_ecr_public_refuses_head_of_blobs_to_everybody(internet: Internet, registry: MakeOne) -> None:
+    challenge = 'Bearer realm="https://public.ecr.aws/token/",service="public.ecr.aws",scope="aws"'
+    internet.protect("public.ecr.aws/v2/", challenge)
+    internet.routes["public.ecr.aws/token/"] = json_reply({"token": "eyJ"})
+    blob = f"public.ecr.aws/v2/docker/library/nginx/blobs/{BLOB_DIGEST}"
+    internet.routes[f"HEAD {blob}"] = error_reply(401, "UNAUTHORIZED", "Not Authorized", WWW_Authenticate=challenge)
+    internet.routes[blob] = Reply(307, {"Location": "https://d5l0dvt14r5h8.cloudfront.net/data?Signature=s3cret"})
+    first_byte = Reply(206, {"Content-Range": f"bytes 0-0/{len(BLOB)}"}, BLOB[:1])
+    internet.routes["d5l0dvt14r5h8.cloudfront.net/data"] = first_byte
+    ecr = registry("public.ecr.aws")
+    assert await ecr.find_blob("docker/library/nginx", BLOB_DIGEST, None) == len(BLOB)
+    by_get = [f"GET {blob} (Bearer)", "GET d5l0dvt14r5h8.cloudfront.net/data"]
+    assert internet.take() == [f"HEAD {blob}", "GET public.ecr.aws/token/", f"HEAD {blob} (Bearer)", *by_get]
+    assert await ecr.find_blob("docker/library/nginx", BLOB_DIGEST, None) == len(BLOB)
+    assert internet.take() == by_get
+    assert [asked.headers.get("range") for asked in internet.requests if asked.method == "GET"][-1] == "bytes=0-0"
 
 
 async def test_a_private_ecr_wants_basic_and_gets_it_at_once_from_the_second_question_on(
