@@ -212,6 +212,16 @@ def test_a_published_blob_is_granted_to_the_repository_it_was_filled_under_only(
     assert (other.published, other.granted, other.named) == (True, False, True)
 
 
+def test_what_others_have_tells_a_repository_no_size(catalog: Catalog) -> None:
+    digest = digest_of(TOP)
+    catalog.publish_blob(NGINX, OWNER, digest, 300, boot_id="boot", now=1)
+    assert catalog.find_blob(OTHER, OWNER, digest).size_bytes is None
+    save(catalog, repository=OTHER)
+    assert catalog.find_blob(OTHER, OWNER, digest).size_bytes == len(TOP), "as its own manifest says"
+    catalog.grant_blob(OTHER, OWNER, digest)
+    assert catalog.find_blob(OTHER, OWNER, digest).size_bytes == 300
+
+
 def test_a_grant_lets_a_second_repository_read(catalog: Catalog) -> None:
     digest = publish(catalog, TOP)
     save(catalog, repository=OTHER)

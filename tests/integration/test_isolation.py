@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ import pytest
 from pullthrough.demo.images import Blob, make_blob, make_image
 from tests.e2e.engine import Answer, Engine
 from tests.e2e.processes import wait_for
-from tests.fakes.upstream import Close, Corrupt, ScriptedUpstream, Status, Throttle, Valve
+from tests.fakes.upstream import Close, Corrupt, Gate, Hang, ScriptedUpstream, Status, Throttle, Valve
 from tests.integration.sites import HELD_BACK, Broken, Download, Site
 
 SIZE = 300_000
@@ -21,7 +21,7 @@ SIZE = 300_000
 
 @dataclass
 class Two:
-    """Rules `a` and `b` with an upstream each; both know repositories `acme/<name>`."""
+    """Rules `a` and `b` with an upstream each; both know repositories `acme/<name>`. `private` is `a` with an account."""
 
     engine: Engine
     a: ScriptedUpstream
@@ -36,10 +36,11 @@ class Two:
     def get(self, rule: str, name: str, blob: Blob, *, method: str = "GET") -> Answer:
         return self.engine.get(f"/v2/{rule}/{name}/blobs/{blob.digest}", method=method)
 
-    def open(self, rule: str, name: str, blob: Blob, worker: int = 0) -> Download:
+    def open(self, rule: str, name: str, blob: Blob, worker: int = 0, *, method: str = "GET") -> Download:
         site = Site(self.engine, self.a, self.workers, [])
         connection = site.connect(site.pids[worker % self.workers])
-        return Download(self.engine, f"/v2/{rule}/{name}/blobs/{blob.digest}", connection=connection)
+        path = f"/v2/{rule}/{name}/blobs/{blob.digest}"
+        return Download(self.engine, path, method=method, connection=connection)
 
     def publish(self, rule: str, name: str, blob: Blob) -> None:
         assert self.get(rule, name, blob).body == blob.read()
@@ -58,7 +59,7 @@ class Two:
 
     def name_in(self, rule: str, name: str, blob: Blob) -> None:
         """A manifest of that repository, in the cache, names the blob."""
-        upstream = self.a if rule == "a" else self.b
+        upstream = self.b if rule == "b" else self.a
         upstream.add(name, make_image(f"{rule}{name}", layers=(blob,)), "1")
         assert self.engine.get(f"/v2/{rule}/{name}/manifests/1").status == 200
 
@@ -78,7 +79,10 @@ def two(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         for rule, upstream in (("a", a), ("b", b)):
             lines += [f"[rules.{rule}]", f'upstream = "{rule}.example"', 'negative = "never"']
             lines += [f'[upstreams."{rule}.example"]', f'endpoint = "{upstream.url}"', "retries = 0"]
-        engine = Engine(tmp_path_factory.mktemp("isolation") / "engine", "\n".join(lines))
+        lines += ["[rules.private]", 'upstream = "a.example"', 'username = "ann"', 'access_token_env = "TOKEN"']
+        engine = Engine(
+            tmp_path_factory.mktemp("isolation") / "engine", "\n".join(lines), environ={"TOKEN": "anns-token"}
+        )
         try:
             engine.start()
             yield Two(engine, a, b, request.param)
@@ -205,6 +209,31 @@ def test_during_the_fill_of_another_a_stranger_waits_for_its_own_upstream(
         assert first.rest() == blob.read(10)
     assert two.cost("a", blob) == {"GET": 1}
     assert two.cost("b", blob)["GET"] == 2
+
+
+@pytest.mark.parametrize("claimed_bytes", [None, 5], ids=["unnamed", "named"])
+def test_what_an_account_has_tells_a_stranger_no_size(two: Two, name: str, claimed_bytes: int | None) -> None:
+    """Not even while the stranger's own upstream takes its time."""
+    secret, nowhere = make_blob(name, SIZE), make_blob(f"nowhere {name}", SIZE)
+    two.name_in("private", name, secret)
+    two.publish("private", name, secret)
+    told = []
+    for number, blob in enumerate((secret, nowhere)):
+        two.b.add(name, make_image("other"), "other")
+        if claimed_bytes is not None:
+            image = make_image(f"{name} {number}", layers=(replace(blob, size_bytes=claimed_bytes),))
+            two.b.add(name, image)
+            assert two.engine.get(f"/v2/b/{name}/manifests/{image.digest}").status == 200
+        gate = Gate()
+        two.b.script(Status(404), kind="blob", reference=blob.digest)
+        two.b.script(Hang(gate), kind="blob", reference=blob.digest, method="GET", nth=1)
+        with two.open("b", name, blob):
+            gate.wait_reached()
+            for worker in range(two.workers):
+                with two.open("b", name, blob, worker, method="HEAD") as facts:
+                    told.append(facts.headers["content-length"] if facts.status == 200 else facts.status)
+            gate.open()
+    assert told == [404 if claimed_bytes is None else str(claimed_bytes)] * 2 * two.workers
 
 
 def test_what_another_left_unfinished_is_not_served(two: Two, name: str, blob: Blob) -> None:

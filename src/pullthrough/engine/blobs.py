@@ -459,6 +459,7 @@ class Blobs:
             return BlobFacts(target, digest, record.size_bytes, _hit(target, record))
         if target.is_own:
             if await self._regrant(target, record):
+                record, _ = await self._look(target, digest)
                 return BlobFacts(target, digest, record.size_bytes, Outcome(Kind.OWN))
             raise await self._own.no_blob(target.repository, digest)
         filling = self._fills.size_of(target, digest)

@@ -322,13 +322,14 @@ class Catalog:
             stored = connection.execute(_FIND_STORED_BLOB, names).first()
             naming = connection.execute(_FIND_NAMING, names).first()
         kind: BlobKind = "" if naming is None else "config" if naming.kind == "config" else "layer"
-        size = stored.size_bytes if stored else naming.size_bytes if naming else None
+        granted = stored is not None and bool(stored.granted)
+        size = stored.size_bytes if stored and granted else naming.size_bytes if naming else None
         return BlobRecord(
             digest=digest,
             size_bytes=size,
             published=stored is not None,
             verified_boot=stored.verified_boot if stored else "",
-            granted=bool(stored and stored.granted),
+            granted=granted,
             named=naming is not None,
             repository_known=repository_id is not None,
             kind=kind,

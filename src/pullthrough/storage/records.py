@@ -44,7 +44,8 @@ class BlobRecord:
     """What is known of a blob as seen from one repository."""
 
     digest: Digest
-    #: The published size, else what a manifest of this repository claims, else None.
+    #: The published size where this repository may read it, else what a manifest of the repository claims, else None: what
+    #: others have says nothing to this one.
     size_bytes: int | None
     #: Whether the bytes are here, under whatever repository they came.
     published: bool
