@@ -412,13 +412,18 @@ class Upstream:
             if seconds := self._budget.paused_seconds:
                 if not errand.spend(seconds):
                     raise self._paused(seconds)
-                self._pause(abort, seconds)
-                abort.check(self.host)
+                self._rest(abort, seconds)
             try:
                 return self._endpoints.ask(call, read, self._settings.retries, errand, abort)
             except UpstreamThrottled as error:
-                if error.retry_after_seconds > errand.patience_seconds:
+                # What it orders is spent, also where that is over already: a refusal may be slow.
+                if not errand.spend(error.retry_after_seconds):
                     raise
+                self._rest(abort, self._budget.paused_seconds)
+
+    def _rest(self, abort: AbortHandle, seconds: float) -> None:
+        self._pause(abort, seconds)
+        abort.check(self.host)
 
     # -- state
 
@@ -507,8 +512,10 @@ class Upstream:
                             lambda abort: self._endpoints.ask(call, read, retries, errand, abort), limit
                         )
                     except UpstreamThrottled as error:
-                        if error.retry_after_seconds > errand.patience_seconds:
+                        # What it orders is spent, also where that is over already: a refusal may be slow.
+                        if not errand.spend(error.retry_after_seconds):
                             raise
+                        await self._sleep(self._budget.paused_seconds)
         except TimeoutError as error:
             raise UpstreamUnavailable(
                 f"{self.host} did not answer for {call.what} within {timeout:g} s", upstream=self.host
