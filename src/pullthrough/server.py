@@ -39,6 +39,7 @@ from pullthrough.units import format_bytes
 if TYPE_CHECKING:
     from pullthrough.distribution.access_log import AccessLogger
     from pullthrough.ecr.face import Exchange as ApiExchange
+    from pullthrough.engine.blobs import Patience
     from pullthrough.engine.engine import Engine
 
 _log = logging.getLogger("pullthrough")
@@ -178,6 +179,7 @@ async def _working(
     slot: int,
     slots: int,
     url_key: bytes,
+    patience: Patience | None = None,
 ) -> AsyncIterator[Running]:
     """Serve on the sockets until the block ends; then answers in flight finish. `url_key` is the same in all workers."""
     # Here, not above: the parent of several workers needs none of it, and the command line's start should not wait.
@@ -198,7 +200,7 @@ async def _working(
     serve = settings.serve
     tls = _tls(serve)
     async with AsyncExitStack() as stack:
-        engine = Engine(settings, folder, slot=slot, slots=slots, metrics=Metrics())
+        engine = Engine(settings, folder, slot=slot, slots=slots, metrics=Metrics(), patience=patience)
         stack.push_async_callback(engine.close)
         access = make_access(engine, url_key=url_key)
         stack.callback(access.close)
@@ -327,11 +329,13 @@ def _opened(settings: Settings) -> Iterator[tuple[DataFolder, list[Listener], so
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Running]:
-    """An engine in this process and event loop, with one worker; for the demo, and for tests."""
+async def running(settings: Settings, *, patience: Patience | None = None) -> AsyncIterator[Running]:
+    """An engine in this process and event loop, with one worker; for the demo, and for tests, which have less patience."""
     with _opened(settings) as (folder, listeners, control):
         url_key = os.urandom(_URL_KEY_BYTES)
-        async with _working(settings, folder, listeners, control, slot=1, slots=2, url_key=url_key) as worker:
+        async with _working(
+            settings, folder, listeners, control, slot=1, slots=2, url_key=url_key, patience=patience
+        ) as worker:
             yield worker
 
 

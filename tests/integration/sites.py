@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 from urllib.parse import urlsplit
 
 from pullthrough.demo.images import Blob, Image, make_blob, make_image
@@ -37,6 +37,13 @@ class Broken(Exception):
     """The body did not end as its head said it would."""
 
 
+class Served(Protocol):
+    """Whatever answers at a URL."""
+
+    @property
+    def url(self) -> str: ...
+
+
 class Download:
     """One request on a connection; the body is read as the test says.
 
@@ -45,7 +52,7 @@ class Download:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Served,
         path: str,
         *,
         method: str = "GET",

@@ -133,6 +133,7 @@ class PullFace:
                 size = await self._wait_until_whole(answer)  # there is no chunked encoding in HTTP/1.0
             if (
                 wanted is not None
+                and not answer.is_late  # to fetch it by itself it would have to wait in the same queue
                 and self._engine.blobs.is_far_ahead(answer, wanted)
                 and (response := await self._range_ahead(exchange, answer, wanted)) is not None
             ):

@@ -67,12 +67,18 @@ T = TypeVar("T")
 MAX_AHEAD_BYTES = 8 * 1024 * 1024
 #: How many such ranges a worker holds at once, and one of each upstream beyond; more wait.
 _AHEAD_AT_ONCE = 8
-#: After so long without a first byte the headers of a body go out that its upstream is known to have: clients wait for
-#: headers 30 s (containerd), and much longer for what follows them.
-HEADERS_SECONDS = 20.0
-#: A blob that is known by its digest only waits for its turn for so long.
-_UNKNOWN_SECONDS = 30.0
 _CHUNK_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a client waits for the beginning of an answer."""
+
+    #: After so long without a first byte the headers of a body go out that its upstream is known to have: clients wait for
+    #: headers 30 s (containerd), and much longer for what follows them.
+    headers_seconds: float = 20.0
+    #: A blob that is known by its digest only waits for its turn for so long.
+    unknown_seconds: float = 30.0
 
 
 class Content(Protocol):
@@ -217,6 +223,7 @@ class Blobs:
         threads: ThreadPoolExecutor,
         own: Own,
         pushed: Pushed,
+        patience: Patience,
     ) -> None:
         """`prefetches` is None where nothing is fetched that nobody has asked for."""
         self._catalog = catalog
@@ -235,6 +242,7 @@ class Blobs:
         self._threads = threads
         self._own = own
         self._pushed = pushed
+        self._patience = patience
         self._ahead = Gate(_AHEAD_AT_ONCE, guaranteed=True, max_waiting=sys.maxsize)
         self._open: Counter[Digest] = Counter()
 
@@ -388,17 +396,18 @@ class Blobs:
 
         Raises UpstreamThrottled where one that is not known does not get its turn.
         """
+        limit = self._patience.headers_seconds if is_known else self._patience.unknown_seconds
         try:
-            async with asyncio.timeout(HEADERS_SECONDS if is_known else _UNKNOWN_SECONDS):
+            async with asyncio.timeout(limit):
                 await fill.wait(0)
         except TimeoutError:
             if is_known:
                 return False
             if fill.is_queued:
                 raise UpstreamThrottled(
-                    f"{fill.digest} waited {_UNKNOWN_SECONDS:.0f} s for other transfers from {target.upstream}",
+                    f"{fill.digest} waited {limit:g} s for other transfers from {target.upstream}",
                     upstream=target.upstream,
-                    retry_after_seconds=_UNKNOWN_SECONDS,
+                    retry_after_seconds=limit,
                 ) from None
             await fill.wait(0)  # the transfer's own limits end this
         except UpstreamNotFound as error:

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any, ParamSpec, TypeVar
 
-from pullthrough.engine.blobs import BlobAnswer, BlobFacts, Blobs
+from pullthrough.engine.blobs import BlobAnswer, BlobFacts, Blobs, Patience
 from pullthrough.engine.check import check
 from pullthrough.engine.configuration import Configuration
 from pullthrough.engine.degraded import Degraded
@@ -103,6 +103,7 @@ class Engine:
         slots: int,
         metrics: Metrics,
         clock: Callable[[], float] = time.time,
+        patience: Patience | None = None,
     ) -> None:
         serve = settings.serve
         self.settings = settings
@@ -221,6 +222,7 @@ class Engine:
             threads=self.threads,
             own=self._own,
             pushed=self.pushed,
+            patience=patience or Patience(),
         )
         self.listings = Listings(
             catalog=self.catalog,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -169,7 +170,7 @@ async def test_a_cold_pull_waits_as_often_as_it_is_told_to_until_queue_timeout_i
     with Limits().server as server:
         upstream = one(upstreams, server, queue_timeout_seconds=30, retries=2)
         errand = upstream.errand()
-        pulls = {
+        pulls: dict[str, Callable[[], Awaitable[object]]] = {
             "manifest": lambda: ask(upstream),
             "size": lambda: upstream.find_blob("a", DIGEST, None, wants_size=True),
             "tags": lambda: upstream.list_tags("a", None),

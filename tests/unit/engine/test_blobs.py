@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pullthrough.engine.blobs import Blobs
+from pullthrough.engine.blobs import Blobs, Patience
 from pullthrough.engine.memory import Memory
 from pullthrough.engine.own import Own
 from pullthrough.engine.pull_times import PullTimes
@@ -79,6 +79,7 @@ class Store:
             threads=threads,
             own=Own(catalog=self.catalog, call=call, rules=lambda: RuleBook([]), account="000000000000"),
             pushed=self.pushed,
+            patience=Patience(),
         )
 
 
