@@ -1,0 +1,212 @@
+"""What fills are tested with, without sockets: workers on one folder, and upstreams that do as a test says."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pullthrough.declaration import Rule
+from pullthrough.engine.fills import Fill, Fills
+from pullthrough.engine.rules import Target
+from pullthrough.engine.tasks import Tasks
+from pullthrough.errors import PullthroughError, UpstreamUnavailable
+from pullthrough.oci.digests import Digest, digest_of
+from pullthrough.oci.names import RepositoryName
+from pullthrough.oci.owners import Owner, upstream_owner
+from pullthrough.storage.blobs import BlobStore
+from pullthrough.storage.folder import DataFolder
+from pullthrough.storage.records import BlobRecord
+from pullthrough.upstream.errands import Errand
+from tests.owners import OWNER
+
+BODY = bytes(range(256)) * 1000
+DIGEST = digest_of(BODY)
+OTHER = upstream_owner("r.example", "other", "joe")
+
+
+@dataclass
+class FakeBody:
+    start: int
+    total_bytes: int | None
+    data: bytes
+    etag: str = ""
+    gate: threading.Event | None = None
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        if not self.data and self.gate is not None:
+            self.gate.wait(10)
+            raise UpstreamUnavailable("cut", upstream="r.example")
+        count = min(len(buffer), len(self.data))
+        buffer[:count] = self.data[:count]
+        self.data = self.data[count:]
+        return count
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+@dataclass
+class FakeUpstream:
+    """Sends BODY, or as much of it as it may, then hangs until it is aborted or let go."""
+
+    most: int | None = None
+    body: bytes = BODY
+    starts: list[int] = field(default_factory=list)
+    niceness: list[int] = field(default_factory=list)
+    gate: threading.Event = field(default_factory=threading.Event)
+    #: Nothing is sent before.
+    open: threading.Event | None = None
+    fault: Exception | None = None
+
+    #: Who waits in the queue, and how: each is let in once `admits` is set.
+    queue: list[str] = field(default_factory=list)
+    admits: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.admits.set()
+
+    def errand(self) -> Errand:
+        return Errand(30.0)
+
+    @asynccontextmanager
+    async def admit(self, repository: str, errand: Errand, *, behind: bool = False) -> AsyncIterator[None]:
+        self.queue.append("behind" if behind else "ahead")
+        await self.admits.wait()
+        yield
+
+    def open_blob(self, repository: str, digest: str, credential: object, *, start: int, **_: Any) -> FakeBody:
+        self.starts.append(start)
+        self.niceness.append(own_niceness())
+        if self.open:
+            self.open.wait(10)
+        if self.fault:
+            raise self.fault
+        stop = len(self.body) if self.most is None else self.most
+        return FakeBody(start, len(self.body), self.body[start:stop], gate=None if self.most is None else self.gate)
+
+
+@dataclass
+class FakeUpstreams:
+    upstream: FakeUpstream
+
+    def get(self, host: str) -> FakeUpstream:
+        return self.upstream
+
+
+@dataclass
+class FakeCatalog:
+    """What both workers see."""
+
+    granted: set[tuple[str, str]] = field(default_factory=set)
+    #: Clear: who publishes waits, with the file in its place already.
+    may_publish: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.may_publish.set()
+
+    def find_blob(self, repository: str, owner: Owner, digest: Digest) -> BlobRecord:
+        published = any(each == digest for _, each in self.granted)
+        return BlobRecord(
+            digest=digest,
+            size_bytes=None,
+            published=published,
+            verified_boot="",
+            granted=(repository, digest) in self.granted,
+            named=False,
+            kind="layer",
+        )
+
+    def publish_blob(self, repository: str, owner: Owner, digest: Digest, size_bytes: int, **_: object) -> None:
+        self.may_publish.wait(10)
+        self.granted.add((repository, digest))
+
+    def grant_blob(self, repository: str, owner: Owner, digest: Digest) -> None:
+        self.granted.add((repository, digest))
+
+
+class NoMetrics:
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_, **__: None
+
+
+@dataclass
+class Worker:
+    fills: Fills
+    tasks: Tasks
+    upstream: FakeUpstream
+    ended: list[PullthroughError | None] = field(default_factory=list)
+
+
+@dataclass
+class House:
+    folder: DataFolder
+    catalog: FakeCatalog
+    workers: list[Worker] = field(default_factory=list)
+
+    def worker(self, upstream: FakeUpstream | None = None, boot_id: str = "boot") -> Worker:
+        tasks, upstream = Tasks(), upstream or FakeUpstream()
+        ended: list[PullthroughError | None] = []
+
+        def call(function: Callable[..., Any], /, *arguments: Any) -> Any:
+            return asyncio.get_running_loop().run_in_executor(None, function, *arguments)
+
+        fills = Fills(
+            store=BlobStore(self.folder),
+            catalog=self.catalog,  # type: ignore[arg-type]  # as much of it as a fill needs
+            call=call,  # type: ignore[arg-type]
+            upstreams=FakeUpstreams(upstream),  # type: ignore[arg-type]
+            tasks=tasks,
+            metrics=NoMetrics(),  # type: ignore[arg-type]
+            clock=lambda: 0.0,
+            boot_id=boot_id,
+            make_room=lambda _: None,
+            max_fills=4,
+            is_shared=True,
+            ended=lambda _, error: ended.append(error),
+        )
+        worker = Worker(fills, tasks, upstream, ended)
+        self.workers.append(worker)
+        return worker
+
+    @property
+    def partial(self) -> Path:
+        return BlobStore(self.folder).partial_path(DIGEST, OWNER)
+
+
+def own_niceness() -> int:
+    return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+
+def target(name: str = "hub/app", owner: Owner = OWNER) -> Target:
+    rule = Rule(prefix="hub", upstream="r.example")
+    return Target(rule, RepositoryName(name), name.partition("/")[2], owner)
+
+
+async def body_of(fill: Fill) -> bytes:
+    """As a client reads: attached before anything else, each part once it may be sent."""
+    fill.attach()
+    try:
+        received = b""
+        while (end := await fill.wait(len(received))) > len(received):
+            received += os.pread(fill.fileno(), end - len(received), len(received))
+        return received
+    finally:
+        fill.detach()
+
+
+async def end_of(fill: Fill) -> None:
+    """Raises what the fill ended with."""
+    await fill.done
+    await fill.wait(len(BODY))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - threads change it
+            await asyncio.sleep(0.001)
