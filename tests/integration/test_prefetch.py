@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pullthrough.demo.images import Image, make_image
+from pullthrough.demo.images import Image, make_blob, make_image
 from tests.e2e.processes import wait_for
-from tests.fakes.upstream import Gate, Hang
-from tests.integration.sites import Corner, Site, open_site
+from tests.fakes.upstream import Gate, Hang, Headers
+from tests.integration.sites import Corner, Site, open_files, open_site
 
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["one-worker", "two-workers"])
@@ -118,3 +118,26 @@ def test_more_fills_than_the_limit_wait_for_a_turn(tmp_path: Path, site: Site) -
             assert download.rest() == blob.read()
             download.close()
         assert [corner.cost(blob) for blob in blobs] == [{"GET": 1}] * 6
+
+
+def test_an_image_of_ten_thousand_layers_opens_no_more_than_a_small_one(tmp_path: Path, site: Site) -> None:
+    with open_site(tmp_path, site.workers) as other:
+        corner, gate = other.corner(), Gate()
+        layers = tuple(make_blob(f"layer {number}", 100) for number in range(9990))
+        image = corner.add(make_image("many", layers=layers))
+        first, *others = image.blobs[1:]
+        corner.script(Hang(gate))
+        corner.upstream.script(Headers(), kind="blob", reference=first.digest)
+        before = sum(map(open_files, other.pids))
+        assert corner.get(first).body == first.read()
+        gate.wait_reached(3)
+        corner.wait_published(first)
+        assert gate.reached == 3
+        assert len(list(other.engine.data.glob("fills/sha256-*.json"))) == 3
+        # Of each: a connection, the partial body, the locks on it and on its place among the three. And a few for all.
+        assert sum(map(open_files, other.pids)) <= before + 3 * 5 + 20
+        # A client that wants one of them waits for none.
+        last = others[-1]
+        corner.upstream.script(Headers(), kind="blob", reference=last.digest)
+        assert corner.get(last).body == last.read()
+        assert corner.cost(last) == {"GET": 1}

@@ -72,7 +72,10 @@ class Prefetches:
             while lane.names:
                 async with self._slot(upstream):
                     if lane.names:
-                        await self._fetch(*lane.names.popleft())
+                        try:
+                            await self._fetch(*lane.names.popleft())
+                        except PullthroughError:
+                            pass  # nobody waits for it, and the next one may be had
         finally:
             lane.running -= 1
 
@@ -85,16 +88,16 @@ class Prefetches:
             yield
 
     async def _fetch(self, target: Target, blob: Descriptor) -> None:
-        """Unless it is here, or comes in already, for whichever repository of that upstream: then its word will do."""
+        """Unless it is here, or comes in already, for whichever repository of that upstream: then its word will do.
+
+        Raises PullthroughError where it is not to be had now.
+        """
         if await self._is_here(target, blob.digest):
             return
         upstream = self._upstreams.get(target.upstream)
         async with AsyncExitStack() as taken:
-            try:
-                await taken.enter_async_context(upstream.admit(target.upstream_repository, behind=True))
-                await taken.enter_async_context(self._fills.turns.slot(target.upstream, behind=True))
-            except PullthroughError:
-                return  # nobody waits for it
+            await taken.enter_async_context(upstream.admit(target.upstream_repository, behind=True))
+            await taken.enter_async_context(self._fills.turns.slot(target.upstream, behind=True))
             # A client may have begun it, or another worker have ended it, while this waited.
             if await self._is_here(target, blob.digest):
                 return

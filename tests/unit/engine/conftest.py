@@ -17,8 +17,9 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
         house = House(folder, FakeCatalog())
         yield house
         for worker in house.workers:
-            worker.upstream.gate.set()
-            if worker.upstream.open:
-                worker.upstream.open.set()
+            for upstream in worker.upstreams.all():
+                upstream.gate.set()
+                if upstream.open:
+                    upstream.open.set()
             await worker.tasks.close()
             worker.fills.close()

@@ -75,7 +75,9 @@ class FakeUpstream:
         return Errand(30.0)
 
     @asynccontextmanager
-    async def admit(self, repository: str, errand: Errand, *, behind: bool = False) -> AsyncIterator[None]:
+    async def admit(
+        self, repository: str, errand: Errand | None = None, *, behind: bool = False
+    ) -> AsyncIterator[None]:
         self.queue.append("behind" if behind else "ahead")
         await self.admits.wait()
         yield
@@ -94,9 +96,14 @@ class FakeUpstream:
 @dataclass
 class FakeUpstreams:
     upstream: FakeUpstream
+    #: By host, of those that are not like the rest.
+    others: dict[str, FakeUpstream] = field(default_factory=dict)
 
     def get(self, host: str) -> FakeUpstream:
-        return self.upstream
+        return self.others.get(host, self.upstream)
+
+    def all(self) -> list[FakeUpstream]:
+        return [self.upstream, *self.others.values()]
 
 
 @dataclass
@@ -140,6 +147,7 @@ class Worker:
     fills: Fills
     tasks: Tasks
     upstream: FakeUpstream
+    upstreams: FakeUpstreams
     ended: list[PullthroughError | None] = field(default_factory=list)
 
 
@@ -149,8 +157,10 @@ class House:
     catalog: FakeCatalog
     workers: list[Worker] = field(default_factory=list)
 
-    def worker(self, upstream: FakeUpstream | None = None, boot_id: str = "boot") -> Worker:
+    def worker(self, upstream: FakeUpstream | None = None, boot_id: str = "boot", **others: FakeUpstream) -> Worker:
+        """`others` are the upstreams of `<name>.example`."""
         tasks, upstream = Tasks(), upstream or FakeUpstream()
+        upstreams = FakeUpstreams(upstream, {f"{name}.example": other for name, other in others.items()})
         ended: list[PullthroughError | None] = []
 
         def call(function: Callable[..., Any], /, *arguments: Any) -> Any:
@@ -160,7 +170,7 @@ class House:
             store=BlobStore(self.folder),
             catalog=self.catalog,  # type: ignore[arg-type]  # as much of it as a fill needs
             call=call,  # type: ignore[arg-type]
-            upstreams=FakeUpstreams(upstream),  # type: ignore[arg-type]
+            upstreams=upstreams,  # type: ignore[arg-type]
             tasks=tasks,
             metrics=NoMetrics(),  # type: ignore[arg-type]
             clock=lambda: 0.0,
@@ -170,7 +180,7 @@ class House:
             is_shared=True,
             ended=lambda _, error: ended.append(error),
         )
-        worker = Worker(fills, tasks, upstream, ended)
+        worker = Worker(fills, tasks, upstream, upstreams, ended)
         self.workers.append(worker)
         return worker
 
@@ -183,8 +193,8 @@ def own_niceness() -> int:
     return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
 
-def target(name: str = "hub/app", owner: Owner = OWNER) -> Target:
-    rule = Rule(prefix="hub", upstream="r.example")
+def target(name: str = "hub/app", owner: Owner = OWNER, host: str = "r.example") -> Target:
+    rule = Rule(prefix="hub", upstream=host)
     return Target(rule, RepositoryName(name), name.partition("/")[2], owner)
 
 
