@@ -255,15 +255,16 @@ class Site:
         """The processes that serve."""
         return [self.engine.pid] if self.workers == 1 else children(self.engine.pid)
 
-    def connect(self, pid: int) -> socket.socket:
-        """A connection that this very worker has accepted: the others are halted meanwhile."""
+    def connect(self, pid: int, address: str = "") -> socket.socket:
+        """A connection that this very worker has accepted: the others are halted meanwhile. `address` is the client's."""
         url = urlsplit(self.engine.url)
         others = [other for other in self.pids if other != pid]
         for other in others:
             with suppress(ProcessLookupError):
                 os.kill(other, signal.SIGSTOP)
         try:
-            connection = socket.create_connection((url.hostname or "", url.port or 0), timeout=60)
+            where, source = (url.hostname or "", url.port or 0), (address, 0) if address else None
+            connection = socket.create_connection(where, timeout=60, source_address=source)
             connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
             response = http.client.HTTPResponse(connection)
             response.begin()

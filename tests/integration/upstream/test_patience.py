@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from pullthrough.asker import ASKER
 from pullthrough.errors import UpstreamThrottled, UpstreamUnavailable
 from pullthrough.oci.digests import digest_of
 from pullthrough.upstream import AbortHandle, Upstream
@@ -261,3 +262,44 @@ async def test_a_check_with_a_limit_of_its_own_ends_with_it_in_the_queue_too(ups
     async with upstream.turn():
         with pytest.raises(UpstreamUnavailable, match=r"did not answer for a 1 within 0\.1 s"):
             await upstream.head_manifest("a", "1", None, timeout=0.1)
+
+
+# The queue for bodies
+
+
+async def admitted(upstream: Upstream, repository: str, client: str, inside: list[str], leave: asyncio.Event) -> None:
+    ASKER.set(client)
+    async with upstream.admit(repository):
+        inside.append(f"{client}/{repository}")
+        await leave.wait()
+
+
+async def test_an_image_leaves_bodies_to_other_images_and_a_client_to_other_clients(upstreams: Make) -> None:
+    upstream, leave = one(upstreams, NOWHERE, connections=8), asyncio.Event()
+    inside: list[str] = []
+    async with asyncio.TaskGroup() as group:
+        for repository, client in (("big", "me"), ("small", "me"), ("other", "me"), ("new", "you")):
+            for _ in range(8):
+                group.create_task(admitted(upstream, repository, client, inside, leave))
+            for _ in range(10):
+                await asyncio.sleep(0)
+        assert inside == ["me/big"] * 5 + ["me/small"] * 2 + ["you/new"]
+        leave.set()
+    assert len(inside) == 32
+
+
+async def test_what_nobody_waits_for_comes_after_all_images(upstreams: Make) -> None:
+    upstream = one(upstreams, NOWHERE, connections=1)
+    inside: list[str] = []
+
+    async def transfer(name: str, behind: bool) -> None:
+        async with upstream.admit(name, behind=behind):
+            inside.append(name)
+            for _ in range(5):
+                await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as group:
+        for name, behind in (("a", False), ("ahead of time", True), ("b", False), ("c", False)):
+            group.create_task(transfer(name, behind))
+            await asyncio.sleep(0)
+    assert inside == ["a", "b", "c", "ahead of time"]
