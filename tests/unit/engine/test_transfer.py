@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from pullthrough.engine.transfer import MAX_ATTEMPTS, MAX_BARREN_ATTEMPTS, Transfer
 from pullthrough.errors import DigestMismatch, SizeMismatch, UpstreamInvalid, UpstreamUnavailable
 from pullthrough.oci.digests import Digest, digest_of
+from pullthrough.upstream.transport import Hung
 
 BODY = bytes(range(256)) * 40
 DIGEST = digest_of(BODY)
@@ -66,6 +67,17 @@ def whole(start: int) -> FakeBody:
 
 def cut(after: int) -> Callable[[int], FakeBody]:
     return lambda start: FakeBody(start, len(BODY), BODY[start : start + after], breaks=True)
+
+
+def failing(error: UpstreamUnavailable) -> Callable[[int], FakeBody]:
+    def opening(start: int) -> FakeBody:
+        raise error
+
+    return opening
+
+
+HUNG = failing(Hung("no answer in time", upstream="r.example"))
+DOWN = failing(UpstreamUnavailable("connection refused", upstream="r.example"))
 
 
 @pytest.fixture
@@ -210,6 +222,23 @@ def test_attempts_that_bring_almost_nothing_are_bounded(file: int) -> None:
     with pytest.raises(UpstreamUnavailable):
         transfer(file, upstream)
     assert len(upstream.starts) == MAX_ATTEMPTS
+
+
+@pytest.mark.parametrize("trouble", [HUNG, DOWN], ids=["hung", "down"])
+def test_a_body_that_does_not_begin_is_asked_for_once(file: int, trouble: Callable[[int], FakeBody]) -> None:
+    """Whoever opens it has tried as often as is worth it."""
+    upstream = Upstream([trouble, whole])
+    with pytest.raises(UpstreamUnavailable):
+        transfer(file, upstream)
+    assert upstream.starts == [0]
+
+
+def test_a_body_that_has_begun_is_gone_on_with_unless_nothing_is_answered(file: int) -> None:
+    """Silence takes its whole time limit, and would again."""
+    upstream = Upstream([cut(1000), DOWN, cut(1000), HUNG, whole])
+    with pytest.raises(Hung):
+        transfer(file, upstream)
+    assert upstream.starts == [0, 1000, 1000, 2000]
 
 
 def test_what_a_failed_series_left_can_be_continued(file: int) -> None:
