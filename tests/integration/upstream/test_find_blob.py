@@ -176,6 +176,7 @@ async def test_silence_is_no_reason_either(upstreams: Make) -> None:
     with Server(answer) as server:
         with pytest.raises(UpstreamUnavailable, match="did not answer within"):
             await size_of(one(upstreams, server, retries=2, first_byte_timeout_seconds=0.2))
+        await server.until_asked()
         assert [asked.method for asked in server.asked] == HEAD
 
 
