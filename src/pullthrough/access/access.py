@@ -16,6 +16,7 @@ import binascii
 import logging
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -88,6 +89,14 @@ def pulls_are_open(settings: Settings, listen: str) -> bool:
     return not serve.pull_auth if parse_listen(listen).is_loopback else serve.anonymous_pull
 
 
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """Who a request says it is from, and the key that this was."""
+
+    claim: Claim
+    key: AccessKey
+
+
 class Access:
     """Belongs to one worker's event loop."""
 
@@ -119,9 +128,9 @@ class Access:
             self._open[mirror] = self._open.get(mirror, True) and pulls_are_open(settings, listen)
         self._all_open = all(self._open.values())
         self._broken_policies: set[str] = set()
-        #: Whether a registry or repository policy asks for tags, and the policies that this is about.
         #: The one that was asked for last: clients call this registry by few names.
         self._anonymous: Principal | None = None
+        #: Whether a registry or repository policy asks for tags, and the policies that this is about.
         self._attached_ask: tuple[str | None, Mapping[RepositoryName, str] | None, bool] = (None, None, False)
 
     def close(self) -> None:
@@ -131,7 +140,7 @@ class Access:
 
     # --- who asks ----------------------------------------------------------------------------------------------------
 
-    async def read_api_claim(self, request: SignedRequest, service: str) -> Claim | None:
+    async def read_api_claim(self, request: SignedRequest, service: str) -> Claimed | None:
         """Who a request of `ecr`, `secretsmanager` or `sts` says it is from, by its head alone: there is such a key.
 
         None where nobody is asked. Raises ApiDenied, with AWS's codes and words; StorageError and SealingKeyMissing where
@@ -151,21 +160,20 @@ class Access:
                 "The security token included in the request is invalid. This registry gives out no session tokens; "
                 "send none (unset AWS_SESSION_TOKEN).",
             )
-        await self._claimed_key(claim, service)
-        return claim
+        return Claimed(claim, await self._claimed_key(claim, service))
 
     async def authenticate_api(
-        self, claim: Claim | None, request: SignedRequest, body_sha256: str, service: str
+        self, claimed: Claimed | None, request: SignedRequest, body_sha256: str, service: str, *, is_late: bool = True
     ) -> Principal:
         """Who signed the request, of which `read_api_claim` gave the claim. Raises as that does.
 
-        The key is looked up again: a body may take minutes, and the key may end meanwhile.
+        The key is looked up again where it `is_late`: a body may take minutes, and the key may end meanwhile.
         """
         if self._everybody is not None:
             return self._everybody
-        assert claim is not None
-        key = await self._claimed_key(claim, service)
-        claim.verify(request, body_sha256, key.secret, service)
+        assert claimed is not None
+        key = await self._claimed_key(claimed.claim, service) if is_late else claimed.key
+        claimed.claim.verify(request, body_sha256, key.secret, service)
         return self._user(key)
 
     async def _claimed_key(self, claim: Claim, service: str) -> AccessKey:

@@ -39,6 +39,15 @@ class Bodies:
         self._patience_seconds = patience_seconds
         self._grace_seconds = grace_seconds
 
+    @staticmethod
+    def read_now(request: web.BaseRequest, limit: int) -> bytes | None:
+        """A small body that is here as a whole; None for any other, which `read` is for."""
+        content, size = request.content, request.content_length
+        if size is None or size > min(limit, SMALL_BYTES) or "Content-Encoding" in request.headers:
+            return None
+        is_whole = content.is_eof() and content.exception() is None and content.total_bytes == size
+        return content.read_nowait() if is_whole else None
+
     @asynccontextmanager
     async def read(self, request: web.BaseRequest, limit: int, sender: Sender) -> AsyncIterator[bytes]:
         """The body, which counts as held until the block ends. To be called once the sender's key is known.

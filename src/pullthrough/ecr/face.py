@@ -24,9 +24,9 @@ from typing import Any, ParamSpec, TypeVar
 
 from aiohttp import web
 
-from pullthrough.access.access import Access
+from pullthrough.access.access import Access, Claimed
 from pullthrough.access.principals import Principal
-from pullthrough.access.signatures import ApiDenied, Claim, SignedRequest
+from pullthrough.access.signatures import ApiDenied, SignedRequest
 from pullthrough.asker import ASKER, client_of
 from pullthrough.ecr import protocol
 from pullthrough.ecr.bodies import SMALL_BYTES, Bodies, is_left
@@ -173,29 +173,35 @@ class EcrFace:
         if dialect is protocol.Dialect.JSON:
             exchange.target = protocol.json_target(request.headers)
             found = await self._find(exchange)
-            claim = await self._access.read_api_claim(signed, exchange.target.service)
-            async with self._bodies.read(request, exchange.target.max_body_bytes, _sender(request, claim)) as body:
-                principal, input = await self._read(exchange, found, claim, signed, body)
+            claimed = await self._access.read_api_claim(signed, exchange.target.service)
+            limit = exchange.target.max_body_bytes
+            if (body := self._bodies.read_now(request, limit)) is not None:
+                principal = await self._access.authenticate_api(
+                    claimed, signed, _sha256(body), exchange.target.service, is_late=False
+                )
+                return await self._perform(exchange, found, principal, _input(found, body))
+            async with self._bodies.read(request, limit, _sender(request, claimed)) as body:
+                principal, input = await self._read(exchange, found, claimed, signed, body)
                 del body
         else:
             # A form's operation is in its body; a GET's is in its head, and may be refused first, as on AWS.
             exchange.target = protocol.Target(dialect, protocol.QUERY_SERVICE, "")
             if request.method == "GET":
                 exchange.target = protocol.query_target(signed.raw_query, b"")
-            claim = await self._access.read_api_claim(signed, protocol.QUERY_SERVICE)
-            async with self._bodies.read(request, protocol.MAX_FORM_BYTES, _sender(request, claim)) as body:
+            claimed = await self._access.read_api_claim(signed, protocol.QUERY_SERVICE)
+            async with self._bodies.read(request, protocol.MAX_FORM_BYTES, _sender(request, claimed)) as body:
                 exchange.target = protocol.query_target(signed.raw_query, body)
                 found = await self._find(exchange)
-                principal, input = await self._read(exchange, found, claim, signed, body)
+                principal, input = await self._read(exchange, found, claimed, signed, body)
         return await self._perform(exchange, found, principal, input)
 
     async def _read(
-        self, exchange: Exchange, found: _Found, claim: Claim | None, signed: SignedRequest, body: bytes
+        self, exchange: Exchange, found: _Found, claimed: Claimed | None, signed: SignedRequest, body: bytes
     ) -> tuple[Principal, dict[str, Any]]:
         """Who asks, and for what."""
         service = exchange.target.service
         call = _at_once if len(body) <= SMALL_BYTES else self._in_thread
-        principal = await self._access.authenticate_api(claim, signed, await call(_sha256, body), service)
+        principal = await self._access.authenticate_api(claimed, signed, await call(_sha256, body), service)
         return principal, await call(_input, found, body)
 
     async def _in_thread(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -277,8 +283,8 @@ def _sha256(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
-def _sender(request: web.BaseRequest, claim: Claim | None) -> Sender:
-    return Sender(client_of(request.remote), claim.access_key_id if claim is not None else "")
+def _sender(request: web.BaseRequest, claimed: Claimed | None) -> Sender:
+    return Sender(client_of(request.remote), claimed.key.access_key_id if claimed is not None else "")
 
 
 def _signed(request: web.BaseRequest) -> SignedRequest:
