@@ -51,7 +51,7 @@ def page_of_tags(body: bytes, *, after: str = "", most: int | None = None) -> Pa
 
 def dump_referrers(entries: Iterable[Mapping[str, Any]]) -> bytes:
     """A JSON array of descriptors, a line each; those of one artifact type stand together, those of none come first."""
-    ordered = sorted(entries, key=lambda entry: str(entry.get("artifactType", "")))
+    ordered = sorted(entries, key=lambda entry: json.dumps(entry["artifactType"]) if "artifactType" in entry else "")
     typed = (
         {"artifactType": entry["artifactType"], **entry} if "artifactType" in entry else entry for entry in ordered
     )

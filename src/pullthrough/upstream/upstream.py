@@ -47,7 +47,8 @@ LISTING_SECONDS = 120.0
 
 _MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]*/[a-z0-9][a-z0-9!#$&^_.+-]*", re.ASCII)
 _MAX_MEDIA_TYPE_LENGTH = 255
-#: One client has at most so many times the slots that are free: seven of eight, while nobody else wants any.
+#: One client has at most so many times the slots that are free: seven of eight, while nobody else wants any. Of fewer
+#: slots than that it has all but one.
 _CLIENT_RATIO = 6.0
 #: One image likewise, five of eight: clients pull three layers at once (docker, containerd), or six (skopeo, podman).
 _IMAGE_RATIO = 1.5
@@ -137,10 +138,11 @@ class Upstream:
         self._sleep = sleep
         self._pause = pause
         self._monotonic = monotonic
+        of_a_client = min(_CLIENT_RATIO, settings.connections - 1)
         #: By client and repository.
-        self._blobs = Gate(settings.connections, ratios=(_CLIENT_RATIO, _IMAGE_RATIO))
+        self._blobs = Gate(settings.connections, ratios=(of_a_client, _IMAGE_RATIO))
         # By client. Small questions shall not wait behind bodies that take minutes.
-        self._questions = Gate(settings.connections, ratios=(_CLIENT_RATIO,))
+        self._questions = Gate(settings.connections, ratios=(of_a_client,))
         self._heads_no_blobs_until = float("-inf")
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -476,7 +478,7 @@ class Upstream:
                     await stack.enter_async_context(self._entered(self._questions, ASKER.get()))
             except TimeoutError as error:
                 raise UpstreamThrottled(
-                    f"all {self._settings.connections} connections for questions to {self.host} were in use for {seconds:g} s",
+                    f"no connection for questions to {self.host} came free for this client in {seconds:g} s",
                     upstream=self.host,
                     retry_after_seconds=1.0,
                     hint="It answers slowly, or `connections` in [upstreams] is too low for what is asked of it.",

@@ -230,7 +230,7 @@ async def test_a_refusal_that_takes_longer_than_the_wait_it_orders_spends_patien
 async def test_a_question_waits_for_a_connection_no_longer_than_queue_timeout(upstreams: Make) -> None:
     with Server(lambda asked, sock: Reply(200, {}, MANIFEST)) as server:
         upstream = one(upstreams, server, connections=1, queue_timeout_seconds=0.1)
-        in_use = r"all 1 connections for questions to registry\.example\.com were in use for 0\.1 s"
+        in_use = r"no connection for questions to registry\.example\.com came free for this client in 0\.1 s"
         async with upstream.turn() as turn:
             for _ in range(2):
                 with pytest.raises(UpstreamThrottled, match=in_use) as caught:
@@ -244,12 +244,13 @@ async def test_a_question_waits_for_a_connection_no_longer_than_queue_timeout(up
 
 async def test_questions_that_hang_keep_others_waiting_no_longer_either(upstreams: Make) -> None:
     with silent() as server:
-        upstream = one(upstreams, server, connections=2, queue_timeout_seconds=0.1, first_byte_timeout_seconds=600)
+        upstream = one(upstreams, server, connections=3, queue_timeout_seconds=0.1, first_byte_timeout_seconds=600)
+        # The third is another client's.
         hanging = [asyncio.create_task(ask(upstream)) for _ in range(2)]
         await server.until_asked(2)
-        with pytest.raises(UpstreamThrottled, match="all 2 connections for questions"):
+        with pytest.raises(UpstreamThrottled, match="no connection for questions"):
             await ask(upstream)
-        with pytest.raises(UpstreamThrottled, match="all 2 connections for questions"):
+        with pytest.raises(UpstreamThrottled, match="no connection for questions"):
             await upstream.find_blob("a", DIGEST, None)
         assert len(server.asked) == 2
         for task in hanging:
@@ -287,6 +288,21 @@ async def test_an_image_leaves_bodies_to_other_images_and_a_client_to_other_clie
         assert inside == ["me/big"] * 5 + ["me/small"] * 2 + ["you/new"]
         leave.set()
     assert len(inside) == 32
+
+
+@pytest.mark.parametrize("connections", [1, 2, 4, 7, 8, 16])
+async def test_a_client_leaves_a_connection_however_few_there_are(upstreams: Make, connections: int) -> None:
+    upstream, leave = one(upstreams, NOWHERE, connections=connections), asyncio.Event()
+    inside: list[str] = []
+    async with asyncio.TaskGroup() as group:
+        for client in ("me", "you"):
+            for number in range(connections):
+                group.create_task(admitted(upstream, f"{client}{number}", client, inside, leave))
+            for _ in range(2 * connections):
+                await asyncio.sleep(0)
+        assert len(inside) == connections
+        assert connections == 1 or any(name.startswith("you/") for name in inside)
+        leave.set()
 
 
 async def test_what_nobody_waits_for_comes_after_all_images(upstreams: Make) -> None:

@@ -183,7 +183,7 @@ async def test_an_upstream_without_limits_works_without_them(upstreams: Make) ->
 
 
 async def test_blobs_in_transfer_are_never_more_than_the_setting_and_come_in_turn(upstreams: Make) -> None:
-    upstream = one(upstreams, "http://127.0.0.1:1", connections=2)
+    upstream = one(upstreams, "http://127.0.0.1:1", connections=3)  # one of them for another client
     inside: list[str] = []
     leave = {name: asyncio.Event() for name in "abcd"}
 

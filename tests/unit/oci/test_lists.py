@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pullthrough.oci.lists import (
@@ -73,6 +73,7 @@ def test_pages_one_after_the_other_are_the_whole(tags: list[str], most: int) -> 
 
 
 @given(ENTRIES, TRICKY)
+@example([{"artifactType": "", "size": 0}, {"size": 0}, {"artifactType": "", "size": 1}, {"size": 1}], "")
 def test_the_referrers_of_a_type_are_those_that_say_so(entries: list[dict[str, Any]], artifact_type: str) -> None:
     body = dump_referrers(entries)
 
