@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from pullthrough.demo.images import make_image
 from tests.aws import Account
+from tests.e2e.certificates import self_signed
 from tests.e2e.engine import Engine
 from tests.fakes.upstream import ScriptedUpstream
 from tests.integration.conftest import StartEngine
@@ -41,3 +46,27 @@ def test_first_call_of_an_api_loads_the_models(start_engine: StartEngine) -> Non
     engine = start_engine(more='[ecr]\nauth = "none"\n', environ={"PYTHONPROFILEIMPORTTIME": "1"})
     Account(engine.url).client("ecr").describe_repositories()
     assert "botocore" in loaded(engine)
+
+
+_CERTIFICATES = """
+import os
+from pullthrough.server import import_aiohttp
+
+before = dict(os.environ)
+import_aiohttp()
+from aiohttp import connector
+
+print(dict(os.environ) == before, connector._SSL_CONTEXT_VERIFIED.cert_store_stats()["x509"])
+"""
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+def test_the_systems_certificates_are_not_read_for_a_client_that_is_not_used(tmp_path: Path, is_named: bool) -> None:
+    """aiohttp reads them as it is imported."""
+    certificate = self_signed(tmp_path, "authority").cert
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("SSL_CERT_")}
+    environ |= {"SSL_CERT_FILE": str(certificate)} if is_named else {}
+    done = subprocess.run(
+        [sys.executable, "-c", _CERTIFICATES], env=environ, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == ["True", "0"], done.stderr

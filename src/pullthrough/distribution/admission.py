@@ -25,8 +25,6 @@ SHARE = 7
 MAX_NEW = 1024
 #: Connections that were told to close and have not yet, beyond the limit.
 _MAX_CLOSING = 32
-#: A subscriber of IPv6 has at least that much, and may come from any address in it.
-#: https://www.rfc-editor.org/rfc/rfc6177
 
 
 class _Line:

@@ -60,6 +60,20 @@ class _Refused(HttpProcessingError):
 class HttpProtocol(web.RequestHandler):
     """Belongs to one connection; `place` is told what it does. `fast` is None where there is no fast path."""
 
+    __slots__ = (
+        "_body",
+        "_client",
+        "_deadline",
+        "_fast",
+        "_framing",
+        "_head",
+        "_held",
+        "_is_answering",
+        "_is_halted",
+        "_is_last",
+        "_place",
+    )
+
     def __init__(self, server: web.Server, place: Place, fast: FastAnswer | None, client: str) -> None:
         super().__init__(
             server,
