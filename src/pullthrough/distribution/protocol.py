@@ -194,8 +194,12 @@ class HttpProtocol(web.RequestHandler):
         piece = self._take(self._framing.take(self._held))
         if self._framing.is_too_large:
             self._break_body_off()
-        else:
-            self._parse(piece)
+            return
+        self._parse(piece)
+        if self._framing.is_over and self._framing.has_trailers:
+            # aiohttp's parser takes them for headers of the next request, which behind a proxy may be another client's.
+            self._is_last, self._held = True, b""
+            self.close()
 
     def _parse(self, piece: bytes) -> None:
         """By aiohttp's parser, which has a message for us where a head is at its end, or something is wrong."""
@@ -210,6 +214,11 @@ class HttpProtocol(web.RequestHandler):
                 return
             if isinstance(message, _ErrInfo):
                 self._is_last = True
+            elif "Transfer-Encoding" in message.headers and not message.chunked:
+                # An empty one, which the parser passes over: somebody before us may have read another body's end into it.
+                self._messages.pop()
+                self._refuse(400, "the Transfer-Encoding is not chunked")
+                return
             else:
                 self._body = payload
                 if payload is EMPTY_PAYLOAD:
