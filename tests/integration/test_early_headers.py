@@ -281,7 +281,9 @@ def test_small_questions_that_hang_keep_no_other_waiting_longer_than_queue_timeo
                 name = NAME if query else f"r/{NAME}"
                 with Download(engine, f"/v2/{name}/manifests/2{query}") as other:
                     assert other.status == status
-                    assert b"no connection for questions to r.example came free for this client in 0.1 s" in other.rest()
+                    assert (
+                        b"no connection for questions to r.example came free for this client in 0.1 s" in other.rest()
+                    )
             gate.open()
             assert hanging.status == 200
         assert upstream.requests.count(reference="2") == 0

@@ -17,9 +17,10 @@ from pullthrough.oci.digests import digest_of
 from tests.aws import ACCOUNT_ID, REGION, Account, unique
 from tests.e2e.engine import Answer, Engine
 from tests.e2e.processes import wait_for
-from tests.fakes.upstream import ScriptedUpstream
+from tests.fakes.upstream import ScriptedUpstream, Throttle, Valve
 from tests.integration.ecr import TRIES
 from tests.integration.pushing import Pusher
+from tests.integration.sites import HELD_BACK, Download
 
 HOSTS = ("one.example", "two.example", "registry-1.docker.io")
 #: A repository at the third one for which a login is needed.
@@ -167,7 +168,7 @@ def test_a_rotated_token_changes_nothing_and_another_account_has_nothing_of_the_
     def secret(account: tuple[str, str]) -> str:
         return json.dumps({"username": account[0], "accessToken": account[1]})
 
-    arn = place.secrets.create_secret(Name=f"ecr-pullthroughcache/{prefix}", SecretString=secret(ANN))["ARN"]
+    arn = secret_of(place, prefix, ANN)
     place.make(prefix, host, credentialArn=arn)
     place.pull_all(name, image)
     place.secrets.put_secret_value(SecretId=arn, SecretString=secret((ANN[0], "rotated")))
@@ -185,6 +186,38 @@ def test_a_rotated_token_changes_nothing_and_another_account_has_nothing_of_the_
     place.secrets.put_secret_value(SecretId=arn, SecretString=secret(("eve", "wrong")))
     assert place.pull(name).status not in (200, 500)
     assert place.get(f"{name}/blobs/{image.blobs[0].digest}").status not in (200, 500)
+
+
+def secret_of(place: Place, name: str, account: tuple[str, str]) -> str:
+    """The ARN of a new one."""
+    text = json.dumps({"username": account[0], "accessToken": account[1]})
+    arn: str = place.secrets.create_secret(Name=f"ecr-pullthroughcache/{name}", SecretString=text)["ARN"]
+    return arn
+
+
+def test_who_writes_the_user_name_of_another_into_a_secret_has_nothing_of_what_that_one_fetches(
+    place: Place, prefix: str
+) -> None:
+    hub, host = place.upstreams[HOSTS[2]], HOSTS[2]
+    blob, claimed = make_blob(f"{prefix} layer", 300_000), f"{prefix}-claimed"
+    hub.add(PRIVATE, make_image(prefix, layers=(blob,)), "1")
+    place.make(prefix, host, credentialArn=secret_of(place, prefix, ANN))
+    place.make(claimed, host, credentialArn=secret_of(place, claimed, (ANN[0], "guessed")))
+    assert place.pull(f"{prefix}/{PRIVATE}").status == 200
+    valve = Valve(HELD_BACK + 1000)
+    script = hub.script(Throttle(valve), kind="blob", reference=blob.digest, nth=1)
+    path = f"{PRIVATE}/blobs/{blob.digest}"
+
+    def statuses() -> set[int]:
+        return {place.get(f"{claimed}/{path}", method).status for method in ("HEAD", "GET") for _ in range(TRIES)}
+
+    with Download(place.engine, f"/v2/{prefix}/{path}") as owner:
+        owner.read(10)
+        assert statuses().isdisjoint({200, 500})
+        valve.let_all()
+        assert owner.rest() == blob.read()[10:]
+    script.remove()
+    assert statuses().isdisjoint({200, 500})
 
 
 def test_two_rules_for_one_repository_share_the_bytes_by_one_head(place: Place, prefix: str) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pullthrough.declaration import Rule
+from pullthrough.declaration import Rule, SecretCredential
 from pullthrough.engine.fills import Fill, Fills
 from pullthrough.engine.rules import Target
 from pullthrough.engine.tasks import Tasks
@@ -193,8 +193,9 @@ def own_niceness() -> int:
     return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
 
-def target(name: str = "hub/app", owner: Owner = OWNER, host: str = "r.example") -> Target:
-    rule = Rule(prefix="hub", upstream=host)
+def target(name: str = "hub/app", owner: Owner = OWNER, host: str = "r.example", secret: str = "") -> Target:
+    """`secret` is the ARN of the one that the upstream is asked with."""
+    rule = Rule(prefix="hub", upstream=host, credential=SecretCredential(secret) if secret else None)
     return Target(rule, RepositoryName(name), name.partition("/")[2], owner)
 
 
