@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from pullthrough.demo.images import Image, make_artifact, make_blob, make_image
 from pullthrough.oci.digests import digest_of
@@ -139,6 +140,62 @@ def test_a_rule_made_anew_for_another_upstream_gives_nothing_of_the_old_one(plac
     place.make(prefix, "one.example")
     assert place.pull(name, new.digest).status == 404
     assert [place.pull(name).outcome, place.pull(name).body] == ["miss", old.manifest.body]
+
+
+def test_nor_does_the_api_tell_of_it(place: Place, prefix: str) -> None:
+    old = make_image(f"{prefix} old")
+    signature = make_artifact(f"{prefix} signature", subject=old)
+    inner = f"team/{prefix}"
+    name, ecr = f"{prefix}/{inner}", place.ecr
+    for each in ("one.example", "two.example"):
+        place.upstreams[each].add(inner, make_image(f"{prefix} new"), "1")
+    place.upstreams["one.example"].add(inner, old, "only-old")
+    place.upstreams["one.example"].add(inner, signature)
+    place.make(prefix, "one.example")
+    for reference in ("only-old", signature.digest):
+        assert place.pull(name, reference).status == 200
+    archived = {"imageDigest": signature.digest}
+    ecr.update_image_storage_class(repositoryName=name, imageId=archived, targetStorageClass="ARCHIVE")
+    policy = json.dumps(
+        {
+            "rules": [
+                {
+                    "rulePriority": 1,
+                    "selection": {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": 1},
+                    "action": {"type": "expire"},
+                }
+            ]
+        }
+    )
+    place.pull(name, "1")
+    ecr.start_lifecycle_policy_preview(repositoryName=name, lifecyclePolicyText=policy)
+
+    def told() -> dict[str, list[Any]]:
+        images = ecr.describe_images(repositoryName=name, filter={"imageStatus": "ANY"})["imageDetails"]
+        subject = {"imageDigest": old.digest}
+        return {
+            "described": [image["imageDigest"] for image in images],
+            "listed": ecr.list_images(repositoryName=name, filter={"imageStatus": "ANY"})["imageIds"],
+            "referrers": ecr.list_image_referrers(
+                repositoryName=name, subjectId=subject, filter={"artifactStatus": "ANY"}
+            )["referrers"],
+            "preview": ecr.get_lifecycle_policy_preview(repositoryName=name)["previewResults"],
+        }
+
+    wait_for(lambda: all(told().values()), "the preview, and all the rest")
+    place.remove(prefix)
+    place.make(prefix, "two.example")
+    assert not any(told().values())
+    for image_id in ({"imageTag": "only-old"}, {"imageDigest": old.digest}):
+        with pytest.raises(ClientError, match="ImageNotFoundException"):
+            ecr.describe_images(repositoryName=name, imageIds=[image_id])
+        with pytest.raises(ClientError, match="ImageNotFoundException"):
+            ecr.describe_image_scan_findings(repositoryName=name, imageId=image_id)
+
+    assert place.pull(name, "1").outcome == "miss"
+    assert len(ecr.list_images(repositoryName=name)["imageIds"]) == 1
+    with pytest.raises(ClientError, match="LifecyclePolicyPreviewNotFoundException"):
+        ecr.get_lifecycle_policy_preview(repositoryName=name)
 
 
 def test_while_there_is_no_rule_what_it_cached_is_served_and_nothing_pushed_over_it(place: Place, prefix: str) -> None:
