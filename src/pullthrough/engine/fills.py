@@ -557,6 +557,7 @@ class Fill:
                     boot_id=fills.boot_id,
                     now=fills.clock(),
                     makes_repository=self._makes_repository,
+                    asked_as_nobody=not fills.upstreams.get(self.target.upstream).shows_certificate,
                 )
                 self._grant(self._asked - {self.target.repository})
                 return

@@ -430,6 +430,11 @@ class Upstream:
     # -- state
 
     @property
+    def shows_certificate(self) -> bool:
+        """Whether it knows who asks by a client certificate, with an account or without."""
+        return self._settings.client_cert is not None
+
+    @property
     def health(self) -> UpstreamHealth:
         state = self._endpoints.state
         return UpstreamHealth(

@@ -57,6 +57,7 @@ class FakeUpstream:
 
     most: int | None = None
     body: bytes = BODY
+    shows_certificate: bool = False
     starts: list[int] = field(default_factory=list)
     niceness: list[int] = field(default_factory=list)
     gate: threading.Event = field(default_factory=threading.Event)
@@ -111,6 +112,8 @@ class FakeCatalog:
     """What both workers see."""
 
     granted: set[tuple[str, str]] = field(default_factory=set)
+    #: Of what was published, whether it was asked for as nobody.
+    asked_as_nobody: list[bool] = field(default_factory=list)
     #: Clear: who publishes waits, with the file in its place already.
     may_publish: threading.Event = field(default_factory=threading.Event)
 
@@ -129,8 +132,11 @@ class FakeCatalog:
             kind="layer",
         )
 
-    def publish_blob(self, repository: str, owner: Owner, digest: Digest, size_bytes: int, **_: object) -> None:
+    def publish_blob(
+        self, repository: str, owner: Owner, digest: Digest, size_bytes: int, *, asked_as_nobody: bool, **_: object
+    ) -> None:
         self.may_publish.wait(10)
+        self.asked_as_nobody.append(asked_as_nobody)
         self.granted.add((repository, digest))
 
     def grant_blob(self, repository: str, owner: Owner, digest: Digest) -> None:
