@@ -36,6 +36,8 @@ _KEEPALIVE_SECONDS = 75.0
 _LINGERING_SECONDS = 10.0
 
 _NO_BODY = SizedBody(0)
+#: The parser knows others, such as that of a request line that names none.
+_VERSIONS = ((1, 0), (1, 1))
 
 #: include/net/tcp_states.h
 _TCP_CLOSE = 7
@@ -214,10 +216,15 @@ class HttpProtocol(web.RequestHandler):
                 return
             if isinstance(message, _ErrInfo):
                 self._is_last = True
-            elif "Transfer-Encoding" in message.headers and not message.chunked:
-                # An empty one, which the parser passes over: somebody before us may have read another body's end into it.
+            elif message.version not in _VERSIONS:
                 self._messages.pop()
-                self._refuse(400, "the Transfer-Encoding is not chunked")
+                self._refuse(505, "HTTP/1.1 is spoken here, and 1.0")
+                return
+            elif "Transfer-Encoding" in message.headers and not (message.chunked and message.version == (1, 1)):
+                # One that is empty, which the parser passes over, or of HTTP/1.0, which has none: somebody before us may
+                # have seen the body end elsewhere.
+                self._messages.pop()
+                self._refuse(400, "the Transfer-Encoding is not the chunked one of HTTP/1.1")
                 return
             else:
                 self._body = payload
@@ -301,11 +308,11 @@ class HttpProtocol(web.RequestHandler):
     ) -> web.StreamResponse:
         if request.writer.output_size > 0:
             raise ConnectionError("the answer had already begun")
-        if status >= 500:
+        if isinstance(exc, _Refused) and message is not None:
+            text = message
+        elif status >= 500:
             _log.error("a request from %s failed", request.remote, exc_info=exc)
             text = "the cache failed; its log says why"
-        elif isinstance(exc, _Refused) and message is not None:
-            text = message
         else:
             text = "the request is not valid HTTP, or its line or headers are too long"
         response = web.Response(

@@ -341,14 +341,34 @@ async def test_the_trailers_of_one_request_are_no_headers_of_the_next(cut: int |
     assert connected.wire.is_closed
 
 
-@pytest.mark.parametrize("more", [b"", b"Content-Length: 3\r\n"], ids=["alone", "with-a-length"])
+@pytest.mark.parametrize("line", [b"GET /", b"GET / HTTP/0.9", b"GET / HTTP/2.0"])
 @on_a_clock
-async def test_an_empty_transfer_encoding_is_refused(more: bytes) -> None:
+async def test_another_version_is_refused(line: bytes, caplog: Any) -> None:
     bodies = Bodies()
     connected = Connected(bodies)
-    await connected.say(GET[:-2] + b"Transfer-Encoding:\r\n" + more + b"\r\nabc" + GET, GET)
+    await connected.say(line + b"\r\nHost: x\r\n\r\n" + GET, GET)
+    assert connected.wire.statuses == [505]
+    assert connected.wire.is_closed
+    assert not bodies.seen
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET / HTTP/1.1\r\nTransfer-Encoding:",
+        b"GET / HTTP/1.1\r\nTransfer-Encoding:\r\nContent-Length: 3",
+        b"GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive",
+    ],
+    ids=["empty", "empty-with-a-length", "of-http-1.0"],
+)
+@on_a_clock
+async def test_a_transfer_encoding_that_others_may_read_otherwise_is_refused(head: bytes) -> None:
+    bodies = Bodies()
+    connected = Connected(bodies)
+    await connected.say(head + b"\r\nHost: x\r\n\r\n0\r\n\r\n" + GET, GET)
     assert connected.wire.statuses == [400]
-    assert error_of(connected)["message"] == "the Transfer-Encoding is not chunked"
+    assert error_of(connected)["message"] == "the Transfer-Encoding is not the chunked one of HTTP/1.1"
     assert connected.wire.is_closed
     assert not bodies.seen
 
