@@ -191,6 +191,10 @@ def test_nor_does_the_api_tell_of_it(place: Place, prefix: str) -> None:
             ecr.describe_images(repositoryName=name, imageIds=[image_id])
         with pytest.raises(ClientError, match="ImageNotFoundException"):
             ecr.describe_image_scan_findings(repositoryName=name, imageId=image_id)
+        with pytest.raises(ClientError, match="ImageNotFoundException"):
+            ecr.update_image_storage_class(repositoryName=name, imageId=image_id, targetStorageClass="ARCHIVE")
+        (failure,) = ecr.batch_delete_image(repositoryName=name, imageIds=[image_id])["failures"]
+        assert (failure["failureCode"], failure["imageId"]) == ("ImageNotFound", image_id)
 
     assert place.pull(name, "1").outcome == "miss"
     assert len(ecr.list_images(repositoryName=name)["imageIds"]) == 1

@@ -19,7 +19,7 @@ from pullthrough.ecr.image_ids import (
 )
 from pullthrough.ecr.paging import encode_token, page_request
 from pullthrough.ecr.parameters import invalid
-from pullthrough.ecr.targets import authorize, pull_target, require_repository, stored_content, stored_name
+from pullthrough.ecr.targets import authorize, pull_target, require_repository, stored_content
 from pullthrough.errors import UpstreamError
 from pullthrough.oci import lists
 from pullthrough.oci.digests import parse_digest
@@ -78,10 +78,10 @@ async def list_images(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
 
 
 async def batch_delete_image(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    name = stored_name(call, "BatchDeleteImage", input)
+    name, owner = stored_content(call, "BatchDeleteImage", input)
     ids, failures = read_image_ids(input["imageIds"])
     with known_repository(call, name):
-        deletions = await call.engine.call(call.engine.images.delete, name, ids, now=call.clock())
+        deletions = await call.engine.call(call.engine.images.delete, name, ids, now=call.clock(), owner=owner)
     for deletion in deletions:
         if deletion.failure is not None:
             failures.append(_refused(deletion))
@@ -102,12 +102,12 @@ async def batch_delete_image(call: Call, input: Mapping[str, Any]) -> dict[str, 
 
 async def update_image_storage_class(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
     """To the archive, which pulls answer with "not found", and back; both at once."""
-    name = stored_name(call, "UpdateImageStorageClass", input)
+    name, owner = stored_content(call, "UpdateImageStorageClass", input)
     wanted = read_image_id(input["imageId"])
     images = call.engine.images
     change = images.archive if input["targetStorageClass"] == "ARCHIVE" else images.restore
     with known_repository(call, name):
-        detail = await call.engine.call(change, name, wanted, now=call.clock())
+        detail = await call.engine.call(change, name, wanted, now=call.clock(), owner=owner)
     if detail is Failure.REFERENCED:
         raise ApiError(
             "ImageStorageClassUpdateNotSupportedException",

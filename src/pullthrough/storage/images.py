@@ -225,7 +225,9 @@ class Images:
 
     # Changes
 
-    def delete(self, repository: RepositoryName, wanted: Sequence[ImageId], *, now: float) -> list[Deletion]:
+    def delete(
+        self, repository: RepositoryName, wanted: Sequence[ImageId], *, now: float, owner: Owner | None = None
+    ) -> list[Deletion]:
         """What became of each wish, in their order.
 
         By digest an image goes with all its tags; by tag the tag goes, and the image if that was its last one and no
@@ -233,7 +235,7 @@ class Images:
         """
         done: dict[int, Deletion] = {}
         with self._database.writing() as connection:
-            repository_id = _require(connection, repository)
+            repository_id = _require_of(connection, repository, owner)
             # An index goes before its children, in whatever order they are named.
             refused = -1
             while len(done) < len(wanted) and refused != len(wanted) - len(done):
@@ -248,13 +250,15 @@ class Images:
                     done[position] = _delete(connection, repository_id, image_id, now)
         return [done[position] for position in range(len(wanted))]
 
-    def archive(self, repository: RepositoryName, wanted: ImageId, *, now: float) -> ImageDetail | Failure:
+    def archive(
+        self, repository: RepositoryName, wanted: ImageId, *, now: float, owner: Owner | None = None
+    ) -> ImageDetail | Failure:
         """Archive an image, with its referrers, and those of its children that have no tag and no other active index.
 
         REFERENCED where it is itself the child of an active index.
         """
         with self._database.writing() as connection:
-            repository_id = _require(connection, repository)
+            repository_id = _require_of(connection, repository, owner)
             (found,) = _find(connection, repository_id, [wanted])
             if isinstance(found, Failure) or found.archived_at is not None:
                 return found
@@ -263,10 +267,12 @@ class Images:
             _archive(connection, _dependents(connection, repository_id, found, exclusive=True), now)
             return _refind(connection, repository_id, found)
 
-    def restore(self, repository: RepositoryName, wanted: ImageId, *, now: float) -> ImageDetail | Failure:
+    def restore(
+        self, repository: RepositoryName, wanted: ImageId, *, now: float, owner: Owner | None = None
+    ) -> ImageDetail | Failure:
         """Take an image out of the archive, with its children and its referrers."""
         with self._database.writing() as connection:
-            repository_id = _require(connection, repository)
+            repository_id = _require_of(connection, repository, owner)
             (found,) = _find(connection, repository_id, [wanted])
             if isinstance(found, Failure) or found.archived_at is None:
                 return found
