@@ -89,6 +89,27 @@ def test_images_that_hang_together_leave_one_to_another_client(corner: Corner) -
             assert held.rest() == layer.read()
 
 
+def test_another_client_does_not_wait_in_the_line_of_one_that_wants_the_same(corner: Corner) -> None:
+    """The first one waits for its own bodies, and could make whoever comes for the same blob wait for them too."""
+    gate = Gate()
+    with ExitStack() as stack:
+        hanging: list[tuple[Download, Blob]] = []
+        for name, reached in (("one", OF_ONE_IMAGE), ("two", OF_ONE_CLIENT)):
+            each, layers = image(corner, name, CONNECTIONS)
+            each.script(Hang(gate))
+            hanging += zip(open_all(stack, each, layers), layers, strict=True)
+            gate.wait_reached(reached)
+        third, (blob,) = image(corner, "third", 1)
+        hanging += zip(open_all(stack, third, (blob,)), (blob,), strict=True)
+        connection = third.site.connect(min(third.site.pids), address="127.0.0.2")
+        with third.open(blob, connection=connection) as download:
+            assert download.rest() == blob.read()
+        assert gate.reached == OF_ONE_CLIENT
+        gate.open()
+        for held, layer in hanging:
+            assert held.rest() == layer.read()
+
+
 def test_small_questions_do_not_wait_for_the_bodies_that_hang(corner: Corner) -> None:
     gate = Gate()
     with ExitStack() as stack:

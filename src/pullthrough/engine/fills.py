@@ -28,6 +28,7 @@ from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Protocol
 
+from pullthrough.asker import ASKER
 from pullthrough.engine.partials import Partial, Sidecar, State, is_led, look_at, pack_error, unpack_error
 from pullthrough.engine.rules import Target
 from pullthrough.engine.tasks import Caller, Tasks, wait_out
@@ -47,7 +48,7 @@ from pullthrough.oci.owners import Owner
 from pullthrough.storage.blobs import BlobStore
 from pullthrough.storage.catalog import Catalog
 from pullthrough.upstream.abort import AbortHandle
-from pullthrough.upstream.gate import Gate
+from pullthrough.upstream.gate import Gate, Line
 from pullthrough.upstream.upstreams import Upstreams
 
 _log = logging.getLogger(__name__)
@@ -215,6 +216,8 @@ class Fill:
         self._ended = False
         #: Repositories of this owner, under whatever rule with this secret, that may read it when it is here.
         self._asked = {target.repository}
+        #: For the upstream's connections: of each client that asks, for one may have so much under way that it waits long.
+        self._line = Line()
         self._has_turn = admitted is not None
         self._attempt = ""
         self._written = 0
@@ -237,6 +240,7 @@ class Fill:
     def ask(self, target: Target) -> None:
         """This repository, of the same owner and secret, asks for the blob as well."""
         self._asked.add(target.repository)
+        self._line.join(ASKER.get())
 
     @property
     def visible_bytes(self) -> int:
@@ -496,7 +500,7 @@ class Fill:
         upstream = self._fills.upstreams.get(self.target.upstream)
         async with AsyncExitStack() as taken:
             await taken.enter_async_context(
-                upstream.admit(self.target.upstream_repository, self._errand, behind=behind)
+                upstream.admit(self.target.upstream_repository, self._errand, behind=behind, line=self._line)
             )
             await taken.enter_async_context(self._fills.turns.slot(self.target.upstream, behind=behind))
             # Nothing waits from here on, so that no turn is lost between the two stacks.

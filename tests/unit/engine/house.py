@@ -23,6 +23,7 @@ from pullthrough.storage.blobs import BlobStore
 from pullthrough.storage.folder import DataFolder
 from pullthrough.storage.records import BlobRecord
 from pullthrough.upstream.errands import Errand
+from pullthrough.upstream.gate import Line
 from tests.owners import OWNER
 
 BODY = bytes(range(256)) * 1000
@@ -77,7 +78,7 @@ class FakeUpstream:
 
     @asynccontextmanager
     async def admit(
-        self, repository: str, errand: Errand | None = None, *, behind: bool = False
+        self, repository: str, errand: Errand | None = None, *, behind: bool = False, line: Line | None = None
     ) -> AsyncIterator[None]:
         self.queue.append("behind" if behind else "ahead")
         await self.admits.wait()
