@@ -7,6 +7,7 @@ import math
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 
 #: Who waits for slots of one gate, at most; further ones are refused.
 MAX_WAITING = 1000
@@ -50,6 +51,10 @@ class Line:
             yield
         finally:
             self._stand = None
+
+
+#: That of the work that is done in this context, where others may come to wait for it.
+LINE: ContextVar[Line | None] = ContextVar("line", default=None)
 
 
 class Gate:

@@ -37,7 +37,7 @@ from pullthrough.upstream.budget import Budget
 from pullthrough.upstream.endpoints import Endpoints
 from pullthrough.upstream.errands import Errand
 from pullthrough.upstream.exchanges import Call, Exchanges
-from pullthrough.upstream.gate import Gate, GateFull, Line
+from pullthrough.upstream.gate import LINE, Gate, GateFull, Line
 from pullthrough.upstream.transport import Response
 
 #: Of the answer to `GET /v2/`, which is `{}` or nothing.
@@ -382,7 +382,7 @@ class Upstream:
         self._meet_loop()
         self._endpoints.refuse_if_open()
         self._refuse_if_paused(errand.patience_seconds)
-        async with self._entered(self._blobs, ASKER.get(), repository, behind=behind, line=line):
+        async with self._entered(self._blobs, ASKER.get(), repository, behind=behind, line=line or LINE.get()):
             await self._wait_out_pause(errand)
             self._endpoints.refuse_if_open()
             yield
@@ -486,7 +486,7 @@ class Upstream:
         async with AsyncExitStack() as stack:
             try:
                 async with asyncio.timeout(seconds):
-                    await stack.enter_async_context(self._entered(self._questions, ASKER.get()))
+                    await stack.enter_async_context(self._entered(self._questions, ASKER.get(), line=LINE.get()))
             except TimeoutError as error:
                 raise UpstreamThrottled(
                     f"no connection for questions to {self.host} came free for this client in {seconds:g} s",
