@@ -401,6 +401,13 @@ def test_whether_a_word_of_the_upstream_is_enough(
     assert not catalog.find_blob(NGINX, asker, digest_of(TOP)).is_shared, "nor does anybody who had a file that is gone"
 
 
+def test_what_was_asked_for_with_no_account_but_not_as_nobody_is_for_that_upstream_only(catalog: Catalog) -> None:
+    catalog.publish_blob(OTHER, OWNER, digest_of(TOP), len(TOP), boot_id="boot", now=1, asked_as_nobody=False)
+    other = upstream_owner("other.example.com", "acme/app")
+    shared = {owner: catalog.find_blob(NGINX, owner, digest_of(TOP)).is_shared for owner in (OWNER, other, ANN)}
+    assert shared == {OWNER: True, other: False, ANN: False}
+
+
 def test_absent_names_are_kept_by_account(catalog: Catalog) -> None:
     """A private name that one account does not see another one may."""
     catalog.save_absent_name(source_of(ANN), "acme/app", 5)

@@ -121,7 +121,7 @@ BOMB = b"b" * 40_000
         (b"GET /v2/ HTTP/1.1\r\nHost: x\r\n" + b"X-Many: 1\r\n" * 5000 + b"\r\n", {400, 431}),
         (BOMB, {400}),
         (b"\r\n\r\n\r\nnonsense\r\n\r\n", {400}),
-        (b"GET /v2/\r\n\r\n", {200, 400}),
+        (b"GET /v2/\r\n\r\n", {505}),
         (b"GET /v2/ HTTP/9.9\r\nHost: x\r\n\r\n", {400, 505}),
         (b"GET /v2/ HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", {400}),
         (b"GET /v2/ HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx", {400}),
@@ -140,7 +140,7 @@ BOMB = b"b" * 40_000
 def test_what_is_not_http_or_too_large_gets_an_error_in_json(engine: Engine, data: bytes, statuses: set[int]) -> None:
     head, _, body = exchange(engine, data).partition(b"\r\n\r\n")
     assert int(head.split()[1]) in statuses, head
-    assert statuses & {200} or json.loads(body)["errors"][0]["code"]
+    assert json.loads(body)["errors"][0]["code"]
 
 
 def test_a_head_has_64_kib_in_all_its_lines(engine: Engine) -> None:

@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from pullthrough.demo.images import Image, make_artifact, make_blob, make_image
 from pullthrough.oci.digests import digest_of
 from tests.aws import ACCOUNT_ID, REGION, Account, unique
 from tests.e2e.engine import Answer, Engine
 from tests.e2e.processes import wait_for
-from tests.fakes.upstream import ScriptedUpstream
+from tests.fakes.upstream import ScriptedUpstream, Throttle, Valve
 from tests.integration.ecr import TRIES
 from tests.integration.pushing import Pusher
+from tests.integration.sites import HELD_BACK, Download
 
 HOSTS = ("one.example", "two.example", "registry-1.docker.io")
 #: A repository at the third one for which a login is needed.
@@ -140,6 +142,66 @@ def test_a_rule_made_anew_for_another_upstream_gives_nothing_of_the_old_one(plac
     assert [place.pull(name).outcome, place.pull(name).body] == ["miss", old.manifest.body]
 
 
+def test_nor_does_the_api_tell_of_it(place: Place, prefix: str) -> None:
+    old = make_image(f"{prefix} old")
+    signature = make_artifact(f"{prefix} signature", subject=old)
+    inner = f"team/{prefix}"
+    name, ecr = f"{prefix}/{inner}", place.ecr
+    for each in ("one.example", "two.example"):
+        place.upstreams[each].add(inner, make_image(f"{prefix} new"), "1")
+    place.upstreams["one.example"].add(inner, old, "only-old")
+    place.upstreams["one.example"].add(inner, signature)
+    place.make(prefix, "one.example")
+    for reference in ("only-old", signature.digest):
+        assert place.pull(name, reference).status == 200
+    archived = {"imageDigest": signature.digest}
+    ecr.update_image_storage_class(repositoryName=name, imageId=archived, targetStorageClass="ARCHIVE")
+    policy = json.dumps(
+        {
+            "rules": [
+                {
+                    "rulePriority": 1,
+                    "selection": {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": 1},
+                    "action": {"type": "expire"},
+                }
+            ]
+        }
+    )
+    place.pull(name, "1")
+    ecr.start_lifecycle_policy_preview(repositoryName=name, lifecyclePolicyText=policy)
+
+    def told() -> dict[str, list[Any]]:
+        images = ecr.describe_images(repositoryName=name, filter={"imageStatus": "ANY"})["imageDetails"]
+        subject = {"imageDigest": old.digest}
+        return {
+            "described": [image["imageDigest"] for image in images],
+            "listed": ecr.list_images(repositoryName=name, filter={"imageStatus": "ANY"})["imageIds"],
+            "referrers": ecr.list_image_referrers(
+                repositoryName=name, subjectId=subject, filter={"artifactStatus": "ANY"}
+            )["referrers"],
+            "preview": ecr.get_lifecycle_policy_preview(repositoryName=name)["previewResults"],
+        }
+
+    wait_for(lambda: all(told().values()), "the preview, and all the rest")
+    place.remove(prefix)
+    place.make(prefix, "two.example")
+    assert not any(told().values())
+    for image_id in ({"imageTag": "only-old"}, {"imageDigest": old.digest}):
+        with pytest.raises(ClientError, match="ImageNotFoundException"):
+            ecr.describe_images(repositoryName=name, imageIds=[image_id])
+        with pytest.raises(ClientError, match="ImageNotFoundException"):
+            ecr.describe_image_scan_findings(repositoryName=name, imageId=image_id)
+        with pytest.raises(ClientError, match="ImageNotFoundException"):
+            ecr.update_image_storage_class(repositoryName=name, imageId=image_id, targetStorageClass="ARCHIVE")
+        (failure,) = ecr.batch_delete_image(repositoryName=name, imageIds=[image_id])["failures"]
+        assert (failure["failureCode"], failure["imageId"]) == ("ImageNotFound", image_id)
+
+    assert place.pull(name, "1").outcome == "miss"
+    assert len(ecr.list_images(repositoryName=name)["imageIds"]) == 1
+    with pytest.raises(ClientError, match="LifecyclePolicyPreviewNotFoundException"):
+        ecr.get_lifecycle_policy_preview(repositoryName=name)
+
+
 def test_while_there_is_no_rule_what_it_cached_is_served_and_nothing_pushed_over_it(place: Place, prefix: str) -> None:
     name, image = f"{prefix}/team/kept", make_image(f"{prefix} kept")
     place.upstreams["one.example"].add("team/kept", image, "1")
@@ -167,7 +229,7 @@ def test_a_rotated_token_changes_nothing_and_another_account_has_nothing_of_the_
     def secret(account: tuple[str, str]) -> str:
         return json.dumps({"username": account[0], "accessToken": account[1]})
 
-    arn = place.secrets.create_secret(Name=f"ecr-pullthroughcache/{prefix}", SecretString=secret(ANN))["ARN"]
+    arn = secret_of(place, prefix, ANN)
     place.make(prefix, host, credentialArn=arn)
     place.pull_all(name, image)
     place.secrets.put_secret_value(SecretId=arn, SecretString=secret((ANN[0], "rotated")))
@@ -185,6 +247,38 @@ def test_a_rotated_token_changes_nothing_and_another_account_has_nothing_of_the_
     place.secrets.put_secret_value(SecretId=arn, SecretString=secret(("eve", "wrong")))
     assert place.pull(name).status not in (200, 500)
     assert place.get(f"{name}/blobs/{image.blobs[0].digest}").status not in (200, 500)
+
+
+def secret_of(place: Place, name: str, account: tuple[str, str]) -> str:
+    """The ARN of a new one."""
+    text = json.dumps({"username": account[0], "accessToken": account[1]})
+    arn: str = place.secrets.create_secret(Name=f"ecr-pullthroughcache/{name}", SecretString=text)["ARN"]
+    return arn
+
+
+def test_who_writes_the_user_name_of_another_into_a_secret_has_nothing_of_what_that_one_fetches(
+    place: Place, prefix: str
+) -> None:
+    hub, host = place.upstreams[HOSTS[2]], HOSTS[2]
+    blob, claimed = make_blob(f"{prefix} layer", 300_000), f"{prefix}-claimed"
+    hub.add(PRIVATE, make_image(prefix, layers=(blob,)), "1")
+    place.make(prefix, host, credentialArn=secret_of(place, prefix, ANN))
+    place.make(claimed, host, credentialArn=secret_of(place, claimed, (ANN[0], "guessed")))
+    assert place.pull(f"{prefix}/{PRIVATE}").status == 200
+    valve = Valve(HELD_BACK + 1000)
+    script = hub.script(Throttle(valve), kind="blob", reference=blob.digest, nth=1)
+    path = f"{PRIVATE}/blobs/{blob.digest}"
+
+    def statuses() -> set[int]:
+        return {place.get(f"{claimed}/{path}", method).status for method in ("HEAD", "GET") for _ in range(TRIES)}
+
+    with Download(place.engine, f"/v2/{prefix}/{path}") as owner:
+        owner.read(10)
+        assert statuses().isdisjoint({200, 500})
+        valve.let_all()
+        assert owner.rest() == blob.read()[10:]
+    script.remove()
+    assert statuses().isdisjoint({200, 500})
 
 
 def test_two_rules_for_one_repository_share_the_bytes_by_one_head(place: Place, prefix: str) -> None:

@@ -21,7 +21,7 @@ OF_ONE_IMAGE, OF_ONE_CLIENT = 5, 7
 @pytest.fixture(scope="module", params=[1, 2], ids=["one-worker", "two-workers"])
 def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("shares")
-    reach = f'connections = {CONNECTIONS}\nstall_timeout = "10m"'
+    reach = f'connections = {CONNECTIONS}\nstall_timeout = "10m"\nfirst_byte_timeout = "10m"'
     with open_site(folder, request.param, serve="prefetch = false", reach=reach) as site:
         yield site
 
@@ -87,6 +87,50 @@ def test_images_that_hang_together_leave_one_to_another_client(corner: Corner) -
         gate.open()
         for held, layer in hanging:
             assert held.rest() == layer.read()
+
+
+def test_another_client_does_not_wait_in_the_line_of_one_that_wants_the_same(corner: Corner) -> None:
+    """The first one waits for its own bodies, and could make whoever comes for the same blob wait for them too."""
+    gate = Gate()
+    with ExitStack() as stack:
+        hanging: list[tuple[Download, Blob]] = []
+        for name, reached in (("one", OF_ONE_IMAGE), ("two", OF_ONE_CLIENT)):
+            each, layers = image(corner, name, CONNECTIONS)
+            each.script(Hang(gate))
+            hanging += zip(open_all(stack, each, layers), layers, strict=True)
+            gate.wait_reached(reached)
+        third, (blob,) = image(corner, "third", 1)
+        hanging += zip(open_all(stack, third, (blob,)), (blob,), strict=True)
+        connection = third.site.connect(min(third.site.pids), address="127.0.0.2")
+        with third.open(blob, connection=connection) as download:
+            assert download.rest() == blob.read()
+        assert gate.reached == OF_ONE_CLIENT
+        gate.open()
+        for held, layer in hanging:
+            assert held.rest() == layer.read()
+
+
+def test_nor_for_an_answer_that_one_waits_for_behind_its_own_questions(corner: Corner) -> None:
+    gate, pid = Gate(), min(corner.site.pids)
+    image(corner, "asked", 1)
+    corner.upstream.add(f"{corner.repository}/asked", make_image(f"{corner.prefix} wanted"), "wanted")
+    path = f"/v2/{corner.prefix}/{corner.repository}/asked/manifests"
+    corner.upstream.script(
+        Hang(gate), kind="manifest", repository=f"{corner.repository}/asked", nth=range(1, 1 + OF_ONE_CLIENT)
+    )
+    with ExitStack() as stack:
+
+        def ask(reference: str, address: str = "") -> Download:
+            connection = corner.site.connect(pid, address=address)
+            return stack.enter_context(Download(corner.engine, f"{path}/{reference}", connection=connection))
+
+        for number in range(OF_ONE_CLIENT):
+            ask(f"none-{number}")
+        gate.wait_reached(OF_ONE_CLIENT)
+        first, second = ask("wanted"), ask("wanted", "127.0.0.2")
+        assert second.status == 200
+        gate.open()
+        assert first.rest() == second.rest()
 
 
 def test_small_questions_do_not_wait_for_the_bodies_that_hang(corner: Corner) -> None:

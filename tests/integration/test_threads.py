@@ -6,10 +6,14 @@ import asyncio
 import base64
 import http.client
 import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import bcrypt
+from prometheus_client import Metric
+from prometheus_client.registry import Collector
 
 from pullthrough.server import running
 from pullthrough.settings import load_settings
@@ -58,3 +62,38 @@ async def test_passwords_are_checked_beside_the_catalogs_threads(tmp_path: Path)
     config = f'[serve]\npull_auth = true\n[ecr]\nhtpasswd_file = "{tmp_path / "htpasswd"}"\n'
     login = {"Authorization": "Basic " + base64.b64encode(b"bob:hunter2").decode()}
     assert await _status(tmp_path, config, ("GET", "/v2/", b"", login)) == 200
+
+
+class _Slow(Collector):
+    """Metrics that are not there before `go`."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Semaphore(0)
+        self.go = threading.Event()
+
+    def collect(self) -> Iterator[Metric]:
+        self.asked.release()
+        self.go.wait()
+        return iter(())
+
+
+async def test_however_many_ask_for_the_metrics_take_one_of_the_catalogs_threads(tmp_path: Path) -> None:
+    file = tmp_path / "pullthrough.toml"
+    file.write_text("")
+    flags = {"serve.listen": "127.0.0.1:0", "serve.data": str(tmp_path / "data")}
+    settings = load_settings(file, {}, flags, folder=tmp_path).settings
+    async with running(settings) as worker:
+        worker.engine.metrics.registry.register(slow := _Slow())
+
+        with ThreadPoolExecutor(10) as threads:
+
+            def ask(path: str) -> asyncio.Future[int]:
+                return asyncio.wrap_future(threads.submit(_ask, worker.url, "GET", path, b"", {}))
+
+            asked = [ask("/metrics") for _ in range(8)]
+            try:
+                await asyncio.to_thread(slow.asked.acquire)
+                assert await ask("/v2/_catalog") == 200
+            finally:
+                slow.go.set()
+                assert set(await asyncio.gather(*asked)) == {200}

@@ -59,6 +59,7 @@ class SizedBody:
 
     __slots__ = ("_left",)
     is_too_large = False
+    has_trailers = False
 
     def __init__(self, size_bytes: int) -> None:
         self._left = size_bytes
@@ -95,6 +96,11 @@ class ChunkedBody:
     def is_too_large(self) -> bool:
         """Its lines, that is; its chunks may have any size."""
         return self._trailers_bytes + len(self._line) > MAX_HEAD_BYTES
+
+    @property
+    def has_trailers(self) -> bool:
+        """Whether there are any between it and its end."""
+        return self._trailers_bytes > len(_LINE_END)
 
     def take(self, data: bytes) -> int:
         """How many of these bytes belong to it, or are left to be refused with it."""

@@ -36,6 +36,8 @@ _KEEPALIVE_SECONDS = 75.0
 _LINGERING_SECONDS = 10.0
 
 _NO_BODY = SizedBody(0)
+#: The parser knows others, such as that of a request line that names none.
+_VERSIONS = ((1, 0), (1, 1))
 
 #: include/net/tcp_states.h
 _TCP_CLOSE = 7
@@ -208,8 +210,12 @@ class HttpProtocol(web.RequestHandler):
         piece = self._take(self._framing.take(self._held))
         if self._framing.is_too_large:
             self._break_body_off()
-        else:
-            self._parse(piece)
+            return
+        self._parse(piece)
+        if self._framing.is_over and self._framing.has_trailers:
+            # aiohttp's parser takes them for headers of the next request, which behind a proxy may be another client's.
+            self._is_last, self._held = True, b""
+            self.close()
 
     def _parse(self, piece: bytes) -> None:
         """By aiohttp's parser, which has a message for us where a head is at its end, or something is wrong."""
@@ -224,6 +230,16 @@ class HttpProtocol(web.RequestHandler):
                 return
             if isinstance(message, _ErrInfo):
                 self._is_last = True
+            elif message.version not in _VERSIONS:
+                self._messages.pop()
+                self._refuse(505, "HTTP/1.1 is spoken here, and 1.0")
+                return
+            elif "Transfer-Encoding" in message.headers and not (message.chunked and message.version == (1, 1)):
+                # One that is empty, which the parser passes over, or of HTTP/1.0, which has none: somebody before us may
+                # have seen the body end elsewhere.
+                self._messages.pop()
+                self._refuse(400, "the Transfer-Encoding is not the chunked one of HTTP/1.1")
+                return
             else:
                 self._body = payload
                 if payload is EMPTY_PAYLOAD:
@@ -306,11 +322,11 @@ class HttpProtocol(web.RequestHandler):
     ) -> web.StreamResponse:
         if request.writer.output_size > 0:
             raise ConnectionError("the answer had already begun")
-        if status >= 500:
+        if isinstance(exc, _Refused) and message is not None:
+            text = message
+        elif status >= 500:
             _log.error("a request from %s failed", request.remote, exc_info=exc)
             text = "the cache failed; its log says why"
-        elif isinstance(exc, _Refused) and message is not None:
-            text = message
         else:
             text = "the request is not valid HTTP, or its line or headers are too long"
         response = web.Response(

@@ -9,6 +9,7 @@ from typing import Any
 from pullthrough.ecr.calls import Call
 from pullthrough.ecr.errors import ApiError
 from pullthrough.ecr.parameters import invalid, repository_not_found
+from pullthrough.ecr.targets import shown_owner
 from pullthrough.errors import DigestInvalid, RepositoryUnknown, TagInvalid
 from pullthrough.oci.digests import parse_digest
 from pullthrough.oci.names import RepositoryName, parse_tag
@@ -82,7 +83,7 @@ async def require_image(call: Call, name: RepositoryName, given: Mapping[str, st
     """The image's digest, and the tag that it was asked for by. Raises ApiError where there is no such image."""
     wanted = read_image_id(given)
     with known_repository(call, name):
-        (found,) = await call.engine.call(call.engine.images.find, name, [wanted])
+        (found,) = await call.engine.call(call.engine.images.find, name, [wanted], owner=shown_owner(call, name))
     if isinstance(found, Failure):
         raise image_not_found(call, name, given)
     return {"imageDigest": str(found.digest), "imageTag": wanted.tag}

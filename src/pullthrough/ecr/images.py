@@ -19,11 +19,12 @@ from pullthrough.ecr.image_ids import (
 )
 from pullthrough.ecr.paging import encode_token, page_request
 from pullthrough.ecr.parameters import invalid
-from pullthrough.ecr.targets import authorize, pull_target, require_repository, stored_name
+from pullthrough.ecr.targets import authorize, pull_target, require_repository, stored_content
 from pullthrough.errors import UpstreamError
 from pullthrough.oci import lists
 from pullthrough.oci.digests import parse_digest
 from pullthrough.oci.names import RepositoryName
+from pullthrough.oci.owners import Owner
 from pullthrough.storage.images import Deletion, Failure, Filter, ImageId
 from pullthrough.storage.pushed import ReferrersPage
 from pullthrough.storage.records import ImageDetail
@@ -31,14 +32,14 @@ from pullthrough.storage.records import ImageDetail
 
 async def describe_images(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
     """Those that are named, which must all be there, or all of them in pages; by digest."""
-    name = stored_name(call, "DescribeImages", input)
+    name, owner = stored_content(call, "DescribeImages", input)
     wanted = _filter(input)
     token = None
     with known_repository(call, name):
         if "imageIds" in input:
             refuse_paging(input)
             wanted = _filter(input, default_status="ANY")
-            details = await _named(call, name, input["imageIds"])
+            details = await _named(call, name, owner, input["imageIds"])
             details = [detail for detail in details if wanted is not None and _fits(detail, wanted)]
         elif wanted is None:
             await call.engine.call(call.engine.images.find, name, [])
@@ -46,7 +47,9 @@ async def describe_images(call: Call, input: Mapping[str, Any]) -> dict[str, Any
         else:
             page = page_request("DescribeImages", input)
             after = str(page.after[0]) if page.after else ""
-            found = await call.engine.call(call.engine.images.page, name, wanted, after=after, limit=page.size + 1)
+            found = await call.engine.call(
+                call.engine.images.page, name, wanted, after=after, limit=page.size + 1, owner=owner
+            )
             part, token = page.cut(found, lambda detail: (detail.digest,))
             details = list(part)
     return {"imageDetails": [_detail(call, name, detail) for detail in details], "nextToken": token}
@@ -54,7 +57,7 @@ async def describe_images(call: Call, input: Mapping[str, Any]) -> dict[str, Any
 
 async def list_images(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
     """Once for each tag, and once for an image without; by digest and tag."""
-    name = stored_name(call, "ListImages", input)
+    name, owner = stored_content(call, "ListImages", input)
     wanted = _filter(input)
     page = page_request("ListImages", input, (str, str))
     digest, tag = page.after or ("", "")
@@ -63,17 +66,22 @@ async def list_images(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
             await call.engine.call(call.engine.images.find, name, [])
             return {"imageIds": []}
         found = await call.engine.call(
-            call.engine.images.names_page, name, wanted, after=(str(digest), str(tag)), limit=page.size + 1
+            call.engine.images.names_page,
+            name,
+            wanted,
+            after=(str(digest), str(tag)),
+            limit=page.size + 1,
+            owner=owner,
         )
     part, token = page.cut(found, lambda entry: (entry[0], entry[1] or ""))
     return {"imageIds": [{"imageDigest": digest, "imageTag": tag} for digest, tag in part], "nextToken": token}
 
 
 async def batch_delete_image(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    name = stored_name(call, "BatchDeleteImage", input)
+    name, owner = stored_content(call, "BatchDeleteImage", input)
     ids, failures = read_image_ids(input["imageIds"])
     with known_repository(call, name):
-        deletions = await call.engine.call(call.engine.images.delete, name, ids, now=call.clock())
+        deletions = await call.engine.call(call.engine.images.delete, name, ids, now=call.clock(), owner=owner)
     for deletion in deletions:
         if deletion.failure is not None:
             failures.append(_refused(deletion))
@@ -94,12 +102,12 @@ async def batch_delete_image(call: Call, input: Mapping[str, Any]) -> dict[str, 
 
 async def update_image_storage_class(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
     """To the archive, which pulls answer with "not found", and back; both at once."""
-    name = stored_name(call, "UpdateImageStorageClass", input)
+    name, owner = stored_content(call, "UpdateImageStorageClass", input)
     wanted = read_image_id(input["imageId"])
     images = call.engine.images
     change = images.archive if input["targetStorageClass"] == "ARCHIVE" else images.restore
     with known_repository(call, name):
-        detail = await call.engine.call(change, name, wanted, now=call.clock())
+        detail = await call.engine.call(change, name, wanted, now=call.clock(), owner=owner)
     if detail is Failure.REFERENCED:
         raise ApiError(
             "ImageStorageClassUpdateNotSupportedException",
@@ -129,7 +137,13 @@ async def list_image_referrers(call: Call, input: Mapping[str, Any]) -> dict[str
     asked = input.get("filter", {})
     types, status = asked.get("artifactTypes") or (), asked.get("artifactStatus", "ACTIVE")
     stored = functools.partial(
-        call.engine.pushed.referrers, target.repository, subject, types=types, after=after, most=page.size
+        call.engine.pushed.referrers,
+        target.repository,
+        subject,
+        types=types,
+        after=after,
+        most=page.size,
+        owner=target.owner,
     )
     if target.is_own:
         own = await call.engine.call(stored, archived={"ACTIVE": False, "ARCHIVED": True}.get(status))
@@ -206,10 +220,12 @@ def _referrer(entry: Mapping[str, Any], is_archived: bool = False) -> _Referrer:
     )
 
 
-async def _named(call: Call, name: RepositoryName, given: list[Mapping[str, str]]) -> list[ImageDetail]:
+async def _named(
+    call: Call, name: RepositoryName, owner: Owner | None, given: list[Mapping[str, str]]
+) -> list[ImageDetail]:
     """Each image once. Raises ApiError for one that is not there."""
     ids = [read_image_id(entry) for entry in given]
-    found = await call.engine.call(call.engine.images.find, name, ids)
+    found = await call.engine.call(call.engine.images.find, name, ids, owner=owner)
     details: dict[str, ImageDetail] = {}
     for entry, detail in zip(given, found, strict=True):
         if isinstance(detail, Failure):

@@ -10,7 +10,7 @@ from pullthrough.ecr.errors import ApiError
 from pullthrough.ecr.image_ids import known_repository, read_image_id
 from pullthrough.ecr.images import refuse_paging
 from pullthrough.ecr.paging import page_request
-from pullthrough.ecr.targets import stored_name
+from pullthrough.ecr.targets import stored_content, stored_name
 from pullthrough.engine.lifecycle_policy import parse_lifecycle_policy
 from pullthrough.oci.names import RepositoryName
 from pullthrough.storage.lifecycles import COMPLETE, IN_PROGRESS, LifecyclePolicyRecord, Preview, PreviewResult
@@ -66,7 +66,7 @@ async def start_lifecycle_policy_preview(call: Call, input: Mapping[str, Any]) -
 
 async def get_lifecycle_policy_preview(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
     """The images that the policy would change, by digest."""
-    name = stored_name(call, "GetLifecyclePolicyPreview", input)
+    name, owner = stored_content(call, "GetLifecyclePolicyPreview", input)
     page = page_request("GetLifecyclePolicyPreview", input)
     tagged = {"TAGGED": True, "UNTAGGED": False}.get(input.get("filter", {}).get("tagStatus", "ANY"))
     digests: list[str] | None = None
@@ -74,7 +74,7 @@ async def get_lifecycle_policy_preview(call: Call, input: Mapping[str, Any]) -> 
         if "imageIds" in input:
             refuse_paging(input)
             ids = [read_image_id(entry) for entry in input["imageIds"]]
-            found = await call.engine.call(call.engine.images.find, name, ids)
+            found = await call.engine.call(call.engine.images.find, name, ids, owner=owner)
             digests = [detail.digest for detail in found if isinstance(detail, ImageDetail)]
         preview = await call.engine.lifecycle_runs.preview(name)
         if preview is None:
@@ -83,6 +83,8 @@ async def get_lifecycle_policy_preview(call: Call, input: Mapping[str, Any]) -> 
                 f"Lifecycle policy preview does not exist for the repository with name '{name}' in the registry with id "
                 f"'{call.registry.account}'",
             )
+        if owner is not None and not await call.engine.call(call.engine.catalog.has_repository, name, owner):
+            digests = []  # what another one has left under the name is not shown
         results = await call.engine.call(
             call.engine.lifecycles.preview_page,
             name,

@@ -12,6 +12,7 @@ from pullthrough.engine.rules import Target
 from pullthrough.errors import AccessDenied, Denied, ImageArchived, RepositoryUnknown
 from pullthrough.oci.digests import Digest
 from pullthrough.oci.names import Reference, RepositoryName
+from pullthrough.oci.owners import Owner
 
 
 def stored_name(call: Call, operation: str, input: Mapping[str, Any]) -> RepositoryName:
@@ -19,15 +20,29 @@ def stored_name(call: Call, operation: str, input: Mapping[str, Any]) -> Reposit
 
     Raises AccessDenied where the caller may not do this to the repository of that name.
     """
+    return stored_content(call, operation, input)[0]
+
+
+def stored_content(call: Call, operation: str, input: Mapping[str, Any]) -> tuple[RepositoryName, Owner | None]:
+    """The name under which it is kept, and whose content is shown under it; None for whoever has it. Raises as
+    `stored_name` does."""
     name = repository_name(input)
     try:
-        stored = call.engine.rules.resolve(name).literal.repository
+        target = call.engine.rules.resolve(name).literal
     except (Denied, RepositoryUnknown):  # no rule serves it any more; what is cached can be looked at
-        return name
-    if stored != name:
+        return name, None
+    if target.repository != name:
         # What was allowed was allowed for the name as it was given.
-        authorize(call, operation, stored)
-    return stored
+        authorize(call, operation, target.repository)
+    return target.repository, target.owner
+
+
+def shown_owner(call: Call, name: RepositoryName) -> Owner | None:
+    """Whose content is shown under a name that something is kept under; None for whoever has it."""
+    try:
+        return call.engine.rules.resolve(name).literal.owner
+    except (Denied, RepositoryUnknown):
+        return None
 
 
 def pull_target(call: Call, operation: str, input: Mapping[str, Any]) -> Target:

@@ -343,7 +343,7 @@ class Blobs:
         upstream = self._upstreams.get(target.upstream)
         try:
             size, _ = await self._tasks.once(
-                ("confirm", target.owner, digest, wants_size),
+                ("confirm", target.owner, target.secret, digest, wants_size),
                 lambda: upstream.find_blob(
                     target.upstream_repository, digest, target.rule.credential, wants_size=wants_size
                 ),
@@ -503,7 +503,7 @@ class Blobs:
         The same range asked for by several clients at once is fetched once.
         """
         data, _ = await self._tasks.once(
-            ("ahead", answer.target.owner, answer.digest, wanted),
+            ("ahead", answer.target.owner, answer.target.secret, answer.digest, wanted),
             lambda: self._fetch_range(answer.target, answer.digest, wanted),
             name=f"range of {answer.target.repository}@{answer.digest}",
         )

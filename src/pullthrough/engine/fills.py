@@ -1,4 +1,4 @@
-"""Fills: one upstream transfer for each blob and owner, whoever asks and in whichever worker.
+"""Fills: one upstream transfer for each blob, owner and secret, whoever asks and in whichever worker.
 
 A `Fill` is a blob on its way in, as this worker sees it: it leads (its thread in transfer.py writes the partial file) or it
 follows the leader in another worker by looking at the file every few milliseconds. Clients read along from the start at
@@ -8,9 +8,9 @@ complete one. A fill belongs to the engine: clients that leave change nothing, b
     led:      queue -> transfer -> digest matches -> tail released -> fsync, rename, catalog -> done
     followed: look at size and sidecar -> done, failed, or the leader died: lead
 
-Nobody reads along with another owner's upstream, which may send anything, or a byte a second: the same digest under
-another owner is another fill. What is in the queue has no file and no lock: there may be many of it, and a client of
-another worker can begin at once what waits here.
+Nobody reads along with another owner's upstream, which may send anything, or a byte a second, nor with who asks by
+another secret, which may open more: the same digest under another owner, or secret, is another fill. What is in the queue
+has no file and no lock: there may be many of it, and a client of another worker can begin at once what waits here.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Protocol
 
+from pullthrough.asker import ASKER
 from pullthrough.engine.partials import Partial, Sidecar, State, is_led, look_at, pack_error, unpack_error
 from pullthrough.engine.rules import Target
 from pullthrough.engine.tasks import Caller, Tasks, wait_out
@@ -47,7 +48,7 @@ from pullthrough.oci.owners import Owner
 from pullthrough.storage.blobs import BlobStore
 from pullthrough.storage.catalog import Catalog
 from pullthrough.upstream.abort import AbortHandle
-from pullthrough.upstream.gate import Gate
+from pullthrough.upstream.gate import Gate, Line
 from pullthrough.upstream.upstreams import Upstreams
 
 _log = logging.getLogger(__name__)
@@ -74,6 +75,9 @@ _SIDECAR_BYTES = 4096
 #: More than there are transfers: `max_fills`, and one for each upstream beyond.
 _MAX_THREADS = 4096
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+#: Who shares a fill: the blob, whose it is, and the secret that it is asked for with.
+_Key = tuple[Digest, Owner, str]
 
 
 class Room(Protocol):
@@ -121,17 +125,17 @@ class Fills:
         self.ended = ended
         #: Threads are made as they are needed: one a transfer, also of upstreams beyond the limit.
         self.threads = ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix="fill", initializer=_step_back)
-        self._active: dict[tuple[Digest, Owner], Fill] = {}
+        self._active: dict[_Key, Fill] = {}
         self._queued = 0
 
     def join(
         self, target: Target, digest: Digest, *, size_bytes: int | None, admitted: AsyncExitStack | None = None
     ) -> tuple[Fill, bool]:
-        """The fill of this blob for the target's owner, and whether it was begun for this call.
+        """The fill of this blob for the target's owner and secret, and whether it was begun for this call.
 
         `admitted` holds a turn for it, where there is one already; it is the fill's from then on, if it is begun.
         """
-        key = (digest, target.upstream_owner)
+        key = _key(target, digest)
         if (fill := self._active.get(key)) is not None:
             fill.ask(target)
             return fill, False
@@ -145,15 +149,16 @@ class Fills:
         return any(fill.digest == digest and fill.target.source == target.source for fill in self._active.values())
 
     def size_of(self, target: Target, digest: Digest) -> int | None:
-        """The size of a blob that is being filled for this target's owner, in any worker; None where it is not."""
-        fill = self._active.get((digest, target.upstream_owner))
+        """The size of a blob that is being filled for this target's owner and secret, in any worker; None where it is
+        not."""
+        fill = self._active.get(_key(target, digest))
         if fill is not None and fill.size_bytes is not None:
             return fill.size_bytes
         told = look_at(self.partial_path(target, digest), self.store.path(digest))
         return told.total_bytes if told is not None and told.owner == target.owner else None
 
     def partial_path(self, target: Target, digest: Digest) -> Path:
-        return self.store.partial_path(digest, target.upstream_owner)
+        return self.store.partial_path(digest, target.upstream_owner, target.secret)
 
     def digests(self) -> set[Digest]:
         """What is being filled here, for eviction to leave alone."""
@@ -164,7 +169,7 @@ class Fills:
         self.count()
 
     def finished(self, fill: Fill, error: PullthroughError | None) -> None:
-        self._active.pop((fill.digest, fill.target.upstream_owner), None)
+        self._active.pop(_key(fill.target, fill.digest), None)
         self.count()
         self.ended(fill, error)
 
@@ -209,8 +214,10 @@ class Fill:
         self._partial: Partial | None = None
         self._readers = 0
         self._ended = False
-        #: Repositories of this owner, under whatever rule, that may read it when it is here.
+        #: Repositories of this owner, under whatever rule with this secret, that may read it when it is here.
         self._asked = {target.repository}
+        #: For the upstream's connections: of each client that asks, for one may have so much under way that it waits long.
+        self._line = Line()
         self._has_turn = admitted is not None
         self._attempt = ""
         self._written = 0
@@ -231,8 +238,9 @@ class Fill:
     # --- for readers -------------------------------------------------------------------------------------------------
 
     def ask(self, target: Target) -> None:
-        """This repository, of the same owner, asks for the blob as well."""
+        """This repository, of the same owner and secret, asks for the blob as well."""
         self._asked.add(target.repository)
+        self._line.join(ASKER.get())
 
     @property
     def visible_bytes(self) -> int:
@@ -492,7 +500,7 @@ class Fill:
         upstream = self._fills.upstreams.get(self.target.upstream)
         async with AsyncExitStack() as taken:
             await taken.enter_async_context(
-                upstream.admit(self.target.upstream_repository, self._errand, behind=behind)
+                upstream.admit(self.target.upstream_repository, self._errand, behind=behind, line=self._line)
             )
             await taken.enter_async_context(self._fills.turns.slot(self.target.upstream, behind=behind))
             # Nothing waits from here on, so that no turn is lost between the two stacks.
@@ -553,6 +561,7 @@ class Fill:
                     boot_id=fills.boot_id,
                     now=fills.clock(),
                     makes_repository=self._makes_repository,
+                    asked_as_nobody=not fills.upstreams.get(self.target.upstream).shows_certificate,
                 )
                 self._grant(self._asked - {self.target.repository})
                 return
@@ -656,6 +665,10 @@ class Fill:
             else:
                 waiting.append((offset, future))
         self._waiters = waiting
+
+
+def _key(target: Target, digest: Digest) -> _Key:
+    return digest, target.upstream_owner, target.secret
 
 
 def _step_back() -> None:

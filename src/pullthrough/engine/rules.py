@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from pullthrough.declaration import ROOT, Rule
+from pullthrough.declaration import ROOT, Rule, SecretCredential
 from pullthrough.errors import Denied, RepositoryUnknown
 from pullthrough.oci.names import DOCKER_HUB, RepositoryName, canonical_host
 from pullthrough.oci.owners import OWN, Owner, Source, source_of, upstream_owner
@@ -45,6 +45,15 @@ class Target:
     @property
     def source(self) -> Source:
         return source_of(self.upstream_owner)
+
+    @property
+    def secret(self) -> str:
+        """The ARN of the secret that the upstream is asked with; empty where it is asked with none, or what the settings
+        name. The user name in a secret is whatever its maker wrote there, and the token beside it may be wrong: what is on
+        its way for one secret is nobody's who asks with another.
+        """
+        credential = self.rule.credential
+        return credential.arn if isinstance(credential, SecretCredential) else ""
 
     @property
     def is_own(self) -> bool:

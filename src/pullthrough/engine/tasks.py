@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context, copy_context
 from typing import Any, ParamSpec, Protocol, TypeVar
 
+from pullthrough.asker import ASKER
 from pullthrough.errors import PullthroughError
+from pullthrough.upstream.gate import LINE, Line
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -41,10 +44,10 @@ class Tasks:
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._flights: dict[object, asyncio.Task[Any]] = {}
+        self._flights: dict[object, tuple[asyncio.Task[Any], Line]] = {}
 
-    def spawn(self, work: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
-        task = asyncio.get_running_loop().create_task(work, name=name)
+    def spawn(self, work: Coroutine[Any, Any, T], *, name: str, context: Context | None = None) -> asyncio.Task[T]:
+        task = asyncio.get_running_loop().create_task(work, name=name, context=context)
         self._tasks.add(task)
         task.add_done_callback(self._done)
         return task
@@ -61,14 +64,20 @@ class Tasks:
         """Run `work` for `key` unless it is running; everybody who asks meanwhile gets the one result or error.
 
         The second value is whether this call joined one that was running. A caller that goes away does not end the work.
+        Where that waits for an upstream, it does so in the line of each client that asks.
         """
-        flight: asyncio.Task[T] | None = self._flights.get(key)
-        joined = flight is not None
-        if flight is None:
-            flight = self.spawn(work(), name=name)
-            self._flights[key] = flight
+        flight: asyncio.Task[T]
+        known = self._flights.get(key)
+        if known is not None:
+            flight, line = known
+            line.join(ASKER.get())
+        else:
+            line, context = Line(), copy_context()
+            context.run(LINE.set, line)
+            flight = self.spawn(work(), name=name, context=context)
+            self._flights[key] = flight, line
             flight.add_done_callback(lambda _: self._flights.pop(key, None))
-        return await asyncio.shield(flight), joined
+        return await asyncio.shield(flight), known is not None
 
     def is_flying(self, key: object) -> bool:
         return key in self._flights

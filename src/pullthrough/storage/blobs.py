@@ -76,9 +76,12 @@ class BlobStore:
         except FileNotFoundError:
             return 0.0
 
-    def partial_path(self, digest: Digest, owner: Owner) -> Path:
-        """Where a body on its way in is written: another owner's is another file."""
-        return self._fills / f"{digest.algorithm}-{digest.hex}@{hashlib.sha256(owner.encode()).hexdigest()[:16]}"
+    def partial_path(self, digest: Digest, owner: Owner, secret: str = "") -> Path:
+        """Where a body on its way in is written: another owner's is another file, and so is what is asked for with another
+        secret, whose ARN this is."""
+        # No account, host or name has a line end.
+        whose = hashlib.sha256(f"{owner}\n{secret}".encode() if secret else owner.encode()).hexdigest()
+        return self._fills / f"{digest.algorithm}-{digest.hex}@{whose[:16]}"
 
     def publish(self, partial: Path, digest: Digest) -> None:
         """Make a complete, verified body the blob of its digest, safe against power loss when this returns.

@@ -383,16 +383,18 @@ class Catalog:
         boot_id: str,
         now: float,
         makes_repository: bool = True,
+        asked_as_nobody: bool = True,
     ) -> None:
         """The verified file is in its place, and all of it came from this owner's upstream for this repository.
 
+        `asked_as_nobody` is false where the upstream knew who asked though it was with no account.
         `makes_repository` is for a fill that found none when it began: one that was deleted since then stays so. One that
         has another owner by now may not read it.
         """
         row = {"digest": digest, "size_bytes": size_bytes, "stored_at": now, "verified_boot": boot_id}
         with self.database.writing() as connection:
             upsert(connection, blobs, [row], key=["digest"], update=["size_bytes", "stored_at", "verified_boot"])
-            _note_source(connection, digest, source_of(owner))
+            _note_source(connection, digest, source_of(owner), asked_as_nobody=asked_as_nobody)
             if makes_repository:
                 repository_id = claim_repository(connection, repository, owner, now, _PULL_THROUGH)
             else:
@@ -587,8 +589,8 @@ def _repository_id(connection: Connection, repository: RepositoryName, owner: Ow
     return found
 
 
-def _note_source(connection: Connection, digest: Digest, source: Source) -> None:
-    row = {"digest": digest, "source": source, "is_anonymous": is_anonymous(source)}
+def _note_source(connection: Connection, digest: Digest, source: Source, *, asked_as_nobody: bool) -> None:
+    row = {"digest": digest, "source": source, "is_anonymous": asked_as_nobody and is_anonymous(source)}
     upsert(connection, blob_sources, [row], key=["digest", "source"], update=[])
 
 

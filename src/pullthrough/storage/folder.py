@@ -6,7 +6,7 @@ generation              counters of catalog changes (generation.py)
 control.sock            made by the engine
 catalog.sqlite          rows, with -wal and -shm beside it (catalog.py)
 blobs/<algorithm>/<2 hex>/<hex>      published blobs (blobs.py)
-fills/<algorithm>-<hex>@<16 hex>     bodies on their way in, by owner (blobs.py)
+fills/<algorithm>-<hex>@<16 hex>     bodies on their way in, by owner and secret (blobs.py)
 uploads/<uuid>          bodies that clients push, with .json beside each (uploads.py)
 """
 

@@ -2,7 +2,7 @@
 
 A page costs the same wherever it begins: its key is the digest, which the index of a repository's images is sorted by.
 A method is one transaction, and raises RepositoryUnknown where there is no such repository; times are seconds since the
-epoch.
+epoch. Where a question takes an owner, what another one has left under the name is not there; None takes whoever has it.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ from pullthrough.storage.schema import (
 
 #: Values in one IN list.
 _PART = 500
+#: SQLite counts ids from 1.
+_NOBODYS = 0
 
 _T = TypeVar("_T")
 _images = repository_manifests
@@ -128,10 +130,12 @@ class Images:
 
     # Pages
 
-    def page(self, repository: RepositoryName, wanted: Filter, *, after: str, limit: int) -> list[ImageDetail]:
+    def page(
+        self, repository: RepositoryName, wanted: Filter, *, after: str, limit: int, owner: Owner | None = None
+    ) -> list[ImageDetail]:
         """Up to `limit` images whose digest is greater than `after` (empty for the first page), by digest."""
         with self._database.reading() as connection:
-            repository_id = _require(connection, repository)
+            repository_id = _require_of(connection, repository, owner)
             rows = connection.execute(
                 _DETAILS.where(_images.c.repository_id == repository_id, _images.c.digest > after, *_conditions(wanted))
                 .order_by(_images.c.digest)
@@ -140,13 +144,19 @@ class Images:
             return _details(connection, rows)
 
     def names_page(
-        self, repository: RepositoryName, wanted: Filter, *, after: tuple[str, str], limit: int
+        self,
+        repository: RepositoryName,
+        wanted: Filter,
+        *,
+        after: tuple[str, str],
+        limit: int,
+        owner: Owner | None = None,
     ) -> list[tuple[Digest, Tag | None]]:
         """Digest and tag, once for each tag, and once for an image without; by both, those greater than `after`."""
         digest, tag = after
         later = or_(_images.c.digest > digest, tags.c.name > tag)
         with self._database.reading() as connection:
-            repository_id = _require(connection, repository)
+            repository_id = _require_of(connection, repository, owner)
             rows = connection.execute(
                 select(_images.c.digest, tags.c.name)
                 .outerjoin(tags, tags.c.image_id == _images.c.id)
@@ -160,23 +170,21 @@ class Images:
 
     # By name
 
-    def find(self, repository: RepositoryName, wanted: Sequence[ImageId]) -> list[ImageDetail | Failure]:
+    def find(
+        self, repository: RepositoryName, wanted: Sequence[ImageId], *, owner: Owner | None = None
+    ) -> list[ImageDetail | Failure]:
         """Each of the wanted images, in their order, or why there is none."""
         with self._database.reading() as connection:
-            repository_id = _require(connection, repository)
+            repository_id = _require_of(connection, repository, owner)
             return _find(connection, repository_id, wanted)
 
     def layers(
         self, repository: RepositoryName, owner: Owner | None, digests: Sequence[Digest]
     ) -> dict[Digest, LayerState]:
-        """What the repository knows of these blobs; those of which it knows nothing are left out, and all of them where it
-        is another owner's. None takes whoever has it."""
+        """What the repository knows of these blobs; those of which it knows nothing are left out."""
         found: dict[Digest, LayerState] = {}
         with self._database.reading() as connection:
-            repository_id = _require(connection, repository)
-            whose = select(repositories.c.owner).where(repositories.c.id == repository_id)
-            if owner not in (None, connection.execute(whose).scalar()):
-                return found
+            repository_id = _require_of(connection, repository, owner)
             for part in _parts(digests):
                 granted = {
                     row.digest: row.size_bytes
@@ -217,7 +225,9 @@ class Images:
 
     # Changes
 
-    def delete(self, repository: RepositoryName, wanted: Sequence[ImageId], *, now: float) -> list[Deletion]:
+    def delete(
+        self, repository: RepositoryName, wanted: Sequence[ImageId], *, now: float, owner: Owner | None = None
+    ) -> list[Deletion]:
         """What became of each wish, in their order.
 
         By digest an image goes with all its tags; by tag the tag goes, and the image if that was its last one and no
@@ -225,7 +235,7 @@ class Images:
         """
         done: dict[int, Deletion] = {}
         with self._database.writing() as connection:
-            repository_id = _require(connection, repository)
+            repository_id = _require_of(connection, repository, owner)
             # An index goes before its children, in whatever order they are named.
             refused = -1
             while len(done) < len(wanted) and refused != len(wanted) - len(done):
@@ -240,13 +250,15 @@ class Images:
                     done[position] = _delete(connection, repository_id, image_id, now)
         return [done[position] for position in range(len(wanted))]
 
-    def archive(self, repository: RepositoryName, wanted: ImageId, *, now: float) -> ImageDetail | Failure:
+    def archive(
+        self, repository: RepositoryName, wanted: ImageId, *, now: float, owner: Owner | None = None
+    ) -> ImageDetail | Failure:
         """Archive an image, with its referrers, and those of its children that have no tag and no other active index.
 
         REFERENCED where it is itself the child of an active index.
         """
         with self._database.writing() as connection:
-            repository_id = _require(connection, repository)
+            repository_id = _require_of(connection, repository, owner)
             (found,) = _find(connection, repository_id, [wanted])
             if isinstance(found, Failure) or found.archived_at is not None:
                 return found
@@ -255,10 +267,12 @@ class Images:
             _archive(connection, _dependents(connection, repository_id, found, exclusive=True), now)
             return _refind(connection, repository_id, found)
 
-    def restore(self, repository: RepositoryName, wanted: ImageId, *, now: float) -> ImageDetail | Failure:
+    def restore(
+        self, repository: RepositoryName, wanted: ImageId, *, now: float, owner: Owner | None = None
+    ) -> ImageDetail | Failure:
         """Take an image out of the archive, with its children and its referrers."""
         with self._database.writing() as connection:
-            repository_id = _require(connection, repository)
+            repository_id = _require_of(connection, repository, owner)
             (found,) = _find(connection, repository_id, [wanted])
             if isinstance(found, Failure) or found.archived_at is None:
                 return found
@@ -302,6 +316,15 @@ def _require(connection: Connection, repository: RepositoryName) -> int:
     if found is None:
         raise RepositoryUnknown(f"there is no repository {repository}")
     return found
+
+
+def _require_of(connection: Connection, repository: RepositoryName, owner: Owner | None) -> int:
+    """The repository as this owner sees it: none of a row's ids where another one has it."""
+    found = _require(connection, repository)
+    if owner is None:
+        return found
+    whose = select(repositories.c.owner).where(repositories.c.id == found)
+    return found if connection.execute(whose).scalar() == owner else _NOBODYS
 
 
 def _conditions(wanted: Filter) -> Iterator[ColumnElement[bool]]:

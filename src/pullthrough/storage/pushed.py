@@ -288,9 +288,10 @@ class Pushed:
         archived: bool | None = False,
         after: str = "",
         most: int = MAX_REFERRERS_A_PAGE,
+        owner: Owner | None = None,
     ) -> ReferrersPage:
         """The manifests whose subject it is, whether or not it is there, by digest: of these artifact types, or all; those
-        that are archived, those that are not, or both.
+        that are archived, those that are not, or both; of this owner, or of whoever has the repository.
 
         A page has `most`, or as many as have MAX_REFERRER_BYTES together, for their annotations are read from them.
 
@@ -312,6 +313,8 @@ class Pushed:
         )
         if types:
             statement = statement.where(_images.c.artifact_type.in_(types))
+        if owner is not None:
+            statement = statement.where(repositories.c.owner == owner)
         if archived is not None:
             statement = statement.where(
                 _images.c.archived_at.is_not(None) if archived else _images.c.archived_at.is_(None)

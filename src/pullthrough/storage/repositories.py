@@ -21,6 +21,7 @@ from pullthrough.storage.database import Database, note_configuration
 from pullthrough.storage.deletion import delete_images
 from pullthrough.storage.registry import find_template, is_under
 from pullthrough.storage.schema import (
+    lifecycle_previews,
     listings,
     negatives,
     repositories,
@@ -336,6 +337,7 @@ def _empty(connection: Connection, repository_id: int, name: str) -> None:
     connection.execute(delete(repository_blobs).where(repository_blobs.c.repository_id == repository_id))
     for table in (listings, negatives):
         connection.execute(delete(table).where(table.c.repository == name))
+    connection.execute(delete(lifecycle_previews).where(lifecycle_previews.c.repository_id == repository_id))
 
 
 def is_immutable(mutability: str, filters: MutabilityFilters, tag: str) -> bool:

@@ -321,6 +321,58 @@ async def test_trailers_are_limited_as_headers_are() -> None:
         assert connected.wire.is_closed
 
 
+@pytest.mark.parametrize("cut", [None, -1, -5, -30])
+@on_a_clock
+async def test_the_trailers_of_one_request_are_no_headers_of_the_next(cut: int | None) -> None:
+    """Behind a proxy the two may be of two clients."""
+    seen: list[list[bytes]] = []
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        await request.read()
+        seen.append([name for name, _ in request.raw_headers])
+        return web.Response(text="ok")
+
+    connected = Connected(handle)
+    await settle()
+    first = GET[:-2] + chunked(b"abc")[:-2] + b"Authorization: Basic eDp5\r\n\r\n"
+    await connected.say(*(first[:cut], first[cut:]) if cut else (first,), GET)
+    assert seen == [[b"Host", b"Transfer-Encoding"]]
+    assert connected.wire.statuses == [200]
+    assert connected.wire.is_closed
+
+
+@pytest.mark.parametrize("line", [b"GET /", b"GET / HTTP/0.9", b"GET / HTTP/2.0"])
+@on_a_clock
+async def test_another_version_is_refused(line: bytes, caplog: Any) -> None:
+    bodies = Bodies()
+    connected = Connected(bodies)
+    await connected.say(line + b"\r\nHost: x\r\n\r\n" + GET, GET)
+    assert connected.wire.statuses == [505]
+    assert connected.wire.is_closed
+    assert not bodies.seen
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET / HTTP/1.1\r\nTransfer-Encoding:",
+        b"GET / HTTP/1.1\r\nTransfer-Encoding:\r\nContent-Length: 3",
+        b"GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive",
+    ],
+    ids=["empty", "empty-with-a-length", "of-http-1.0"],
+)
+@on_a_clock
+async def test_a_transfer_encoding_that_others_may_read_otherwise_is_refused(head: bytes) -> None:
+    bodies = Bodies()
+    connected = Connected(bodies)
+    await connected.say(head + b"\r\nHost: x\r\n\r\n0\r\n\r\n" + GET, GET)
+    assert connected.wire.statuses == [400]
+    assert error_of(connected)["message"] == "the Transfer-Encoding is not the chunked one of HTTP/1.1"
+    assert connected.wire.is_closed
+    assert not bodies.seen
+
+
 @on_a_clock
 async def test_a_body_that_fills_the_buffer_with_its_last_byte_is_whole() -> None:
     for size in (500_000, 524_288, 524_289, 600_000, 1_000_000):

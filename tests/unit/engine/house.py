@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pullthrough.declaration import Rule
+from pullthrough.declaration import Rule, SecretCredential
 from pullthrough.engine.fills import Fill, Fills
 from pullthrough.engine.rules import Target
 from pullthrough.engine.tasks import Tasks
@@ -23,6 +23,7 @@ from pullthrough.storage.blobs import BlobStore
 from pullthrough.storage.folder import DataFolder
 from pullthrough.storage.records import BlobRecord
 from pullthrough.upstream.errands import Errand
+from pullthrough.upstream.gate import Line
 from tests.owners import OWNER
 
 BODY = bytes(range(256)) * 1000
@@ -57,6 +58,7 @@ class FakeUpstream:
 
     most: int | None = None
     body: bytes = BODY
+    shows_certificate: bool = False
     starts: list[int] = field(default_factory=list)
     niceness: list[int] = field(default_factory=list)
     gate: threading.Event = field(default_factory=threading.Event)
@@ -76,7 +78,7 @@ class FakeUpstream:
 
     @asynccontextmanager
     async def admit(
-        self, repository: str, errand: Errand | None = None, *, behind: bool = False
+        self, repository: str, errand: Errand | None = None, *, behind: bool = False, line: Line | None = None
     ) -> AsyncIterator[None]:
         self.queue.append("behind" if behind else "ahead")
         await self.admits.wait()
@@ -111,6 +113,8 @@ class FakeCatalog:
     """What both workers see."""
 
     granted: set[tuple[str, str]] = field(default_factory=set)
+    #: Of what was published, whether it was asked for as nobody.
+    asked_as_nobody: list[bool] = field(default_factory=list)
     #: Clear: who publishes waits, with the file in its place already.
     may_publish: threading.Event = field(default_factory=threading.Event)
 
@@ -129,8 +133,11 @@ class FakeCatalog:
             kind="layer",
         )
 
-    def publish_blob(self, repository: str, owner: Owner, digest: Digest, size_bytes: int, **_: object) -> None:
+    def publish_blob(
+        self, repository: str, owner: Owner, digest: Digest, size_bytes: int, *, asked_as_nobody: bool, **_: object
+    ) -> None:
         self.may_publish.wait(10)
+        self.asked_as_nobody.append(asked_as_nobody)
         self.granted.add((repository, digest))
 
     def grant_blob(self, repository: str, owner: Owner, digest: Digest) -> None:
@@ -193,8 +200,9 @@ def own_niceness() -> int:
     return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
 
-def target(name: str = "hub/app", owner: Owner = OWNER, host: str = "r.example") -> Target:
-    rule = Rule(prefix="hub", upstream=host)
+def target(name: str = "hub/app", owner: Owner = OWNER, host: str = "r.example", secret: str = "") -> Target:
+    """`secret` is the ARN of the one that the upstream is asked with."""
+    rule = Rule(prefix="hub", upstream=host, credential=SecretCredential(secret) if secret else None)
     return Target(rule, RepositoryName(name), name.partition("/")[2], owner)
 
 

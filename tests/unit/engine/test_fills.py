@@ -174,6 +174,31 @@ async def test_another_name_of_the_same_owner_reads_along_and_may_read_it_after(
     assert house.catalog.granted == {("hub/app", DIGEST), ("too/app", DIGEST)}
 
 
+@pytest.mark.parametrize("shows_certificate", [False, True])
+async def test_what_a_client_certificate_opened_was_not_anybodys(house: House, shows_certificate: bool) -> None:
+    worker = house.worker(FakeUpstream(shows_certificate=shows_certificate))
+    fill, _ = worker.fills.join(target(), DIGEST, size_bytes=None)
+    await fill.done
+    assert house.catalog.asked_as_nobody == [not shows_certificate]
+
+
+async def test_who_asks_with_another_secret_reads_nothing_along_whatever_name_is_in_it(house: House) -> None:
+    opened = threading.Event()
+    worker, other = house.worker(FakeUpstream(open=opened)), house.worker()
+    mine, theirs = (target(f"{name}/app", secret=f"arn:{name}") for name in ("mine", "theirs"))
+    fill, _ = worker.fills.join(mine, DIGEST, size_bytes=len(BODY))
+    assert worker.fills.join(mine, DIGEST, size_bytes=None) == (fill, False)
+    another, begun = worker.fills.join(theirs, DIGEST, size_bytes=None)
+    assert begun
+    await until(lambda: worker.upstream.starts == [0, 0])
+    assert other.fills.size_of(mine, DIGEST) == len(BODY)
+    assert other.fills.size_of(theirs, DIGEST) is worker.fills.size_of(theirs, DIGEST) is None
+    opened.set()
+    await fill.done
+    await another.done
+    assert worker.upstream.starts == [0, 0]
+
+
 @pytest.mark.parametrize("left", [None, (OWNER, "other boot"), (OTHER, "boot")])
 async def test_leftovers_that_cannot_be_trusted_are_not_gone_on_with(
     house: House, left: tuple[str, str] | None

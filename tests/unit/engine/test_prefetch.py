@@ -21,6 +21,7 @@ from pullthrough.oci.owners import Owner, upstream_owner
 from pullthrough.storage.locks import Locks
 from pullthrough.storage.records import BlobRecord
 from pullthrough.upstream.errands import Errand
+from pullthrough.upstream.gate import Line
 from tests.unit.engine.house import (
     BODY,
     DIGEST,
@@ -67,7 +68,7 @@ class Refusing(FakeUpstream):
 
     @asynccontextmanager
     async def admit(
-        self, repository: str, errand: Errand | None = None, *, behind: bool = False
+        self, repository: str, errand: Errand | None = None, *, behind: bool = False, line: Line | None = None
     ) -> AsyncIterator[None]:
         self.queue.append("behind" if behind else "ahead")
         if self.error is UpstreamThrottled:

@@ -8,8 +8,10 @@ import threading
 
 import pytest
 
+from pullthrough.asker import ASKER
 from pullthrough.engine.tasks import Tasks, wait_out
 from pullthrough.errors import UpstreamUnavailable
+from pullthrough.upstream.gate import LINE, Gate
 
 
 async def test_everybody_who_asks_meanwhile_gets_the_one_result() -> None:
@@ -27,6 +29,24 @@ async def test_everybody_who_asks_meanwhile_gets_the_one_result() -> None:
     go.set()
     assert sorted(await asyncio.gather(*callers)) == [(1, False)] + [(1, True)] * 4
     assert await tasks.once("key", work, name="work") == (2, False)
+
+
+async def test_who_joins_does_not_wait_for_an_upstream_in_the_line_of_who_began() -> None:
+    gate, tasks = Gate(4, ratios=(1,)), Tasks()
+
+    async def work() -> str:
+        async with gate.slot(ASKER.get(), line=LINE.get()):
+            return "done"
+
+    async with gate.slot("a"), gate.slot("a"):
+        ASKER.set("a")
+        first = asyncio.create_task(tasks.once("key", work, name="work"))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert gate.waiting == 1
+        ASKER.set("b")
+        assert await tasks.once("key", work, name="work") == ("done", True)
+    assert await first == ("done", False)
 
 
 async def test_an_error_reaches_everybody_and_is_not_kept() -> None:

@@ -98,9 +98,10 @@ def test_descriptors_are_not_inherited(store: BlobStore) -> None:
     os.close(descriptor)
 
 
-def test_another_owner_has_another_partial_file(store: BlobStore) -> None:
+def test_another_owner_or_secret_has_another_partial_file(store: BlobStore) -> None:
     paths = {store.partial_path(DIGEST, upstream_owner("r.example", name, "joe")) for name in ("a", "b", "c")}
-    assert len(paths) == 3
+    paths |= {store.partial_path(DIGEST, upstream_owner("r.example", "a", "joe"), secret) for secret in ("s", "t")}
+    assert len(paths) == 5
     assert {partial_digest(path) for path in paths} == {DIGEST}
     for path in paths:
         path.write_bytes(b"")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from pullthrough.upstream.gate import Gate, GateFull
+from pullthrough.upstream.gate import MAX_JOINED, Gate, GateFull, Line
 
 
 class Users:
@@ -23,10 +23,16 @@ class Users:
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self.leave: dict[str, asyncio.Event] = {}
 
-    async def enter(self, *names: str, shares: tuple[Hashable, ...] | None = None, behind: bool = False) -> None:
+    async def enter(
+        self,
+        *names: str,
+        shares: tuple[Hashable, ...] | None = None,
+        behind: bool = False,
+        line: Line | None = None,
+    ) -> None:
         for name in names:
             self.leave[name] = asyncio.Event()
-            self.tasks[name] = asyncio.create_task(self._use(name, shares or (name[0],), behind))
+            self.tasks[name] = asyncio.create_task(self._use(name, shares or (name[0],), behind, line))
             await settle()
 
     async def go(self, *names: str) -> None:
@@ -38,8 +44,8 @@ class Users:
         self.tasks[name].cancel()
         await settle()
 
-    async def _use(self, name: str, shares: tuple[Hashable, ...], behind: bool) -> None:
-        async with self.gate.slot(*shares, behind=behind):
+    async def _use(self, name: str, shares: tuple[Hashable, ...], behind: bool, line: Line | None) -> None:
+        async with self.gate.slot(*shares, behind=behind, line=line):
             self.inside.append(name)
             await self.leave[name].wait()
 
@@ -156,6 +162,59 @@ async def test_shares_have_shares() -> None:
     assert users.inside[5:] == ["small0", "small1"], "the last one is for another client"
     await users.enter("other", shares=("you", "bigger"))
     assert users.inside[7:] == ["other"]
+
+
+async def test_who_joins_a_wait_has_the_slot_that_is_left_for_others() -> None:
+    users, line = Users(Gate(4, ratios=(1,))), Line()
+    await users.enter("a1", "a2")  # and no third one while two are free
+    await users.enter("a3", line=line)
+    assert users.inside == ["a1", "a2"]
+    line.join("d")
+    await settle()
+    assert users.inside == ["a1", "a2", "a3"]
+
+
+@pytest.mark.parametrize("is_early", [True, False])
+async def test_who_joins_a_wait_brings_the_turn_of_its_own_share(is_early: bool) -> None:
+    users, line = Users(Gate(4, ratios=(1,))), Line()
+    await users.enter("a1", "a2", "b1", "c1")
+    if is_early:
+        line.join("d")
+    await users.enter("a3", line=line)
+    if not is_early:
+        line.join("d")
+    await users.go("b1")
+    assert users.inside[-1] == "a3"
+    # It is d's slot now: d holds one, and a as many as before.
+    await users.go("a1")
+    await users.enter("d1")
+    assert "d1" not in users.inside
+    await users.go("a3")
+    assert users.inside[-1] == "d1"
+
+
+async def test_a_wait_that_was_joined_leaves_nothing_behind() -> None:
+    for end in ("cancelled", "refused", "had"):
+        users, line = Users(gate := Gate(1)), Line()
+        await users.enter("a1")
+        await users.enter("a2", line=line)
+        for share in range(2 * MAX_JOINED):
+            line.join(share)
+        assert gate.waiting == 1
+        if end == "cancelled":
+            await users.cancel("a2")
+        elif end == "refused":
+            gate.refuse(GateFull)
+            await settle()
+        else:
+            await users.go("a1")
+            assert users.inside == ["a1", "a2"]
+        assert gate.waiting == 0
+        await users.go("a1", "a2")
+        await users.enter("b1")
+        assert users.inside[-1] == "b1"
+        await users.go("b1")
+        await asyncio.gather(*users.tasks.values(), return_exceptions=True)
 
 
 async def test_each_share_has_one_though_all_are_taken_where_that_is_guaranteed() -> None:
