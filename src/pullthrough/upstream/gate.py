@@ -104,6 +104,10 @@ class Gate:
         finally:
             self._give_back(taken)
 
+    def is_open(self, *shares: Hashable) -> bool:
+        """Whether there is a slot to be had without waiting."""
+        return self._may_take(shares)
+
     def refuse(self, error: Callable[[], Exception]) -> None:
         """All who wait now end with an error of their own."""
         for queues in (self._ahead, self._behind):
