@@ -457,8 +457,8 @@ class Fill:
     async def _queue(self, admitted: AsyncExitStack) -> None:
         """Wait for a turn, or until another worker has begun the transfer. Raises UpstreamThrottled after a long time."""
         upstream = self._fills.upstreams.get(self.target.upstream)
-        if upstream.admits(self.target.upstream_repository) and self._fills.turns.is_open(self.target.upstream):
-            await self._wait_for_turn(admitted, behind=False)
+        if upstream.admits_at_once(self.target.upstream_repository) and self._fills.turns.is_open(self.target.upstream):
+            await self._wait_for_turn(admitted, behind=not self._readers)
             return
         self.is_queued = True
         self._fills.queued(+1)

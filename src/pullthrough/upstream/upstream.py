@@ -361,7 +361,7 @@ class Upstream:
         """For one blob that is wanted: `admit` and each `open_blob` for it share one, and have their own without."""
         return Errand(self._settings.queue_timeout_seconds)
 
-    def admits(self, repository: str) -> bool:
+    def admits_at_once(self, repository: str) -> bool:
         """Whether `admit` would not wait."""
         return not self._budget.paused_seconds and self._blobs.is_open(ASKER.get(), repository)
 

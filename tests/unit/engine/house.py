@@ -76,6 +76,9 @@ class FakeUpstream:
     def errand(self) -> Errand:
         return Errand(30.0)
 
+    def admits_at_once(self, repository: str) -> bool:
+        return self.admits.is_set()
+
     @asynccontextmanager
     async def admit(
         self, repository: str, errand: Errand | None = None, *, behind: bool = False, line: Line | None = None

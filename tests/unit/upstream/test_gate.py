@@ -32,8 +32,10 @@ class Users:
     ) -> None:
         for name in names:
             self.leave[name] = asyncio.Event()
+            is_open = self.gate.is_open(*(shares or (name[0],)))
             self.tasks[name] = asyncio.create_task(self._use(name, shares or (name[0],), behind, line))
             await settle()
+            assert (name in self.inside) is is_open, "what the gate said before"
 
     async def go(self, *names: str) -> None:
         for name in names:
