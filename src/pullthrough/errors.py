@@ -113,8 +113,8 @@ class RepositoryUnknown(RequestError):
 class ContentUnknown(RequestError):
     """The upstream does not have it. `remembered`: it said so a while ago, and was not asked again."""
 
-    def __init__(self, message: str, *, remembered: bool = False) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, hint: str = "", remembered: bool = False) -> None:
+        super().__init__(message, hint=hint)
         self.remembered = remembered
 
 

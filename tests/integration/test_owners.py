@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -334,7 +335,9 @@ def test_what_was_pushed_stays_the_registrys_own_under_a_later_rule(place: Place
     assert json.loads(place.get(f"{name}/tags/list").body)["tags"] == ["1"]
     assert place.get(f"{name}/tags/list").outcome == place.get(f"{name}/referrers/{mine.digest}").outcome == "own"
     for path in (f"{name}/manifests/2", f"{name}/manifests/{theirs.digest}", f"{name}/blobs/{theirs.blobs[0].digest}"):
-        assert place.get(path).status == 404
+        absent = place.get(path)
+        assert absent.status == 404
+        assert f"before there was the rule '{prefix}': one.example is not asked" in absent.body.decode()
     another = make_image(f"{prefix} another")
     Pusher(place.engine, name).push(another, "2")
     assert place.pull(name, "2").body == another.manifest.body
@@ -375,6 +378,26 @@ def test_the_making_of_a_rule_names_what_it_covers_and_so_does_the_next_start(pl
     place.engine.restart()
     assert f"the rule '{prefix}' covers" in place.engine.log.read_text()[before:]
     assert place.outcomes(names[0]) == {"own"}
+
+
+def test_each_rule_names_what_no_longer_prefix_covers(place: Place, prefix: str) -> None:
+    names = [f"{prefix}/app", f"{prefix}/sub/app"]
+    for name in names:
+        pushed(place, name)
+
+    def told(rule: str, since: int) -> list[str]:
+        found = re.findall(rf"the rule '{rule}' covers .*: (.*?)\. It stays", place.engine.log.read_text()[since:])
+        return [name for name in found[0].split(", ") if name.startswith(prefix)] if found else []
+
+    place.make(f"{prefix}/sub", "one.example")
+    wait_for(lambda: told(f"{prefix}/sub", 0) == names[1:], "the longer one")
+    place.make(prefix, "two.example")
+    wait_for(lambda: told(prefix, 0) == names[:1], "the shorter one")
+    place.make("ROOT", "two.example")
+    assert told("ROOT", 0) == []
+    before = len(place.engine.log.read_text())
+    place.engine.restart()
+    assert (told(f"{prefix}/sub", before), told(prefix, before), told("ROOT", before)) == (names[1:], names[:1], [])
 
 
 @pytest.mark.parametrize("host", ["one.example", "registry-1.docker.io"])

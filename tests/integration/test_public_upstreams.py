@@ -131,6 +131,7 @@ def test_a_rule_for_this_machine_is_told_the_same_of_open_and_closed_ports(place
         assert status == 502, what
         assert not text or f"it has a {HERE[host]} address, and the settings do not name {host}:PORT" in text
     assert f"it has a {HERE[host]} address" in failure
+    assert f'name it in pullthrough.toml: [upstreams."{host}:PORT"]' in failure
 
 
 @pytest.mark.parametrize("host", ["10.0.0.5:5000", "[::ffff:10.0.0.5]:5000", "[fd00::5]:5000", "0x0a000005:5000"])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pullthrough.access.access import Access
 from pullthrough.access.administration import KeyAdministration
-from pullthrough.access.htpasswd import Htpasswd
-from pullthrough.access.keys import Keys
+from pullthrough.access.files import WatchedFile
+from pullthrough.access.htpasswd import Htpasswd, parse_htpasswd
+from pullthrough.access.keys import Keys, read_configured
 from pullthrough.engine.engine import Engine
+from pullthrough.settings import Settings
 from pullthrough.storage.access_keys import AccessKeys
 
 
@@ -24,6 +26,13 @@ def make_access(engine: Engine, *, url_key: bytes) -> Access:
     )
     htpasswd = Htpasswd(ecr.htpasswd_file) if ecr.htpasswd_file else None
     return Access(engine.settings, engine.configuration, keys, htpasswd=htpasswd, url_key=url_key, clock=engine.clock)
+
+
+def check_files(settings: Settings) -> None:
+    """Read what `make_access` reads. Raises ConfigurationError likewise."""
+    read_configured(settings.ecr_keys)
+    if settings.ecr.htpasswd_file:
+        WatchedFile(settings.ecr.htpasswd_file, "ecr.htpasswd_file", parse_htpasswd)
 
 
 def make_key_administration(engine: Engine) -> KeyAdministration:

@@ -327,6 +327,6 @@ def _variable(match: re.Match[str]) -> tuple[str, str | None]:
 def _harmless(what: str, *, without: bool, denies: bool) -> str:
     """The sentence for something that counts as not there. Raises ValueError where that permits more than AWS would."""
     if without is denies:
-        return f"{what}: it counts as not there"
+        return f"{what}: it counts as not there, and the condition {'always' if without else 'never'} holds"
     effect = "this Deny would never apply" if denies else "this Allow would allow more than it says"
     raise ValueError(f"{what}, so that {effect} (the page Security of the documentation lists what is known)")

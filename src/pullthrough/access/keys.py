@@ -33,7 +33,7 @@ class _Snapshot:
     stored: Mapping[str, StoredKey]
 
 
-class _Configured:
+class ConfiguredKey:
     """A key of the settings: its files, read again when they change."""
 
     def __init__(self, name: str, settings: KeySettings) -> None:
@@ -51,6 +51,11 @@ class _Configured:
         return AccessKey(self._settings.access_key_id, self._name, (policy,), self._secret.value())
 
 
+def read_configured(keys: Mapping[str, KeySettings]) -> dict[str, ConfiguredKey]:
+    """By their public halves. Raises ConfigurationError where a file of one cannot be used."""
+    return {key.access_key_id: ConfiguredKey(name, key) for name, key in keys.items()}
+
+
 class Keys:
     """Finds keys by their public halves. Belongs to an event loop."""
 
@@ -63,7 +68,7 @@ class Keys:
         call: Caller,
     ) -> None:
         """Raises ConfigurationError where a file of a configured key cannot be used."""
-        self._configured = {key.access_key_id: _Configured(name, key) for name, key in configured.items()}
+        self._configured = read_configured(configured)
         self._stored = stored
         self._generation = generation
         self._call = call

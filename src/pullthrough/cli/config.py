@@ -76,7 +76,13 @@ def check(
 
     Reaches no upstream and changes nothing.
     """
+    from pullthrough.access.assembly import check_files
+    from pullthrough.engine.webhook import check_secret
+
     loaded = load(context, config, data=data, listen=listen)
+    check_files(loaded.settings)
+    if (secret := loaded.settings.ecr.webhook_secret_file) is not None:
+        check_secret(secret)
     rules = [rule.prefix for rule in loaded.settings.rules]
     file = str(loaded.file) if loaded.file else None
     if as_json:

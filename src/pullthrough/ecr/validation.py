@@ -80,7 +80,7 @@ async def find_failure(call: Call, rule: Rule) -> str:
     except UpstreamUnavailable as error:
         return f"UPSTREAM_UNREACHABLE: {error}"
     except (UpstreamError, ConfigurationError) as error:
-        return f"UPSTREAM_INVALID: {error}"
+        return f"UPSTREAM_INVALID: {error}{f' ({error.hint})' if error.hint else ''}"
     return ""
 
 

@@ -46,9 +46,20 @@ class Own:
         """Raises RepositoryUnknown likewise."""
         await self.require(repository)
         name = f"{repository}{'@' if isinstance(reference, Digest) else ':'}{reference}"
-        return ManifestUnknown(f"{NOT_FOUND}: {name}")
+        return ManifestUnknown(f"{NOT_FOUND}: {name}", hint=self._advice(repository))
 
     async def no_blob(self, repository: RepositoryName, digest: Digest) -> BlobUnknown:
         """Raises RepositoryUnknown likewise."""
         await self.require(repository)
-        return BlobUnknown(f"{repository} does not have the blob {digest}")
+        return BlobUnknown(f"{repository} does not have the blob {digest}", hint=self._advice(repository))
+
+    def _advice(self, repository: RepositoryName) -> str:
+        """For who expects a rule's upstream to have it."""
+        rules = self._rules()
+        rule = rules.covering(repository) if rules.is_covered(repository) else None
+        return (
+            f"{repository} was pushed to this registry before there was the rule {rule.prefix!r}: {rule.upstream} is not asked "
+            "for it; delete the repository to have it filled from there"
+            if rule is not None
+            else ""
+        )

@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 
 from pullthrough.credentials import CredentialUnreadable, parse_secret
-from pullthrough.declaration import ROOT, Rule
+from pullthrough.declaration import Rule
 from pullthrough.engine.configuration import rules_in_force
 from pullthrough.engine.rules import RuleBook
 from pullthrough.errors import Denied, RepositoryUnknown
@@ -75,9 +75,9 @@ def settle_owners(repositories: Repositories, rules: Sequence[Rule]) -> None:
 
 def warn_of_covered(own: Sequence[RepositoryName], rules: Sequence[Rule]) -> None:
     """Say which of the registry's own repositories are under rules."""
+    book = RuleBook(rules)
     for rule in rules:
-        names = [name for name in own if rule.prefix == ROOT or name.startswith(f"{rule.prefix}/")]
-        if names:
+        if names := [name for name in own if book.covering(name) is rule]:
             _log.warning("%s", covered(rule.prefix, rule.upstream, names))
 
 

@@ -112,7 +112,7 @@ class RuleBook:
     def _by_longest_prefix(self, name: RepositoryName) -> Target:
         if name in self._own:
             return Target(OWN_RULE, name, "", OWN)
-        rule = self._longest(name)
+        rule = self.covering(name)
         if rule is None:
             return Target(OWN_RULE, name, "")
         inner = name if rule.prefix == ROOT else name[len(rule.prefix) + 1 :]
@@ -121,7 +121,8 @@ class RuleBook:
             return Target(OWN_RULE, stored, "", OWN)
         return self._kept(rule, inner, name)
 
-    def _longest(self, name: str) -> Rule | None:
+    def covering(self, name: str) -> Rule | None:
+        """The rule that a name is under, whoever's that is."""
         prefix = name
         while "/" in prefix:
             prefix = prefix.rpartition("/")[0]
@@ -136,7 +137,7 @@ class RuleBook:
         """
         target = _target(rule, inner)
         stored = target.repository
-        other = self._longest(stored)
+        other = self.covering(stored)
         if other is rule and stored not in self._own:
             return target
         whose = "the registry itself: it was pushed"
@@ -144,7 +145,7 @@ class RuleBook:
             whose = f"the rule {other.prefix!r}, for {other.upstream}"
         raise RepositoryUnknown(
             f"{str(name)!r} of {target.upstream} would be kept as {str(stored)!r}, which is a name of {whose}",
-            hint=f"give {target.upstream} a rule with a prefix of its own",
+            hint=f"give {target.upstream} a further rule, with a prefix that nothing else stands under",
         )
 
     def advice(self, name: str) -> str:

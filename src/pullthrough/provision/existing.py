@@ -108,7 +108,7 @@ def covered_notes(aws: Aws, prefixes: Collection[str], others: Collection[str], 
         if prefix in prefixes:
             covered.setdefault(prefix, []).append(str(answer["repositoryName"]))
     what = (
-        "what was pushed there stays the registry's own, and the upstream is never asked for it"
+        "those that were pushed, not pulled, stay the registry's own, and the upstream is never asked for them"
         if is_engine
         else "pulls by the rule are given what is in them"
     )

@@ -12,6 +12,7 @@ load_settings
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -403,8 +404,12 @@ class _Loader:
                 upstreams[canonical] = upstream
                 self._in.check_file(path, "ca_file", upstream.ca_file)
                 self._check_pair(path, "client_cert", upstream.client_cert, "client_key", upstream.client_key)
-                if all(rule.upstream != canonical for rule in rules):
-                    sources.warnings.append(f"{where} is for an upstream that no rule of the settings has")
+                hosts = {rule.upstream for rule in rules}
+                # It may be for a rule that is made through the API, unless it looks like one of these.
+                if canonical not in hosts and (near := difflib.get_close_matches(canonical, hosts, n=1, cutoff=0.8)):
+                    sources.warnings.append(
+                        f"{where} is for an upstream that no rule of the settings has; is {near[0]} meant?"
+                    )
         return upstreams
 
     # [ecr] and [ecr.keys.*]

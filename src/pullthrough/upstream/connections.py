@@ -357,7 +357,8 @@ class Connections:
             hint = f'If it is right, name it in pullthrough.toml: [upstreams."{self._upstream}"].'
         else:
             reason = f"it has a {address_class.value} address, and the endpoint has none of that kind"
-        raise self._refused(f"{self._upstream} leads to {url.authority}, which is refused: {reason}", hint=hint)
+        which = "" if url.authority == self._upstream else f" leads to {url.authority}, which"
+        raise self._refused(f"{self._upstream}{which} is refused: {reason}", hint=hint)
 
     def _refused(self, message: str, *, hint: str = "") -> UpstreamRefused:
         return UpstreamRefused(message, upstream=self._upstream, hint=hint)

@@ -164,7 +164,7 @@ def test_what_was_pushed_under_a_rule_that_came_later_is_told_of_and_never_taken
     with deployed(Declaration(rules=(Rule("mine", "quay.io"),)), site.engine.url, tmp_path / "mine") as deployment:
         (note,) = deployment.plan().notes
         assert (
-            "the rule mine will cover repositories that are there already: mine/app, mine/empty; what was pushed"
+            "the rule mine will cover repositories that are there already: mine/app, mine/empty; those that were pushed, "
             in note
         )
         applied(deployment)

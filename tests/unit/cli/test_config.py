@@ -241,6 +241,33 @@ def test_check_says_that_a_configuration_is_valid_and_warns(run: Command, tmp_pa
     assert len(document["warnings"]) == 1
 
 
+@pytest.mark.parametrize(
+    ("lines", "file", "message"),
+    [
+        (
+            ["[ecr.keys.ci]", 'access_key_id = "AKIAEXAMPLE1"', 'secret_access_key_file = "s"', 'policy_file = "file"'],
+            '{"Statement": {"Effect": "Deny", "Action": "*", "Resource": "*", "Condition": {"Bool": {"aws:Other": "true"}}}}',
+            "ecr.keys.ci.policy_file: the file is not a policy",
+        ),
+        (["[ecr]", 'htpasswd_file = "file"'], "no colon", "ecr.htpasswd_file: the file"),
+        (
+            ["[ecr]", 'webhook_url = "https://h"', 'webhook_secret_file = "file"'],
+            "",
+            "ecr.webhook_secret_file: the file",
+        ),
+    ],
+)
+def test_check_reads_the_files_that_a_start_would(
+    run: Command, tmp_path: Path, lines: list[str], file: str, message: str
+) -> None:
+    (tmp_path / "file").write_text(file)
+    (tmp_path / "s").write_text("0123456789012345678901234567890123456789")
+    (tmp_path / "pullthrough.toml").write_text("\n".join(lines))
+    outcome = run("config", "check")
+    assert outcome.code == ExitCode.USAGE
+    assert message in outcome.err
+
+
 @pytest.mark.parametrize("command", ["show", "check"])
 def test_a_wrong_configuration_fails_both(run: Command, tmp_path: Path, command: str) -> None:
     (tmp_path / "other.toml").write_text("[serve]\nwrokers = 2\n")

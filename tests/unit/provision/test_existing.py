@@ -387,7 +387,7 @@ def test_what_a_new_rule_will_cover_is_said() -> None:
     (note,) = covered_notes(script.aws, ["quay"], [], is_engine=False)
     assert note.startswith("the rule quay will cover repositories that are there already: quay/a, quay/b; pulls by")
     root, many = covered_notes(script.aws, [ROOT, "many"], ["quay", "github"], is_engine=True)
-    assert "already: own/app; what was pushed there stays the registry's own" in root
+    assert "already: own/app; those that were pushed, not pulled, stay the registry's own" in root
     assert "many/09 and 2 more;" in many
     assert covered_notes(script.aws, ["kubernetes"], ["quay"], is_engine=True) == []
 

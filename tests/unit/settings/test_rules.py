@@ -125,10 +125,7 @@ def test_a_rule_that_is_switched_off_is_checked_but_nothing_is_asked_of_it(tmp_p
     assert "rules.quay.freshness" in problem(tmp_path, "[rules.quay]\nenabled = false\nfreshness = 3\n")
     assert "a username without a token" in problem(tmp_path, off)
     text = "[rules.quay]\nenabled = false\n[upstreams.'quay.io']\nretries = 1\n[templates.quay]\nkeep_images = 3\n"
-    assert load(tmp_path, text).warnings == (
-        'pullthrough.toml: [upstreams."quay.io"] is for an upstream that no rule of the settings has',
-        "pullthrough.toml: [templates.quay] is for a rule that is switched off",
-    )
+    assert load(tmp_path, text).warnings == ("pullthrough.toml: [templates.quay] is for a rule that is switched off",)
     assert "templates.quay.keep_images = 0" in problem(tmp_path, text.replace("keep_images = 3", "keep_images = 0"))
 
 
@@ -422,9 +419,15 @@ def test_empty_values_of_an_upstream_are_the_defaults(tmp_path: Path) -> None:
     assert load(tmp_path, text).settings.upstream("quay.io") == UpstreamSettings()
 
 
-def test_an_upstream_that_no_rule_has_is_warned_of(tmp_path: Path) -> None:
+def test_an_upstream_that_is_misspelt_is_warned_of(tmp_path: Path) -> None:
     (warning,) = load(tmp_path, '[upstreams."quay.oi"]\n').warnings
-    assert warning == 'pullthrough.toml: [upstreams."quay.oi"] is for an upstream that no rule of the settings has'
+    assert warning == (
+        'pullthrough.toml: [upstreams."quay.oi"] is for an upstream that no rule of the settings has; is quay.io meant?'
+    )
+
+
+def test_an_upstream_that_a_rule_of_the_api_may_have_is_not(tmp_path: Path) -> None:
+    assert load(tmp_path, '[upstreams."127.0.0.1:5001"]\n[upstreams."registry.example.com"]\n').warnings == ()
 
 
 # Listeners and limits
