@@ -64,17 +64,23 @@ def test_an_image_whose_layers_all_hang_leaves_connections_to_other_images(corne
     assert [hanging.cost(blob) for blob in layers] == [{"GET": 1}] * CONNECTIONS
 
 
+def hang_all(stack: ExitStack, corner: Corner, gate: Gate) -> list[tuple[Download, Blob]]:
+    """Two images of one client, which has all connections that it may have then."""
+    hanging: list[tuple[Download, Blob]] = []
+    # One after the other: of two that grow together, each would leave more to the other.
+    for name, reached in (("one", OF_ONE_IMAGE), ("two", OF_ONE_CLIENT)):
+        each, layers = image(corner, name, CONNECTIONS)
+        each.script(Hang(gate))
+        hanging += zip(open_all(stack, each, layers), layers, strict=True)
+        gate.wait_reached(reached)
+    return hanging
+
+
 def test_images_that_hang_together_leave_one_to_another_client(corner: Corner) -> None:
     """Of the same client a third image waits."""
     gate = Gate()
     with ExitStack() as stack:
-        hanging: list[tuple[Download, Blob]] = []
-        # One after the other: of two that grow together, each would leave more to the other.
-        for name, reached in (("one", OF_ONE_IMAGE), ("two", OF_ONE_CLIENT)):
-            each, layers = image(corner, name, CONNECTIONS)
-            each.script(Hang(gate))
-            hanging += zip(open_all(stack, each, layers), layers, strict=True)
-            gate.wait_reached(reached)
+        hanging = hang_all(stack, corner, gate)
         third, blobs = image(corner, "third", 1)
         hanging += zip(open_all(stack, third, blobs), blobs, strict=True)
         other, blobs = image(corner, "other", 3)
@@ -93,12 +99,7 @@ def test_another_client_does_not_wait_in_the_line_of_one_that_wants_the_same(cor
     """The first one waits for its own bodies, and could make whoever comes for the same blob wait for them too."""
     gate = Gate()
     with ExitStack() as stack:
-        hanging: list[tuple[Download, Blob]] = []
-        for name, reached in (("one", OF_ONE_IMAGE), ("two", OF_ONE_CLIENT)):
-            each, layers = image(corner, name, CONNECTIONS)
-            each.script(Hang(gate))
-            hanging += zip(open_all(stack, each, layers), layers, strict=True)
-            gate.wait_reached(reached)
+        hanging = hang_all(stack, corner, gate)
         third, (blob,) = image(corner, "third", 1)
         hanging += zip(open_all(stack, third, (blob,)), (blob,), strict=True)
         connection = third.site.connect(min(third.site.pids), address="127.0.0.2")
