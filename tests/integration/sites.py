@@ -119,10 +119,11 @@ class Download:
 
     @property
     def is_silent(self) -> bool:
-        """Whether no byte of the body has come since the last read. The line end behind a chunk is none."""
+        """Whether no byte of the body has come since the last read. The line end behind a chunk is none, of which the first
+        half may have been read with the chunk."""
         self.socket.setblocking(False)
         try:
-            return self.socket.recv(16, socket.MSG_PEEK) in (b"", b"\r", b"\r\n")
+            return self.socket.recv(16, socket.MSG_PEEK) in (b"", b"\r", b"\r\n", b"\n")
         except BlockingIOError:
             return True
         finally:
