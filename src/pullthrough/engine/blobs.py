@@ -68,6 +68,8 @@ MAX_AHEAD_BYTES = 8 * 1024 * 1024
 #: How many such ranges a worker holds at once, and one of each upstream beyond; more wait.
 _AHEAD_AT_ONCE = 8
 _CHUNK_BYTES = 256 * 1024
+#: After the first byte of a layer. It, and what the client asks for next by itself, comes before what nobody waits for.
+_PREFETCH_AFTER_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -420,6 +422,7 @@ class Blobs:
 
     async def _prefetch_siblings(self, prefetches: Prefetches, target: Target, digest: Digest) -> None:
         """Fetch, behind what clients ask for, the other blobs of the image whose layer was asked for."""
+        await asyncio.sleep(_PREFETCH_AFTER_SECONDS)
         siblings = await self._call(self._catalog.siblings, target.repository, target.upstream_owner, digest)
         prefetches.want(target, siblings)
 
