@@ -142,13 +142,19 @@ def test_images_on_one_base_are_pulled_from_an_upstream_that_refuses_head(corner
         assert [each.cost(blob) for blob in image.blobs if blob is not base] == [{"GET": 1}] * 2
 
 
-def test_of_an_upstream_that_says_neither_yes_nor_no_only_all_the_bytes_are_proof(corner: Corner, site: Site) -> None:
+def shared_base(corner: Corner, site: Site) -> tuple[Blob, Corner]:
+    """A layer that is here, and another upstream's image on it, of which nothing is."""
     base = make_blob(f"{corner.prefix} base", SIZE)
     corner.add(make_image(f"{corner.prefix} one", layers=(base,)))
     assert corner.get(base).body == base.read()
     corner.wait_published(base)
     other = site.corner()
     other.add(make_image(f"{corner.prefix} two", layers=(base,)))
+    return base, other
+
+
+def test_of_an_upstream_that_says_neither_yes_nor_no_only_all_the_bytes_are_proof(corner: Corner, site: Site) -> None:
+    base, other = shared_base(corner, site)
     other.script(Status(403), method="HEAD")
     other.script(Status(403), method="GET", nth=1)
     assert other.get(base).body == base.read()
@@ -158,12 +164,7 @@ def test_of_an_upstream_that_says_neither_yes_nor_no_only_all_the_bytes_are_proo
 
 def test_a_pull_while_the_upstream_says_nothing_of_what_is_here_fails(corner: Corner, site: Site) -> None:
     """Bytes of the same digest that came from elsewhere are no answer to what this upstream was asked."""
-    base = make_blob(f"{corner.prefix} base", SIZE)
-    corner.add(make_image(f"{corner.prefix} one", layers=(base,)))
-    assert corner.get(base).body == base.read()
-    corner.wait_published(base)
-    other = site.corner()
-    other.add(make_image(f"{corner.prefix} two", layers=(base,)))
+    base, other = shared_base(corner, site)
     other.script(Status(503), method="HEAD")
     assert other.get(base).status == 503
     assert other.cost(base) == {"HEAD": 1}

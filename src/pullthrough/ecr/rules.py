@@ -21,7 +21,6 @@ from pullthrough.ecr.upstream_registries import check_credential, read_upstream
 from pullthrough.ecr.validation import check_secret, find_failure
 from pullthrough.engine.configuration import upstream_host
 from pullthrough.engine.owners import covered
-from pullthrough.engine.rules import RuleBook
 from pullthrough.errors import AlreadyExists, LimitReached
 from pullthrough.oci.ecr_upstreams import kind_of
 from pullthrough.storage.registry import CacheRule
@@ -77,16 +76,14 @@ async def create_rule(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
 async def _tell_of_covered(call: Call, rule: CacheRule) -> None:
     """Say in the log and in an event which repositories under the new rule stay the registry's own."""
     own = await call.engine.call(call.engine.repositories.own_names, [rule.prefix])
-    if names := [name for name in own if _is_longest(call.engine.rules, rule.prefix, name)]:
+    if not own:
+        return
+    await call.engine.configuration.refresh()  # with the new rule
+    found = ((name, call.engine.rules.covering(name)) for name in own)
+    if names := [name for name, over in found if over is not None and over.prefix == rule.prefix]:
         upstream = upstream_host(rule.upstream_registry_url)
         _log.warning("%s", covered(rule.prefix, upstream, names))
         call.engine.events.rule_covers_own(rule.prefix, upstream, names)
-
-
-def _is_longest(rules: RuleBook, prefix: str, name: str) -> bool:
-    """Whether no longer prefix than this one, which `name` is under, is a rule's."""
-    other = rules.covering(name)
-    return other is None or other.prefix in (prefix, ROOT) or prefix.startswith(f"{other.prefix}/")
 
 
 async def describe_rules(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,9 +27,8 @@ def stored_content(call: Call, operation: str, input: Mapping[str, Any]) -> tupl
     """The name under which it is kept, and whose content is shown under it; None for whoever has it. Raises as
     `stored_name` does."""
     name = repository_name(input)
-    try:
-        target = call.engine.rules.resolve(name).literal
-    except (Denied, RepositoryUnknown):  # no rule serves it any more; what is cached can be looked at
+    target = _shown(call, name)
+    if target is None:
         return name, None
     if target.repository != name:
         # What was allowed was allowed for the name as it was given.
@@ -39,8 +38,14 @@ def stored_content(call: Call, operation: str, input: Mapping[str, Any]) -> tupl
 
 def shown_owner(call: Call, name: RepositoryName) -> Owner | None:
     """Whose content is shown under a name that something is kept under; None for whoever has it."""
+    target = _shown(call, name)
+    return None if target is None else target.owner
+
+
+def _shown(call: Call, name: RepositoryName) -> Target | None:
+    """None where no rule serves the name any more; what is cached under it can be looked at."""
     try:
-        return call.engine.rules.resolve(name).literal.owner
+        return call.engine.rules.resolve(name).literal
     except (Denied, RepositoryUnknown):
         return None
 

@@ -12,7 +12,6 @@ load_settings
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -386,6 +385,7 @@ class _Loader:
     def _upstreams(self, rules: tuple[Rule, ...]) -> dict[str, UpstreamSettings]:
         sources = self._in
         upstreams: dict[str, UpstreamSettings] = {}
+        hosts = {rule.upstream for rule in rules}
         for host, table in sources.subtable("upstreams").items():
             path = ("upstreams", host)
             where = f"{sources.file}: [{dotted(*path)}]"
@@ -404,11 +404,10 @@ class _Loader:
                 upstreams[canonical] = upstream
                 self._in.check_file(path, "ca_file", upstream.ca_file)
                 self._check_pair(path, "client_cert", upstream.client_cert, "client_key", upstream.client_key)
-                hosts = {rule.upstream for rule in rules}
-                # It may be for a rule that is made through the API, unless it looks like one of these.
-                if canonical not in hosts and (near := difflib.get_close_matches(canonical, hosts, n=1, cutoff=0.8)):
+                # It may be for a rule that is made through the API, unless it looks like one of these: nvcr.io is no ghcr.io.
+                if canonical not in hosts and (near := nearest(canonical, hosts, cutoff=0.8)):
                     sources.warnings.append(
-                        f"{where} is for an upstream that no rule of the settings has; is {near[0]} meant?"
+                        f"{where} is for an upstream that no rule of the settings has; is {near} meant?"
                     )
         return upstreams
 

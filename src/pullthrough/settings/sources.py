@@ -75,10 +75,10 @@ def environment_name(table: tuple[str, ...], key: str) -> str | None:
     return f"{ENVIRONMENT_PREFIX}{table[0].upper()}_{key.upper()}" if table in (("serve",), ("ecr",)) else None
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that `name` is probably a slip of."""
+def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.7) -> str | None:
+    """The known name that `name` is probably a slip of; `cutoff` is difflib's, how much alike they must be."""
     candidates = {entry.lower().replace("-", "_"): entry for entry in known}
-    matches = difflib.get_close_matches(name.lower().replace("-", "_"), candidates, n=1, cutoff=0.7)
+    matches = difflib.get_close_matches(name.lower().replace("-", "_"), candidates, n=1, cutoff=cutoff)
     return candidates[matches[0]] if matches else None
 
 
