@@ -48,7 +48,7 @@ from pullthrough.oci.owners import Owner
 from pullthrough.storage.blobs import BlobStore
 from pullthrough.storage.catalog import Catalog
 from pullthrough.upstream.abort import AbortHandle
-from pullthrough.upstream.gate import Gate, Line
+from pullthrough.upstream.gate import LINE, Gate, Line
 from pullthrough.upstream.upstreams import Upstreams
 
 _log = logging.getLogger(__name__)
@@ -297,6 +297,7 @@ class Fill:
     # --- the work ----------------------------------------------------------------------------------------------------
 
     async def _run(self, admitted: AsyncExitStack) -> None:
+        LINE.set(self._line)
         error: PullthroughError | None = None
         try:
             async with admitted:
@@ -504,7 +505,7 @@ class Fill:
         upstream = self._fills.upstreams.get(self.target.upstream)
         async with AsyncExitStack() as taken:
             await taken.enter_async_context(
-                upstream.admit(self.target.upstream_repository, self._errand, behind=behind, line=self._line)
+                upstream.admit(self.target.upstream_repository, self._errand, behind=behind)
             )
             await taken.enter_async_context(self._fills.turns.slot(self.target.upstream, behind=behind))
             # Nothing waits from here on, so that no turn is lost between the two stacks.

@@ -37,7 +37,7 @@ from pullthrough.upstream.budget import Budget
 from pullthrough.upstream.endpoints import Endpoints
 from pullthrough.upstream.errands import Errand
 from pullthrough.upstream.exchanges import Call, Exchanges
-from pullthrough.upstream.gate import LINE, Gate, GateFull, Line
+from pullthrough.upstream.gate import LINE, Gate, GateFull
 from pullthrough.upstream.transport import Response
 
 #: Of the answer to `GET /v2/`, which is `{}` or nothing.
@@ -367,26 +367,21 @@ class Upstream:
 
     @asynccontextmanager
     async def admit(
-        self,
-        repository: str,
-        errand: Errand | None = None,
-        *,
-        behind: bool = False,
-        line: Line | None = None,
+        self, repository: str, errand: Errand | None = None, *, behind: bool = False
     ) -> AsyncIterator[None]:
         """Leave to transfer one blob: `async with upstream.admit(...):` around the whole transfer.
 
         Waits for one of the upstream's connections for as long as that takes; clients and images have equal shares of
-        them, and `behind` comes after all others; clients that join the `line` bring the turns of theirs. Then for the
-        end of a rate limit's pause, as long as the errand's patience lasts. Raises UpstreamThrottled at once where the
-        pause is known to last longer, UpstreamUnavailable at once while the breaker is open, or where too many wait
+        them, and `behind` comes after all others; clients that join the `LINE` of this work bring the turns of theirs. Then
+        for the end of a rate limit's pause, as long as the errand's patience lasts. Raises UpstreamThrottled at once where
+        the pause is known to last longer, UpstreamUnavailable at once while the breaker is open, or where too many wait
         already.
         """
         errand = errand or self.errand()
         self._meet_loop()
         self._endpoints.refuse_if_open()
         self._refuse_if_paused(errand.patience_seconds)
-        async with self._entered(self._blobs, ASKER.get(), repository, behind=behind, line=line or LINE.get()):
+        async with self._entered(self._blobs, ASKER.get(), repository, behind=behind):
             await self._wait_out_pause(errand)
             self._endpoints.refuse_if_open()
             yield
@@ -490,7 +485,7 @@ class Upstream:
         async with AsyncExitStack() as stack:
             try:
                 async with asyncio.timeout(seconds):
-                    await stack.enter_async_context(self._entered(self._questions, ASKER.get(), line=LINE.get()))
+                    await stack.enter_async_context(self._entered(self._questions, ASKER.get()))
             except TimeoutError as error:
                 raise UpstreamThrottled(
                     f"no connection for questions to {self.host} came free for this client in {seconds:g} s",
@@ -501,12 +496,10 @@ class Upstream:
             yield Turn(self)
 
     @asynccontextmanager
-    async def _entered(
-        self, gate: Gate, *shares: str, behind: bool = False, line: Line | None = None
-    ) -> AsyncIterator[None]:
+    async def _entered(self, gate: Gate, *shares: str, behind: bool = False) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             try:
-                await stack.enter_async_context(gate.slot(*shares, behind=behind, line=line))
+                await stack.enter_async_context(gate.slot(*shares, behind=behind, line=LINE.get()))
             except GateFull:
                 raise UpstreamUnavailable(
                     f"too many requests wait for {self.host} already", upstream=self.host, hint="Try again in a moment."

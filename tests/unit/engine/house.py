@@ -23,7 +23,6 @@ from pullthrough.storage.blobs import BlobStore
 from pullthrough.storage.folder import DataFolder
 from pullthrough.storage.records import BlobRecord
 from pullthrough.upstream.errands import Errand
-from pullthrough.upstream.gate import Line
 from tests.owners import OWNER
 
 BODY = bytes(range(256)) * 1000
@@ -81,7 +80,7 @@ class FakeUpstream:
 
     @asynccontextmanager
     async def admit(
-        self, repository: str, errand: Errand | None = None, *, behind: bool = False, line: Line | None = None
+        self, repository: str, errand: Errand | None = None, *, behind: bool = False
     ) -> AsyncIterator[None]:
         self.queue.append("behind" if behind else "ahead")
         await self.admits.wait()

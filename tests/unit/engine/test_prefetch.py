@@ -21,7 +21,6 @@ from pullthrough.oci.owners import Owner, upstream_owner
 from pullthrough.storage.locks import Locks
 from pullthrough.storage.records import BlobRecord
 from pullthrough.upstream.errands import Errand
-from pullthrough.upstream.gate import Line
 from tests.unit.engine.house import (
     BODY,
     DIGEST,
@@ -68,7 +67,7 @@ class Refusing(FakeUpstream):
 
     @asynccontextmanager
     async def admit(
-        self, repository: str, errand: Errand | None = None, *, behind: bool = False, line: Line | None = None
+        self, repository: str, errand: Errand | None = None, *, behind: bool = False
     ) -> AsyncIterator[None]:
         self.queue.append("behind" if behind else "ahead")
         if self.error is UpstreamThrottled:
