@@ -27,7 +27,7 @@ from pullthrough.errors import InputMissing, TargetUnusable
 from pullthrough.provision.export.cloudformation import cloudformation_template
 from pullthrough.provision.export.common import TARGET, addresses, desired_anywhere
 from pullthrough.provision.names import terraform_style
-from pullthrough.provision.resources import Kind
+from pullthrough.provision.resources import ResourceKind
 from pullthrough.provision.target import region_without_caches
 
 try:
@@ -99,7 +99,9 @@ class PullThroughCache(Construct):
         for prefix, (_, token) in (accounts or {}).items():
             _check_token(stack, f"the token of {prefix}", token)
         known = accounts_by_prefix(declaration, usernames, tokens, accounts or {}, _plain)
-        secrets = {found.key.name: known[found.prefix] for found in desired_anywhere(declaration).of(Kind.SECRET)}
+        secrets = {
+            found.key.name: known[found.prefix] for found in desired_anywhere(declaration).of(ResourceKind.SECRET)
+        }
         template = cloudformation_template(declaration)
         bodies: Any = template["Resources"]
         included = _include(self, bodies)

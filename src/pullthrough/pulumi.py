@@ -29,7 +29,7 @@ from pullthrough.provision.export.common import (
     unmark,
 )
 from pullthrough.provision.names import terraform_style
-from pullthrough.provision.resources import Json, Key, Kind, Resource
+from pullthrough.provision.resources import Json, Key, Resource, ResourceKind
 from pullthrough.provision.target import region_without_caches
 
 try:
@@ -119,21 +119,21 @@ class PullThroughCache(pulumi.ComponentResource):
             delete_before_replace=True,
         )
         match resource.key.kind:
-            case Kind.SECRET:
+            case ResourceKind.SECRET:
                 return self._secret(resource, opts)
-            case Kind.RULE:
+            case ResourceKind.RULE:
                 return self._rule(resource, opts)
-            case Kind.ROLE:
+            case ResourceKind.ROLE:
                 return self._role(resource, opts)
-            case Kind.TEMPLATE:
+            case ResourceKind.TEMPLATE:
                 return self._template(resource, opts)
-            case Kind.NODE_ACCESS:
+            case ResourceKind.NODE_ACCESS:
                 return self._node_access(resource, opts)
-            case Kind.REGISTRY_POLICY:
+            case ResourceKind.REGISTRY_POLICY:
                 return self._registry_policy(resource, opts)
-            case Kind.SCANNING:
+            case ResourceKind.SCANNING:
                 return self._scanning(resource, opts)
-            case Kind.REPOSITORY:
+            case ResourceKind.REPOSITORY:
                 # Pulls make repositories; a declaration has none.
                 return []
 
@@ -162,8 +162,8 @@ class PullThroughCache(pulumi.ComponentResource):
     def _rule(self, resource: Resource, opts: pulumi.ResourceOptions) -> list[pulumi.Resource]:
         attributes = resource.attributes
         credential: pulumi.Input[str] = str(attributes["credentialArn"])
-        if secret := needed(resource, Kind.SECRET):
-            credential = self._made[Key(Kind.SECRET, secret)][0].arn  # type: ignore[attr-defined] # pulumi-aws's Secret
+        if secret := needed(resource, ResourceKind.SECRET):
+            credential = self._made[Key(ResourceKind.SECRET, secret)][0].arn  # type: ignore[attr-defined] # pulumi-aws's Secret
         upstream_prefix = attributes["upstreamRepositoryPrefix"]
         rule = aws.ecr.PullThroughCacheRule(
             f"{self._name}-{resource.key.name}",
@@ -261,7 +261,7 @@ class PullThroughCache(pulumi.ComponentResource):
     def _address(self, address: str) -> pulumi.Output[str]:
         """Known in a preview, and what uses it waits for the rule."""
         host, _, prefix = address.partition("/")
-        made = self._made.get(Key(Kind.RULE, prefix or ROOT), [])
+        made = self._made.get(Key(ResourceKind.RULE, prefix or ROOT), [])
         if host != TARGET.registry_host or not made:
             return pulumi.Output.from_input(address)
         registry = pulumi.Output.from_input(self._text(host))

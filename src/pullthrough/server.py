@@ -265,7 +265,7 @@ def _record_api(engine: Engine, access_log: AccessLogger, exchange: ApiExchange)
     """The log line and the metric of an API request, in the registry requests' form."""
     from pullthrough.distribution.access_log import Entry
 
-    engine.metrics.request(_API, outcomes.Kind.NONE.value, "", exchange.sent_bytes)
+    engine.metrics.request(_API, outcomes.CacheResult.NONE.value, "", exchange.sent_bytes)
     request = exchange.request
     access_log.add(
         Entry(
@@ -277,7 +277,7 @@ def _record_api(engine: Engine, access_log: AccessLogger, exchange: ApiExchange)
             exchange.sent_bytes,
             exchange.seconds,
             _API,
-            outcomes.Kind.NONE.value,
+            outcomes.CacheResult.NONE.value,
             "",
             exchange.reason,
             request.headers.get("User-Agent", ""),

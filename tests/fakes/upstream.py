@@ -78,7 +78,7 @@ from multidict import CIMultiDict
 
 from pullthrough.demo.images import Blob
 from pullthrough.demo.listener import Listener
-from pullthrough.demo.requests import Kind, RequestRecord
+from pullthrough.demo.requests import RequestKind, RequestRecord
 from pullthrough.demo.tokens import Authentication
 from pullthrough.demo.upstream import Answer, Question, UpstreamOptions, UpstreamRegistry, answer_blob, failure
 from pullthrough.oci.codes import ErrorCode
@@ -658,7 +658,7 @@ class ScriptedUpstream(UpstreamRegistry):
     def script(
         self,
         *actions: Action,
-        kind: Kind | str | None = None,
+        kind: RequestKind | str | None = None,
         reference: str | None = None,
         repository: str | None = None,
         method: str | None = None,
@@ -667,7 +667,7 @@ class ScriptedUpstream(UpstreamRegistry):
         """From now on, let these actions befall the requests that agree with everything given. See the module."""
         script = Script(
             actions,
-            None if kind is None else Kind(kind),
+            None if kind is None else RequestKind(kind),
             reference,
             repository,
             method,

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pullthrough.demo import run
-from pullthrough.demo.requests import Kind
+from pullthrough.demo.requests import RequestKind
 from pullthrough.demo.rows import Row
 from pullthrough.demo.scenario import CLIENTS, play
 from tests.e2e.processes import environment, wait_for
@@ -45,7 +45,7 @@ async def test_every_row_keeps_its_promise_with_exactly_these_requests(tmp_path:
     assert len(rows[f"cold, {CLIENTS} clients at once"].measured.reports) == CLIENTS
     (refusal,) = rows["over the rate limit, cold"].measured.errors
     assert "TOOMANYREQUESTS" in refusal.message
-    tokens = [record for row in played.rows for record in row.measured.requests if record.kind is Kind.TOKEN]
+    tokens = [record for row in played.rows for record in row.measured.requests if record.kind is RequestKind.TOKEN]
     assert [record.query["scope"] for record in tokens] == [
         f"repository:library/{name}:pull" for name in ("app", "popular", "late")
     ]

@@ -20,7 +20,7 @@ from pullthrough.declaration import Declaration
 from pullthrough.provision.export.cloudformation import cloudformation_template
 from pullthrough.provision.export.terraform import terraform_document
 from pullthrough.provision.observe import Observed, Scanning
-from pullthrough.provision.resources import Existing, Key, Kind
+from pullthrough.provision.resources import Existing, Key, ResourceKind
 from tests.e2e.processes import environment
 from tests.unit.provision.export.support import (
     CASES,
@@ -170,9 +170,11 @@ def test_terraform_itself_makes_of_documents_what_apply_makes(tmp_path: Path) ->
 def test_terraform_with_its_provider_finds_documents_valid(tmp_path: Path) -> None:
     arn = f"arn:aws:secretsmanager:eu-west-1:{TARGET.account}:secret:ecr-pullthroughcache/docker-hub-a1B2c3"
     existing = (
-        Existing(Key(Kind.RULE, "docker-hub"), {}),
-        Existing(Key(Kind.TEMPLATE, "docker-hub"), {}),
-        Existing(Key(Kind.SECRET, "ecr-pullthroughcache/docker-hub"), {}, arn=arn, more={"currentVersion": "v-1"}),
+        Existing(Key(ResourceKind.RULE, "docker-hub"), {}),
+        Existing(Key(ResourceKind.TEMPLATE, "docker-hub"), {}),
+        Existing(
+            Key(ResourceKind.SECRET, "ecr-pullthroughcache/docker-hub"), {}, arn=arn, more={"currentVersion": "v-1"}
+        ),
     )
     policy = json.dumps({"Version": "2012-10-17", "Statement": []})
     observed = Observed(TARGET, {entry.key: entry for entry in existing}, policy, Scanning())

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from pullthrough.demo.images import make_image
-from pullthrough.demo.requests import Kind
+from pullthrough.demo.requests import RequestKind
 from pullthrough.ecr.models import service_model
 from tests.aws import ACCOUNT_ID, REGION, Account, answer, fails_with, key_settings, unique
 from tests.e2e.engine import Engine
@@ -563,7 +563,7 @@ def test_pulls_use_the_secret_as_it_is_now(tmp_path: Path, workers: int) -> None
             """As whom the upstream was asked for manifests of this pull."""
             closed.requests.clear()
             assert engine.get(f"/v2/hub/{name}/manifests/1").status == 200
-            return {record.user for record in closed.requests.select(kind=Kind.MANIFEST)}
+            return {record.user for record in closed.requests.select(kind=RequestKind.MANIFEST)}
 
         try:
             engine.start()

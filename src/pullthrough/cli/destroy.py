@@ -44,14 +44,14 @@ def destroy(
     does so.
     """
     from pullthrough.provision.plan import Options
-    from pullthrough.provision.resources import Kind
+    from pullthrough.provision.resources import ResourceKind
 
     deployment = open_deployment(context, config, profile, region, endpoint_url)
     plan = deployment.plan_destroy(Options(include_adopted=include_adopted, delete_repositories=delete_repositories))
     if not as_json:
         show(plan, as_json=False)
     if not plan.is_empty and not plan.problems:
-        repositories = [step for step in plan.steps if step.key.kind is Kind.REPOSITORY]
+        repositories = [step for step in plan.steps if step.key.kind is ResourceKind.REPOSITORY]
         question = f"Destroy {counted(len(plan.steps), 'thing')} in {plan.target}?"
         if repositories:
             images = sum(int(str(step.details["images"])) for step in repositories)

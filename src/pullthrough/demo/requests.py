@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 
-class Kind(StrEnum):
+class RequestKind(StrEnum):
     """What a request is about."""
 
     PING = "ping"
@@ -41,7 +41,7 @@ class RequestRecord:
 
     method: str
     path: str
-    kind: Kind
+    kind: RequestKind
     repository: str = ""
     reference: str = ""
     #: The Range header as it came, "" where there was none.
@@ -93,7 +93,7 @@ class RequestLog:
     def select(
         self,
         *,
-        kind: Kind | str | None = None,
+        kind: RequestKind | str | None = None,
         method: str | None = None,
         repository: str | None = None,
         reference: str | None = None,
@@ -113,7 +113,7 @@ class RequestLog:
     def count(
         self,
         *,
-        kind: Kind | str | None = None,
+        kind: RequestKind | str | None = None,
         method: str | None = None,
         repository: str | None = None,
         reference: str | None = None,

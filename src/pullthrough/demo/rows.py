@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pullthrough.client.reports import PullReport
-from pullthrough.demo.requests import Kind, RequestRecord
+from pullthrough.demo.requests import RequestKind, RequestRecord
 from pullthrough.errors import PullthroughError, UpstreamThrottled
 
 #: What the cache may say of an answer, in the order in which the table names them.
 _OUTCOMES = ("miss", "joined", "hit", "revalidated", "stale", "negative")
-_CONTENT = (Kind.MANIFEST, Kind.BLOB, Kind.CDN)
+_CONTENT = (RequestKind.MANIFEST, RequestKind.BLOB, RequestKind.CDN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Measured:
         """Manifests and blobs, without challenges and other refusals."""
         return sum(record.bytes_sent for record in self.requests if record.kind in _CONTENT and record.status < 400)
 
-    def count(self, *kinds: Kind) -> int:
+    def count(self, *kinds: RequestKind) -> int:
         """GETs that were answered with content: the challenge that leads to a token is not among them."""
         return sum(record.kind in kinds and record.method == "GET" and record.status < 400 for record in self.requests)
 
@@ -106,7 +106,7 @@ def one_copy(measured: Measured) -> str:
     if broken:
         return broken
     wanted = measured.reports[0]
-    manifests, blobs = measured.count(Kind.MANIFEST), measured.count(Kind.BLOB)
+    manifests, blobs = measured.count(RequestKind.MANIFEST), measured.count(RequestKind.BLOB)
     if manifests != len(wanted.manifests):
         return f"The upstream was asked for {manifests} manifests instead of {len(wanted.manifests)}"
     if blobs != len(wanted.blobs):
@@ -126,7 +126,7 @@ def asks_nothing(measured: Measured) -> str:
 def no_blob_again(measured: Measured) -> str:
     """Every client got the image; the upstream was asked about the tag at most."""
     return _all_verified(measured) or (
-        "The upstream was asked for blobs" if measured.count(Kind.BLOB, Kind.CDN) else ""
+        "The upstream was asked for blobs" if measured.count(RequestKind.BLOB, RequestKind.CDN) else ""
     )
 
 

@@ -33,7 +33,7 @@ from aiohttp import web
 from multidict import CIMultiDict, MultiDict, MultiMapping
 
 from pullthrough.demo.images import Blob, Image, StoredManifest
-from pullthrough.demo.requests import AuthorizationKind, Kind, RequestLog, RequestRecord
+from pullthrough.demo.requests import AuthorizationKind, RequestKind, RequestLog, RequestRecord
 from pullthrough.demo.tokens import Authentication, Identity, TokenService, parse_scopes
 from pullthrough.errors import DigestInvalid, NameInvalid, RangeNotSatisfiable, TagInvalid
 from pullthrough.oci import media_types
@@ -49,7 +49,12 @@ _RATE_LIMIT_MESSAGE = (
 )
 _CHUNK_BYTES = 256 * 1024
 _PATH = re.compile(r"/v2/(?P<name>.+)/(?P<what>manifests|blobs|tags|referrers)/(?P<reference>[^/]+)")
-_KINDS = {"manifests": Kind.MANIFEST, "blobs": Kind.BLOB, "tags": Kind.TAGS, "referrers": Kind.REFERRERS}
+_KINDS = {
+    "manifests": RequestKind.MANIFEST,
+    "blobs": RequestKind.BLOB,
+    "tags": RequestKind.TAGS,
+    "referrers": RequestKind.REFERRERS,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +88,7 @@ class Question:
 
     method: str
     path: str
-    kind: Kind
+    kind: RequestKind
     repository: str
     reference: str
     query: MultiMapping[str]
@@ -260,16 +265,16 @@ class UpstreamRegistry:
 
     def answer(self, question: Question) -> Answer:
         """The correct answer to any question. Counts against the rate limit."""
-        if question.kind is Kind.CDN:
+        if question.kind is RequestKind.CDN:
             return self._answer_cdn(question)
         if question.method not in ("GET", "HEAD"):
             return failure(405, ErrorCode.UNSUPPORTED, "this registry serves pulls only")
-        if question.kind is Kind.OTHER:
+        if question.kind is RequestKind.OTHER:
             return failure(404, ErrorCode.NAME_UNKNOWN, "no such page")
-        if question.kind is Kind.TOKEN:
+        if question.kind is RequestKind.TOKEN:
             return self._answer_token(question)
         identity = self._identify(question)
-        if question.kind is Kind.PING:
+        if question.kind is RequestKind.PING:
             anonymous = identity.authorization is AuthorizationKind.NONE
             if not identity.valid or (anonymous and self.options.authentication is not Authentication.NONE):
                 return self.challenge("", identity)
@@ -285,11 +290,11 @@ class UpstreamRegistry:
             if content is None:
                 return failure(404, ErrorCode.NAME_UNKNOWN, "repository name not known to registry")
             match question.kind:
-                case Kind.MANIFEST:
+                case RequestKind.MANIFEST:
                     return self._answer_manifest(question, content)
-                case Kind.BLOB:
+                case RequestKind.BLOB:
                     return self._answer_blob(question, content)
-                case Kind.TAGS:
+                case RequestKind.TAGS:
                     return self._answer_tags(question, content)
                 case _:
                     return self._answer_referrers(question, content)
@@ -311,7 +316,7 @@ class UpstreamRegistry:
 
     def _identify(self, question: Question) -> Identity:
         header = question.headers.get("Authorization", "")
-        if question.kind is Kind.TOKEN:
+        if question.kind is RequestKind.TOKEN:
             return self.tokens.identify_login(header)
         return self.tokens.identify(header)
 
@@ -489,13 +494,13 @@ class UpstreamRegistry:
 def parse_question(request: web.BaseRequest) -> Question:
     """The request's kind and what it names, from its path."""
     path = request.rel_url.raw_path
-    kind, repository, reference = Kind.OTHER, "", ""
+    kind, repository, reference = RequestKind.OTHER, "", ""
     if path.rstrip("/") == "/v2":
-        kind = Kind.PING
+        kind = RequestKind.PING
     elif path == "/token":
-        kind = Kind.TOKEN
+        kind = RequestKind.TOKEN
     elif path.startswith("/cdn/"):
-        kind, reference = Kind.CDN, unquote(path.removeprefix("/cdn/"))
+        kind, reference = RequestKind.CDN, unquote(path.removeprefix("/cdn/"))
     elif match := _PATH.fullmatch(path):
         kind, repository, reference = _KINDS[match["what"]], match["name"], unquote(match["reference"])
     return Question(

@@ -13,7 +13,7 @@ from pullthrough.engine import outcomes
 from pullthrough.engine.outcomes import Outcome
 
 VERSION_HEADER = "Docker-Distribution-Api-Version"
-NO_OUTCOME = Outcome(outcomes.Kind.NONE)
+NO_OUTCOME = Outcome(outcomes.CacheResult.NONE)
 
 
 @dataclass(slots=True)
@@ -67,6 +67,6 @@ def json_response(document: object, outcome: Outcome) -> web.Response:
         headers={VERSION_HEADER: "registry/2.0"},
         content_type="application/json",
     )
-    if outcome.kind is not outcomes.Kind.NONE:
+    if outcome.kind is not outcomes.CacheResult.NONE:
         response.headers["X-Cache"] = outcome.header()
     return response

@@ -24,7 +24,7 @@ from pullthrough.distribution.fast_path import FastPath
 from pullthrough.distribution.permissions import Permissions
 from pullthrough.distribution.pulls import PullFace
 from pullthrough.distribution.pushes import PushFace
-from pullthrough.distribution.routes import Kind, parse_path, parse_query
+from pullthrough.distribution.routes import Endpoint, parse_path, parse_query
 from pullthrough.engine import outcomes
 from pullthrough.engine.engine import Engine
 from pullthrough.engine.outcomes import Outcome
@@ -103,9 +103,9 @@ class Face:
         except PullthroughError as error:
             is_mirrored = exchange.mirror is not None or exchange.query.ns is not None
             response = error_response(error, is_mirrored=is_mirrored)
-            kind = outcomes.Kind.NONE
+            kind = outcomes.CacheResult.NONE
             if isinstance(error, ContentUnknown | RepositoryUnknown) and error.remembered:
-                kind = outcomes.Kind.NEGATIVE
+                kind = outcomes.CacheResult.NEGATIVE
             if exchange.query.ns is not None and exchange.outcome.rule:
                 response.headers["OCI-Namespace"] = outcomes.clean(exchange.query.ns)
             exchange.outcome = Outcome(kind, exchange.outcome.rule, None, error.message)
@@ -138,15 +138,15 @@ class Face:
         if route.name is None:
             return await self._dispatch_nameless(exchange, route.kind)
         targets = self._engine.rules.resolve(route.name, ns=exchange.query.ns, mirror=exchange.mirror)
-        exchange.outcome = Outcome(outcomes.Kind.NONE, targets.literal.rule.prefix)
-        if request.method in _READS and route.kind is not Kind.UPLOAD:
+        exchange.outcome = Outcome(outcomes.CacheResult.NONE, targets.literal.rule.prefix)
+        if request.method in _READS and route.kind is not Endpoint.UPLOAD:
             return await self._pulls.handle(exchange, route, targets)
         return await self._pushes.handle(exchange, route, targets.literal)
 
-    async def _dispatch_nameless(self, exchange: Exchange, kind: Kind) -> web.StreamResponse:
+    async def _dispatch_nameless(self, exchange: Exchange, kind: Endpoint) -> web.StreamResponse:
         if exchange.request.method not in _READS:
             raise MethodNotAllowed(f"{exchange.request.method} is not possible here", allowed="GET, HEAD")
-        if kind is Kind.CATALOG:
+        if kind is Endpoint.CATALOG:
             return await self._pulls.repositories(exchange)
         response = json_response({}, NO_OUTCOME)
         if challenge := self._permissions.invitation(exchange):

@@ -16,7 +16,7 @@ from functools import lru_cache
 
 from pullthrough.access.access import Access
 from pullthrough.distribution.access_log import Entry
-from pullthrough.distribution.routes import Kind, Query, Route, parse_path, parse_query
+from pullthrough.distribution.routes import Endpoint, Query, Route, parse_path, parse_query
 from pullthrough.engine.engine import Engine
 from pullthrough.engine.outcomes import Outcome, clean
 from pullthrough.errors import PullthroughError
@@ -63,7 +63,7 @@ def parse_plain(data: bytes) -> PlainRequest | None:
         route, parsed_query = parse_path(path.decode()), parse_query((query or b"").decode())
     except PullthroughError:
         return None
-    if route.kind is not Kind.MANIFEST:
+    if route.kind is not Endpoint.MANIFEST:
         return None
     target = path if query is None else path + b"?" + query
     return PlainRequest(

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from pullthrough.access.access import Access
 from pullthrough.access.principals import Principal
 from pullthrough.distribution.exchange import Exchange
-from pullthrough.distribution.routes import Kind, parse_path, parse_query
+from pullthrough.distribution.routes import Endpoint, parse_path, parse_query
 from pullthrough.engine.engine import Engine
 from pullthrough.engine.rules import Target, Targets
 from pullthrough.errors import AccessDenied, PullthroughError, Unauthorized
@@ -42,7 +42,7 @@ class Permissions:
         # Not where something that is not signed says which repository the name means.
         if reads and "Signature" in raw_query and exchange.mirror is None and parse_query(raw_query).ns is None:
             route = parse_path(raw_path)
-            if route.kind is Kind.BLOB and route.name is not None:
+            if route.kind is Endpoint.BLOB and route.name is not None:
                 principal = await self._access.authenticate_layer_url(route.name, route.digest, raw_query)
         if principal is None:
             writes = not reads or "/blobs/uploads/" in raw_path

@@ -15,7 +15,7 @@ from aiohttp import web
 from pullthrough.distribution.bodies import Sender, paced
 from pullthrough.distribution.exchange import Exchange, common_headers, json_response
 from pullthrough.distribution.permissions import Permissions
-from pullthrough.distribution.routes import MAX_PAGE, Kind, Route
+from pullthrough.distribution.routes import MAX_PAGE, Endpoint, Route
 from pullthrough.engine import outcomes
 from pullthrough.engine.blobs import BlobAnswer, NoRoom
 from pullthrough.engine.engine import Engine
@@ -40,13 +40,13 @@ class PullFace:
 
     async def handle(self, exchange: Exchange, route: Route, targets: Targets) -> web.StreamResponse:
         match route.kind:
-            case Kind.MANIFEST:
+            case Endpoint.MANIFEST:
                 return await self._manifest(exchange, route, targets)
-            case Kind.BLOB:
+            case Endpoint.BLOB:
                 return await self._blob(exchange, route, targets)
-            case Kind.TAGS:
+            case Endpoint.TAGS:
                 return await self._tags(exchange, route, targets)
-            case Kind.REFERRERS:
+            case Endpoint.REFERRERS:
                 return await self._referrers(exchange, route, targets)
         raise AssertionError(f"{route.kind} is nothing to pull")
 
@@ -169,7 +169,7 @@ class PullFace:
             return None
         assert answer.content.size_bytes is not None
         exchange.outcome = Outcome(
-            outcomes.Kind.MISS, answer.target.rule.prefix, None, "fetched ahead of the fill", verified=False
+            outcomes.CacheResult.MISS, answer.target.rule.prefix, None, "fetched ahead of the fill", verified=False
         )
         headers = self._blob_headers(exchange, answer.digest)
         headers["Content-Range"] = wanted.content_range(answer.content.size_bytes)

@@ -16,7 +16,7 @@ from aiohttp.web_protocol import RequestPayloadError
 from pullthrough.distribution.errors import EncodingUnsupported, MethodNotAllowed
 from pullthrough.distribution.exchange import Exchange, common_headers
 from pullthrough.distribution.permissions import Permissions
-from pullthrough.distribution.routes import Kind, Route
+from pullthrough.distribution.routes import Endpoint, Route
 from pullthrough.engine.engine import Engine
 from pullthrough.engine.rules import Target
 from pullthrough.errors import Denied, DigestInvalid, ManifestTooLarge, RepositoryUnknown, UploadInvalid
@@ -30,9 +30,9 @@ _CONTENT_RANGE = re.compile(r"(?:bytes[ =])?([0-9]{1,19})-([0-9]{1,19})(?:/(?:[0
 #: A client that sends nothing for so long has gone, though its connection stands.
 _SILENCE_SECONDS = 300.0
 _METHODS = {
-    Kind.UPLOAD: "GET, HEAD, PATCH, PUT, DELETE",
-    Kind.MANIFEST: "GET, HEAD, PUT, DELETE",
-    Kind.BLOB: "GET, HEAD, DELETE",
+    Endpoint.UPLOAD: "GET, HEAD, PATCH, PUT, DELETE",
+    Endpoint.MANIFEST: "GET, HEAD, PUT, DELETE",
+    Endpoint.BLOB: "GET, HEAD, DELETE",
 }
 
 
@@ -47,25 +47,25 @@ class PushFace:
     async def handle(self, exchange: Exchange, route: Route, target: Target) -> web.StreamResponse:
         method, is_begun = exchange.request.method, bool(route.upload)
         match route.kind, method:
-            case Kind.UPLOAD, "POST" if not is_begun:
+            case Endpoint.UPLOAD, "POST" if not is_begun:
                 return await self._begin(exchange, target)
-            case Kind.UPLOAD, _ if not is_begun:
+            case Endpoint.UPLOAD, _ if not is_begun:
                 allowed = "POST"
-            case Kind.UPLOAD, "GET" | "HEAD":
+            case Endpoint.UPLOAD, "GET" | "HEAD":
                 self._permissions.check(exchange, "UploadLayerPart", target.repository)
                 size = await self._pushes.size(target, route.upload)
                 return self._progress(exchange, target, route.upload, size, 204)
-            case Kind.UPLOAD, "PATCH":
+            case Endpoint.UPLOAD, "PATCH":
                 return await self._append(exchange, target, route.upload)
-            case Kind.UPLOAD, "PUT":
+            case Endpoint.UPLOAD, "PUT":
                 return await self._finish(exchange, target, route.upload)
-            case Kind.UPLOAD, "DELETE":
+            case Endpoint.UPLOAD, "DELETE":
                 self._permissions.check(exchange, "UploadLayerPart", target.repository)
                 await self._pushes.cancel(target, route.upload)
                 return _empty(exchange, 204)
-            case Kind.MANIFEST, "PUT":
+            case Endpoint.MANIFEST, "PUT":
                 return await self._put_manifest(exchange, route, target)
-            case ((Kind.MANIFEST | Kind.BLOB), "DELETE"):
+            case ((Endpoint.MANIFEST | Endpoint.BLOB), "DELETE"):
                 return await self._delete(exchange, route, target)
             case _:
                 allowed = _METHODS.get(route.kind, "GET, HEAD")
@@ -164,7 +164,7 @@ class PushFace:
 
     async def _delete(self, exchange: Exchange, route: Route, target: Target) -> web.StreamResponse:
         self._permissions.check(exchange, "BatchDeleteImage", target.repository)
-        if route.kind is Kind.BLOB:
+        if route.kind is Endpoint.BLOB:
             await self._pushes.delete_blob(target, route.digest)
         elif isinstance(route.reference, Digest):
             await self._pushes.delete_manifest(target, route.reference)

@@ -21,7 +21,7 @@ from pullthrough.oci.names import Reference, RepositoryName, parse_reference, pa
 _UPLOAD_ID_LENGTH = 36
 
 
-class Kind(StrEnum):
+class Endpoint(StrEnum):
     """What a request is about; a label of the metrics."""
 
     PING = "ping"
@@ -37,7 +37,7 @@ class Kind(StrEnum):
 class Route:
     """`name` and `reference` are None where the kind has none; a blob's and a subject's reference is a Digest."""
 
-    kind: Kind
+    kind: Endpoint
     name: RepositoryName | None = None
     reference: Reference | None = None
     #: An upload's id, unchecked but for its length; empty where the path is that of all uploads of the repository.
@@ -61,29 +61,29 @@ def parse_path(raw_path: str) -> Route:
         if "%" in raw_path:
             raise NameInvalid("the path is percent-encoded; names, tags and digests never need that")
     if raw_path in ("/v2/", "/v2"):
-        return Route(Kind.PING)
+        return Route(Endpoint.PING)
     if raw_path == "/v2/_catalog":
-        return Route(Kind.CATALOG)
+        return Route(Endpoint.CATALOG)
     if not raw_path.startswith("/v2/"):
         raise EndpointUnknown("there is no such path; the registry is under /v2/")
     rest = raw_path[4:]
     if rest.endswith("/tags/list"):
-        return Route(Kind.TAGS, parse_repository_name(rest[:-10]))
+        return Route(Endpoint.TAGS, parse_repository_name(rest[:-10]))
     name, _, reference = rest.rpartition("/")
     name, _, kind = name.rpartition("/")
     if kind == "manifests":
-        return Route(Kind.MANIFEST, parse_repository_name(name), parse_reference(reference))
+        return Route(Endpoint.MANIFEST, parse_repository_name(name), parse_reference(reference))
     if kind == "blobs":
         if reference == "uploads":
-            return Route(Kind.UPLOAD, parse_repository_name(name))
-        return Route(Kind.BLOB, parse_repository_name(name), parse_digest(reference))
+            return Route(Endpoint.UPLOAD, parse_repository_name(name))
+        return Route(Endpoint.BLOB, parse_repository_name(name), parse_digest(reference))
     if kind == "referrers":
-        return Route(Kind.REFERRERS, parse_repository_name(name), parse_digest(reference))
+        return Route(Endpoint.REFERRERS, parse_repository_name(name), parse_digest(reference))
     if kind == "uploads" and name.endswith("/blobs"):
         repository = parse_repository_name(name[:-6])
         if len(reference) > _UPLOAD_ID_LENGTH:
             raise UploadUnknown(f"{reference[:_UPLOAD_ID_LENGTH]!r}… is longer than the id of an upload")
-        return Route(Kind.UPLOAD, repository, None, reference)
+        return Route(Endpoint.UPLOAD, repository, None, reference)
     raise EndpointUnknown("there is no such end-point in the OCI distribution specification")
 
 

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from pullthrough.ecr.errors import ApiError
-from pullthrough.ecr.models import Kind, Operation, Shape
+from pullthrough.ecr.models import Operation, Shape, ShapeType
 from pullthrough.oci.documents import check_values
 
-_INTEGER_BITS = {Kind.INTEGER: 31, Kind.LONG: 63}
+_INTEGER_BITS = {ShapeType.INTEGER: 31, ShapeType.LONG: 63}
 #: So many violations are told; a list of a hundred broken items needs no longer message.
 _MAX_TOLD = 10
 _MAX_SHOWN_CHARACTERS = 200
@@ -119,23 +119,23 @@ class _Reader:
     def _value(self, shape: Shape, given: Any, path: str, secret: bool) -> Any:
         secret = secret or shape.sensitive
         match shape.kind:
-            case Kind.STRUCTURE:
+            case ShapeType.STRUCTURE:
                 return self.structure(shape, given, path, secret)
-            case Kind.LIST:
+            case ShapeType.LIST:
                 return self._list(shape, given, path, secret)
-            case Kind.MAP:
+            case ShapeType.MAP:
                 return self._map(shape, given, path, secret)
-            case Kind.STRING:
+            case ShapeType.STRING:
                 return self._string(shape, given, path, secret)
-            case Kind.BLOB:
+            case ShapeType.BLOB:
                 return self._blob(shape, given, path)
-            case Kind.BOOLEAN:
+            case ShapeType.BOOLEAN:
                 if not isinstance(given, bool):
                     _wrong_type(given, "a Boolean", path)
                 return given
-            case Kind.INTEGER | Kind.LONG:
+            case ShapeType.INTEGER | ShapeType.LONG:
                 return self._integer(shape, given, path, secret)
-            case Kind.FLOAT | Kind.DOUBLE | Kind.TIMESTAMP:
+            case ShapeType.FLOAT | ShapeType.DOUBLE | ShapeType.TIMESTAMP:
                 return self._float(shape, given, path)
 
     def _list(self, shape: Shape, given: Any, path: str, secret: bool) -> list[Any]:
@@ -194,7 +194,7 @@ class _Reader:
 
     def _integer(self, shape: Shape, given: Any, path: str, secret: bool) -> int:
         if isinstance(given, bool) or not isinstance(given, int):
-            _wrong_type(given, "an Integer" if shape.kind is Kind.INTEGER else "a Long", path)
+            _wrong_type(given, "an Integer" if shape.kind is ShapeType.INTEGER else "a Long", path)
         if not -(2 ** _INTEGER_BITS[shape.kind]) <= given < 2 ** _INTEGER_BITS[shape.kind]:
             _malformed(f"the number at '{path}' is too large")
         shown = None if secret else f"'{given}'"
@@ -209,7 +209,7 @@ class _Reader:
     def _float(self, shape: Shape, given: Any, path: str) -> float:
         """No input of the services has bounds for these."""
         if isinstance(given, bool) or not isinstance(given, int | float):
-            _wrong_type(given, "a Timestamp" if shape.kind is Kind.TIMESTAMP else "a Double", path)
+            _wrong_type(given, "a Timestamp" if shape.kind is ShapeType.TIMESTAMP else "a Double", path)
         try:
             value = float(given)
         except OverflowError:

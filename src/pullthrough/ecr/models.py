@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SERVICES = ("ecr", "secretsmanager", "sts")
 
 
-class Kind(StrEnum):
+class ShapeType(StrEnum):
     """What a value of a shape is in a handler: a dict, a list, a str, an int, a float, a bool, bytes."""
 
     STRUCTURE = "structure"
@@ -42,7 +42,7 @@ class Shape:
     """One type of a service model. Filled while it is read and left alone afterwards: shapes may contain themselves."""
 
     name: str
-    kind: Kind
+    kind: ShapeType
     sensitive: bool = False
     #: Bounds of a number, of a string's or blob's length, or of a list's or map's size.
     minimum: float | None = None
@@ -98,7 +98,9 @@ class Service:
             self._operations[name] = operation = Operation(
                 service=self.name,
                 name=name,
-                input=self._shape(model.input_shape) if model.input_shape else Shape(f"{name}Request", Kind.STRUCTURE),
+                input=self._shape(model.input_shape)
+                if model.input_shape
+                else Shape(f"{name}Request", ShapeType.STRUCTURE),
                 output=self._shape(model.output_shape) if model.output_shape else None,
                 result_wrapper=(model.output_shape.serialization.get("resultWrapper") if model.output_shape else None),
                 errors=frozenset(shape.error_code for shape in model.error_shapes),
@@ -112,7 +114,7 @@ class Service:
         facts = model.metadata
         shape = self._shapes[model.name] = Shape(
             name=model.name,
-            kind=Kind(model.type_name),
+            kind=ShapeType(model.type_name),
             sensitive=bool(facts.get("sensitive")),
             minimum=facts.get("min"),
             maximum=facts.get("max"),
@@ -121,11 +123,11 @@ class Service:
             enum=tuple(facts.get("enum", ())),
             required=tuple(facts.get("required", ())),
         )
-        if shape.kind is Kind.STRUCTURE:
+        if shape.kind is ShapeType.STRUCTURE:
             shape.members.update({name: self._shape(member) for name, member in model.members.items()})
-        elif shape.kind is Kind.LIST:
+        elif shape.kind is ShapeType.LIST:
             shape.item = self._shape(model.member)
-        elif shape.kind is Kind.MAP:
+        elif shape.kind is ShapeType.MAP:
             shape.item = self._shape(model.value)
         return shape
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from xml.sax.saxutils import escape
 
-from pullthrough.ecr.models import Kind, Operation, Shape
+from pullthrough.ecr.models import Operation, Shape, ShapeType
 
 #: https://www.w3.org/TR/xml/#charsets
 _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -48,38 +48,38 @@ def json_output(operation: Operation, output: Mapping[str, Any]) -> bytes:
 def _json(shape: Shape, value: Any, path: str) -> Any:
     """What json.dumps takes. Members that are None are left out, as AWS leaves out what is not set."""
     match shape.kind:
-        case Kind.STRUCTURE:
+        case ShapeType.STRUCTURE:
             return {
                 # Most members are strings: a call for each would be half the cost of a page.
                 name: item
-                if member.kind is Kind.STRING and type(item) is str
+                if member.kind is ShapeType.STRING and type(item) is str
                 else _json(member, item, f"{path}.{name}")
                 for name, member, item in _set_members(shape, value, path)
             }
-        case Kind.LIST:
+        case ShapeType.LIST:
             assert shape.item is not None
             _check(isinstance(value, list | tuple), path, shape)
             return [_json(shape.item, item, path) for item in value]
-        case Kind.MAP:
+        case ShapeType.MAP:
             assert shape.item is not None
             _check(isinstance(value, Mapping), path, shape)
             return {str(key): _json(shape.item, item, path) for key, item in value.items()}
-        case Kind.STRING:
+        case ShapeType.STRING:
             _check(isinstance(value, str), path, shape)
             return value
-        case Kind.BLOB:
+        case ShapeType.BLOB:
             _check(isinstance(value, bytes), path, shape)
             return base64.b64encode(value).decode()
-        case Kind.BOOLEAN:
+        case ShapeType.BOOLEAN:
             _check(isinstance(value, bool), path, shape)
             return value
-        case Kind.INTEGER | Kind.LONG:
+        case ShapeType.INTEGER | ShapeType.LONG:
             _check(isinstance(value, int) and not isinstance(value, bool), path, shape)
             return value
-        case Kind.FLOAT | Kind.DOUBLE | Kind.TIMESTAMP:
+        case ShapeType.FLOAT | ShapeType.DOUBLE | ShapeType.TIMESTAMP:
             _check(isinstance(value, int | float) and not isinstance(value, bool), path, shape)
             # Seconds since 1970; AWS's own have milliseconds.
-            return round(value, 3) if shape.kind is Kind.TIMESTAMP else value
+            return round(value, 3) if shape.kind is ShapeType.TIMESTAMP else value
 
 
 def xml_output(operation: Operation, output: Mapping[str, Any], namespace: str, request_id: str) -> bytes:
@@ -99,12 +99,12 @@ def xml_output(operation: Operation, output: Mapping[str, Any], namespace: str, 
 
 def _xml(shape: Shape, value: Any, path: str) -> str:
     """Strings and structures, which is all that the operations of this protocol answer here."""
-    if shape.kind is Kind.STRUCTURE:
+    if shape.kind is ShapeType.STRUCTURE:
         return "".join(
             f"<{name}>{_xml(member, item, f'{path}.{name}')}</{name}>"
             for name, member, item in _set_members(shape, value, path)
         )
-    _check(shape.kind is Kind.STRING and isinstance(value, str), path, shape)
+    _check(shape.kind is ShapeType.STRING and isinstance(value, str), path, shape)
     return xml_text(value)
 
 

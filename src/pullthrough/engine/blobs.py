@@ -30,7 +30,7 @@ from typing import Protocol, TypeVar
 from pullthrough.engine.eviction import blob_lock
 from pullthrough.engine.fills import HOLD_BACK_BYTES, Fill, Fills, LookAgain
 from pullthrough.engine.memory import Memory
-from pullthrough.engine.outcomes import Kind, Outcome
+from pullthrough.engine.outcomes import CacheResult, Outcome
 from pullthrough.engine.own import Own
 from pullthrough.engine.prefetch import Prefetches
 from pullthrough.engine.pull_times import PullTimes
@@ -388,7 +388,7 @@ class Blobs:
                 self._prefetch_siblings(self._prefetches, target, digest), name=f"prefetch beside {digest}"
             )
         self._pull_times.note_blob(digest)
-        kind = Kind.JOINED if not begun or fill.follows else Kind.MISS
+        kind = CacheResult.JOINED if not begun or fill.follows else CacheResult.MISS
         reason = "nothing of it has come yet" if is_late else ""
         return BlobAnswer(target, digest, content, Outcome(kind, target.rule.prefix, None, reason), is_late)
 
@@ -417,7 +417,7 @@ class Blobs:
         return True
 
     def _no_room(self, target: Target, digest: Digest, size_bytes: int | None, error: DiskFull) -> BlobAnswer:
-        outcome = Outcome(Kind.MISS, target.rule.prefix, None, "passed through: the disk is full")
+        outcome = Outcome(CacheResult.MISS, target.rule.prefix, None, "passed through: the disk is full")
         return BlobAnswer(target, digest, NoRoom(size_bytes, error), outcome)
 
     async def _prefetch_siblings(self, prefetches: Prefetches, target: Target, digest: Digest) -> None:
@@ -472,11 +472,11 @@ class Blobs:
         if target.is_own:
             if await self._regrant(target, record):
                 record, _ = await self._look(target, digest)
-                return BlobFacts(target, digest, record.size_bytes, Outcome(Kind.OWN))
+                return BlobFacts(target, digest, record.size_bytes, Outcome(CacheResult.OWN))
             raise await self._own.no_blob(target.repository, digest)
         filling = self._fills.size_of(target, digest)
         if filling is not None:
-            return BlobFacts(target, digest, filling, Outcome(Kind.JOINED, target.rule.prefix))
+            return BlobFacts(target, digest, filling, Outcome(CacheResult.JOINED, target.rule.prefix))
         # Again: the fill may have ended between the two looks.
         record, absent_until = await self._look(target, digest)
         if record.published and record.granted:
@@ -487,7 +487,7 @@ class Blobs:
             await self._call(self._catalog.grant_blob, target.repository, target.upstream_owner, digest)
         if record.named:
             size = record.size_bytes
-        return BlobFacts(target, digest, size, Outcome(Kind.MISS, target.rule.prefix))
+        return BlobFacts(target, digest, size, Outcome(CacheResult.MISS, target.rule.prefix))
 
     # --- ranges far ahead of a fill ----------------------------------------------------------------------------------
 
@@ -611,4 +611,4 @@ class Blobs:
 
 
 def _hit(target: Target, record: BlobRecord) -> Outcome:
-    return Outcome(Kind.OWN if record.is_own else Kind.HIT, target.rule.prefix)
+    return Outcome(CacheResult.OWN if record.is_own else CacheResult.HIT, target.rule.prefix)

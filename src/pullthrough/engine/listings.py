@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from pullthrough.declaration import GoneUpstream
 from pullthrough.engine.freshness import Verdict, judge, may_force
-from pullthrough.engine.outcomes import Kind, Outcome
+from pullthrough.engine.outcomes import CacheResult, Outcome
 from pullthrough.engine.own import Own
 from pullthrough.engine.pauses import Pauses
 from pullthrough.engine.rules import Target
@@ -97,7 +97,7 @@ class Listings:
         where there are none of these either.
         """
         if target.is_own:
-            kind = Kind.OWN if await self._own.require(target.repository) else Kind.HIT
+            kind = CacheResult.OWN if await self._own.require(target.repository) else CacheResult.HIT
             return Listing(target, await self._call(self._stored_tags, target, after, most), Outcome(kind))
 
         async def fetch(turn: Turn) -> bytes:
@@ -113,7 +113,7 @@ class Listings:
             if not pulled.entries:
                 raise
             reason = f"only the tags that were pulled: {error.message}"
-            return Listing(target, pulled, Outcome(Kind.STALE, target.rule.prefix, None, reason))
+            return Listing(target, pulled, Outcome(CacheResult.STALE, target.rule.prefix, None, reason))
         return Listing(target, lists.page_of_tags(found.body, after=after, most=most), found.outcome)
 
     def _stored_tags(self, target: Target, after: str, most: int | None) -> Page:
@@ -135,7 +135,7 @@ class Listings:
             types = (artifact_type,) if artifact_type else ()
             found = await self._call(self._pushed.referrers, target.repository, digest, types=types, after=after)
             body = lists.dump_referrers(referrer.descriptor for referrer in found.referrers)
-            return Listing(target, lists.whole(body, last=found.last), Outcome(Kind.OWN))
+            return Listing(target, lists.whole(body, last=found.last), Outcome(CacheResult.OWN))
         kept = await self.all_referrers(target, digest, force=force)
         page = lists.referrers_of_type(kept.body, artifact_type) if artifact_type else lists.whole(kept.body)
         return Listing(target, page, kept.outcome)
@@ -161,15 +161,15 @@ class Listings:
         if force and may_force(record.validated_at, self._clock()):
             verdict = Verdict.CHECK
         if verdict is Verdict.FRESH:
-            return self._found(target, record, Kind.HIT)
+            return self._found(target, record, CacheResult.HIT)
         if reason := self._pauses.reason(_key(target, kind)):
-            return self._found(target, record, Kind.STALE, reason)
+            return self._found(target, record, CacheResult.STALE, reason)
         if verdict is Verdict.STALE:
             if not self._tasks.is_flying(_key(target, kind)):
                 self._tasks.spawn(
                     self._refresh(target, kind, record, fetch), name=f"list {kind} of {target.repository}"
                 )
-            return self._found(target, record, Kind.STALE, "checked behind this answer")
+            return self._found(target, record, CacheResult.STALE, "checked behind this answer")
         return await self._check_first(target, kind, record, fetch)
 
     async def _miss(self, target: Target, kind: str, fetch: Fetch) -> Found:
@@ -189,7 +189,7 @@ class Listings:
                     self._catalog.save_negative, target.repository, target.upstream_owner, _negative(kind), until
                 )
             raise RepositoryUnknown(f"{target.upstream} does not have {target.upstream_repository}") from error
-        return self._found(target, fetched, Kind.JOINED if joined or not asked else Kind.MISS)
+        return self._found(target, fetched, CacheResult.JOINED if joined or not asked else CacheResult.MISS)
 
     async def _check_first(self, target: Target, kind: str, record: ListingRecord, fetch: Fetch) -> Found:
         """A client waits for a short while only, then the upstream is read on behind the cached list."""
@@ -199,14 +199,14 @@ class Listings:
         except TimeoutError:
             reason = f"{target.upstream} did not answer within {self._stale_check_timeout_seconds:g} s"
             self._pauses.begin(_key(target, kind), reason)
-            return self._found(target, record, Kind.STALE, reason)
+            return self._found(target, record, CacheResult.STALE, reason)
         except UpstreamNotFound as error:
             if target.rule.gone_upstream is GoneUpstream.KEEP:
-                return self._found(target, record, Kind.STALE, "gone upstream")
+                return self._found(target, record, CacheResult.STALE, "gone upstream")
             raise RepositoryUnknown(f"{target.upstream} no longer has {target.upstream_repository}") from error
         except UpstreamError as error:
-            return self._found(target, record, Kind.STALE, error.message)
-        return self._found(target, fetched, Kind.JOINED if joined or not asked else Kind.REVALIDATED)
+            return self._found(target, record, CacheResult.STALE, error.message)
+        return self._found(target, fetched, CacheResult.JOINED if joined or not asked else CacheResult.REVALIDATED)
 
     async def _refresh(
         self, target: Target, kind: str, seen: ListingRecord | None, fetch: Fetch
@@ -262,7 +262,7 @@ class Listings:
             self._bodies.put((*name, record.validated_at), record.body)
         return record
 
-    def _found(self, target: Target, record: ListingRecord, kind: Kind, reason: str = "") -> Found:
+    def _found(self, target: Target, record: ListingRecord, kind: CacheResult, reason: str = "") -> Found:
         age = self._clock() - record.validated_at
         return Found(record.body, Outcome(kind, target.rule.prefix, age, reason))
 

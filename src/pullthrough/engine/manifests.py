@@ -20,7 +20,7 @@ from typing import Protocol
 from pullthrough.declaration import GoneUpstream
 from pullthrough.engine.freshness import FORCED_INTERVAL_SECONDS, Verdict, judge, may_force
 from pullthrough.engine.memory import Memory
-from pullthrough.engine.outcomes import Kind, Outcome
+from pullthrough.engine.outcomes import CacheResult, Outcome
 from pullthrough.engine.own import Own
 from pullthrough.engine.pauses import Pauses
 from pullthrough.engine.rules import Target
@@ -122,7 +122,9 @@ class Manifests:
                 return ManifestAnswer(target, found.manifest, _hit(target, found.manifest))
             age = self._clock() - found.validated_at
             if judge(target.rule, found.tag, age) is Verdict.FRESH:
-                return ManifestAnswer(target, found.manifest, Outcome(Kind.HIT, target.rule.prefix, age, _gone(found)))
+                return ManifestAnswer(
+                    target, found.manifest, Outcome(CacheResult.HIT, target.rule.prefix, age, _gone(found))
+                )
         return None
 
     async def get(
@@ -160,7 +162,7 @@ class Manifests:
             lambda: self._fill_digest(target, digest),
             name=f"fetch {target.repository}@{digest}",
         )
-        kind = Kind.JOINED if joined or not fetched else Kind.MISS
+        kind = CacheResult.JOINED if joined or not fetched else CacheResult.MISS
         return ManifestAnswer(target, record, Outcome(kind, target.rule.prefix))
 
     async def _fill_digest(self, target: Target, digest: Digest) -> tuple[ManifestRecord, bool]:
@@ -199,7 +201,9 @@ class Manifests:
                 upstream=target.upstream,
             )
         if verdict is Verdict.FRESH:
-            return ManifestAnswer(target, entry.manifest, Outcome(Kind.HIT, target.rule.prefix, age, _gone(entry)))
+            return ManifestAnswer(
+                target, entry.manifest, Outcome(CacheResult.HIT, target.rule.prefix, age, _gone(entry))
+            )
         if paused:
             return self._stale(target, entry, paused)
         if verdict is Verdict.STALE:
@@ -215,7 +219,7 @@ class Manifests:
             lambda: self._fill_tag(target, tag, trusted_seconds),
             name=f"fetch {target.repository}:{tag}",
         )
-        kind = Kind.JOINED if joined or not fetched else Kind.MISS
+        kind = CacheResult.JOINED if joined or not fetched else CacheResult.MISS
         return ManifestAnswer(target, record, Outcome(kind, target.rule.prefix, 0))
 
     async def _fill_tag(self, target: Target, tag: Tag, trusted_seconds: float) -> tuple[ManifestRecord, bool]:
@@ -227,7 +231,7 @@ class Manifests:
 
     def _stale(self, target: Target, entry: TagRecord, reason: str) -> ManifestAnswer:
         age = self._clock() - entry.validated_at
-        return ManifestAnswer(target, entry.manifest, Outcome(Kind.STALE, target.rule.prefix, age, reason))
+        return ManifestAnswer(target, entry.manifest, Outcome(CacheResult.STALE, target.rule.prefix, age, reason))
 
     async def _check_first(self, target: Target, entry: TagRecord, *, forced: bool, strict: bool) -> ManifestAnswer:
         """A client waits for the check for a short while only, then it goes on behind the stale answer."""
@@ -245,7 +249,7 @@ class Manifests:
             if strict:
                 raise
             return self._stale(target, entry, error.message)
-        kind = Kind.JOINED if joined or not checked.asked else Kind.REVALIDATED
+        kind = CacheResult.JOINED if joined or not checked.asked else CacheResult.REVALIDATED
         age = self._clock() - checked.entry.validated_at
         return ManifestAnswer(
             target, checked.entry.manifest, Outcome(kind, target.rule.prefix, age, checked.note or _gone(checked.entry))
@@ -454,7 +458,7 @@ class Manifests:
 
 
 def _hit(target: Target, record: ManifestRecord) -> Outcome:
-    return Outcome(Kind.OWN if record.is_own else Kind.HIT, target.rule.prefix)
+    return Outcome(CacheResult.OWN if record.is_own else CacheResult.HIT, target.rule.prefix)
 
 
 def _gone(entry: TagRecord) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Kind(StrEnum):
+class CacheResult(StrEnum):
     """How an answer came about, and what it cost upstream."""
 
     #: From the cache; no upstream request.
@@ -31,7 +31,7 @@ class Kind(StrEnum):
 class Outcome:
     """`age_seconds` counts from the last time the upstream confirmed this; None where that means nothing."""
 
-    kind: Kind
+    kind: CacheResult
     rule: str = ""
     age_seconds: float | None = None
     reason: str = ""

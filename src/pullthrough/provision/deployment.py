@@ -30,7 +30,7 @@ from pullthrough.provision.journal import Journal, Owned, journal_name, state_fo
 from pullthrough.provision.observe import Observed, observe
 from pullthrough.provision.plan import Options, Plan, Step
 from pullthrough.provision.planner import plan_apply, plan_destroy, questions_of
-from pullthrough.provision.resources import Desired, Kind
+from pullthrough.provision.resources import Desired, ResourceKind
 from pullthrough.provision.status import Status, status
 from pullthrough.provision.verify import Report, verify
 
@@ -86,7 +86,7 @@ class Deployment:
         owned, observed = self._observe(desired)
         steps: list[Step] = []
         if options.existing:
-            others, repositories = observed.of(Kind.TEMPLATE).values(), self._read_repositories()
+            others, repositories = observed.of(ResourceKind.TEMPLATE).values(), self._read_repositories()
             steps = existing_steps(desired, repositories, others)
             desired = replace(desired, notes=(*desired.notes, *existing_notes(desired, repositories, others)))
         desired = replace(desired, notes=(*desired.notes, *self._covered_notes(desired, observed)))
@@ -183,8 +183,8 @@ class Deployment:
         return read_repositories(self.aws, self._prefixes, root_is_cached=self.target.is_engine)
 
     def _covered_notes(self, desired: Desired, observed: Observed) -> list[str]:
-        there = observed.of(Kind.RULE)
-        made = [rule.key.name for rule in desired.of(Kind.RULE) if rule.key.name not in there]
+        there = observed.of(ResourceKind.RULE)
+        made = [rule.key.name for rule in desired.of(ResourceKind.RULE) if rule.key.name not in there]
         return covered_notes(self.aws, made, list(there), is_engine=self.target.is_engine)
 
     def _read_accounts(self) -> dict[str, Account]:

@@ -27,7 +27,16 @@ from pullthrough.fingerprints import Fingerprints
 from pullthrough.oci.ecr_upstreams import ECR, WANT_SECRET, kind_of
 from pullthrough.provision import documents
 from pullthrough.provision.inputs import Account, secret_name_of
-from pullthrough.provision.resources import MARKER_TAG, REGISTRY, Desired, Json, Key, Kind, Resource, secret_reference
+from pullthrough.provision.resources import (
+    MARKER_TAG,
+    REGISTRY,
+    Desired,
+    Json,
+    Key,
+    Resource,
+    ResourceKind,
+    secret_reference,
+)
 from pullthrough.provision.target import Target
 
 #: https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_CreatePullThroughCacheRule.html
@@ -179,7 +188,7 @@ class _Builder:
             resources.setdefault(
                 name,
                 Resource(
-                    Key(Kind.SECRET, name),
+                    Key(ResourceKind.SECRET, name),
                     {
                         "description": f"The account that {rule.upstream} is asked as",
                         "username": account.username,
@@ -203,9 +212,9 @@ class _Builder:
             credential_arn = rule.credential.arn
         elif rule.prefix in self._accounts:
             name = secret_name_of(rule)
-            credential_arn, needs = secret_reference(name), (Key(Kind.SECRET, name),)
+            credential_arn, needs = secret_reference(name), (Key(ResourceKind.SECRET, name),)
         return Resource(
-            Key(Kind.RULE, rule.prefix),
+            Key(ResourceKind.RULE, rule.prefix),
             {
                 "upstreamRegistryUrl": rule.upstream,
                 "upstreamRepositoryPrefix": rule.upstream_repository_prefix or ROOT,
@@ -241,7 +250,7 @@ class _Builder:
             "tags": self._marked_tags(),
         }
         reason = "without it ECR can not create repositories that have tags or KMS, and pulls answer 'not found'"
-        return [Resource(Key(Kind.ROLE, name), attributes, reason=reason)]
+        return [Resource(Key(ResourceKind.ROLE, name), attributes, reason=reason)]
 
     def _template(self, prefix: str, template: Template) -> Resource:
         declaration, target = self._declaration, self._target
@@ -250,7 +259,7 @@ class _Builder:
         if _makes_role(template) and target.has_iam:
             name = documents.template_role_name(declaration.name)
             role = f"arn:{target.partition}:iam::{target.account}:role/{name}"
-            needs = (Key(Kind.ROLE, name),)
+            needs = (Key(ResourceKind.ROLE, name),)
         where = f"the template of {prefix}"
         lifecycle: Json = documents.lifecycle_policy(template.keep_images) if template.keep_images else None
         if template.lifecycle_policy_file:
@@ -267,7 +276,7 @@ class _Builder:
         mutability = "MUTABLE" if template.tag_mutability is TagMutability.MUTABLE else "IMMUTABLE"
         exclusions = sorted(template.tag_mutability_exclusions)
         return Resource(
-            Key(Kind.TEMPLATE, prefix),
+            Key(ResourceKind.TEMPLATE, prefix),
             {
                 "description": template_description(prefix, declaration.name),
                 "appliedFor": ["PULL_THROUGH_CACHE"],
@@ -301,14 +310,14 @@ class _Builder:
             policy = documents.node_policy(target, self._prefixes, templates.values())
             attributes: dict[str, Json] = {"policyName": policy_name, "policy": policy}
             reason = f"nodes with the role {role} pull through the cache"
-            resources.append(Resource(Key(Kind.NODE_ACCESS, role), attributes, reason=reason))
+            resources.append(Resource(Key(ResourceKind.NODE_ACCESS, role), attributes, reason=reason))
         if access.vpc and not target.is_aws:
             self._not_applicable.append(f"the endpoints of {access.vpc}: there is no VPC here")
         statements = documents.registry_statements(
             target, declaration.name, access.pull_accounts, access.pull_organization, self._prefixes
         )
         if statements and self._prefixes:
-            key = Key(Kind.REGISTRY_POLICY, REGISTRY)
+            key = Key(ResourceKind.REGISTRY_POLICY, REGISTRY)
             reason = "other accounts fill the cache by their pulls"
             resources.append(Resource(key, {"statements": list(statements)}, reason=reason))
         return resources
@@ -321,7 +330,7 @@ class _Builder:
         entries = sorted(f"{SCAN_FREQUENCIES[frequency]} {filter}" for filter in filters)
         when = "when they come in" if frequency is ScanFrequency.ON_PUSH else "all the time"
         reason = f"images of the cache are scanned {when}"
-        return [Resource(Key(Kind.SCANNING, REGISTRY), {"filters": list(entries)}, reason=reason)]
+        return [Resource(Key(ResourceKind.SCANNING, REGISTRY), {"filters": list(entries)}, reason=reason)]
 
     def _marked_tags(self) -> dict[str, Json]:
         return {**self._declaration.tags, MARKER_TAG: self._declaration.name}

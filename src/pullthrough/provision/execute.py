@@ -29,7 +29,7 @@ from pullthrough.provision.observe import (
     read_templates,
 )
 from pullthrough.provision.plan import Action, Step
-from pullthrough.provision.resources import MARKER_TAG, Attributes, Kind, secret_reference
+from pullthrough.provision.resources import MARKER_TAG, Attributes, ResourceKind, secret_reference
 from pullthrough.provision.target import Target
 
 #: AWS's races: a secret or a role that was made a moment ago is not known everywhere yet.
@@ -61,23 +61,23 @@ class Executor:
     def execute(self, step: Step) -> None:
         """Raises what `Aws.call` raises."""
         match step.key.kind:
-            case Kind.SECRET:
+            case ResourceKind.SECRET:
                 self._secret(step)
-            case Kind.ROLE:
+            case ResourceKind.ROLE:
                 self._role(step)
-            case Kind.RULE:
+            case ResourceKind.RULE:
                 self._rule(step)
-            case Kind.TEMPLATE:
+            case ResourceKind.TEMPLATE:
                 self._template(step)
-            case Kind.NODE_ACCESS:
+            case ResourceKind.NODE_ACCESS:
                 self._node_access(step)
-            case Kind.REGISTRY_POLICY:
+            case ResourceKind.REGISTRY_POLICY:
                 self._registry_policy(step)
-            case Kind.SCANNING:
+            case ResourceKind.SCANNING:
                 self._scanning(step)
-            case Kind.REPOSITORY if step.action is Action.DELETE:
+            case ResourceKind.REPOSITORY if step.action is Action.DELETE:
                 delete_repository(self._aws, step.key.name)
-            case Kind.REPOSITORY:
+            case ResourceKind.REPOSITORY:
                 apply_repository(self._aws, self._target, step)
             case _ as never:
                 assert_never(never)

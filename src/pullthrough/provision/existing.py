@@ -25,7 +25,7 @@ from pullthrough.provision.repositories import (
     read_repositories,
     tags_in,
 )
-from pullthrough.provision.resources import Attributes, Desired, Existing, Json, Key, Kind
+from pullthrough.provision.resources import Attributes, Desired, Existing, Json, Key, ResourceKind
 
 __all__ = [
     "Images",
@@ -129,7 +129,7 @@ class _Templates:
     """The templates that are wanted, and the prefixes of all."""
 
     def __init__(self, desired: Desired, others: Iterable[Existing]) -> None:
-        self._wanted = {resource.key.name: resource.attributes for resource in desired.of(Kind.TEMPLATE)}
+        self._wanted = {resource.key.name: resource.attributes for resource in desired.of(ResourceKind.TEMPLATE)}
         self._prefixes = set(self._wanted) | {
             other.key.name
             for other in others
@@ -157,13 +157,13 @@ def _step(templates: _Templates, repository: Repository) -> Step | None:
     if not differing:
         return None
     return Step(
-        Key(Kind.REPOSITORY, repository.name),
+        Key(ResourceKind.REPOSITORY, repository.name),
         Action.UPDATE,
         f"{', '.join(differing)} to be as in the template of {prefix}",
         before,
         after,
         # Templates first: what a pull makes meanwhile needs no step.
-        needs=(Key(Kind.TEMPLATE, prefix),),
+        needs=(Key(ResourceKind.TEMPLATE, prefix),),
         arn=repository.arn,
     )
 
@@ -207,12 +207,12 @@ def deletion_steps(aws: Aws, prefixes: Collection[str], *, is_engine: bool = Fal
 
 def _deletion(name: str, arn: str, prefix: str, images: Images) -> Step:
     return Step(
-        Key(Kind.REPOSITORY, name),
+        Key(ResourceKind.REPOSITORY, name),
         Action.DELETE,
         "--delete-repositories: with its images",
         before={},
         # First the rule, lest a pull makes it anew.
-        needs=(Key(Kind.RULE, prefix),),
+        needs=(Key(ResourceKind.RULE, prefix),),
         arn=arn,
         details={"images": images.count, "bytes": images.size_bytes},
     )

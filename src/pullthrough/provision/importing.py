@@ -31,7 +31,7 @@ from pullthrough.provision.importing_templates import (
 from pullthrough.provision.inputs import INPUTS
 from pullthrough.provision.observe import Observed
 from pullthrough.provision.registry import statements_of
-from pullthrough.provision.resources import MARKER_TAG, Existing, Kind
+from pullthrough.provision.resources import MARKER_TAG, Existing, ResourceKind
 from pullthrough.settings.models import AccessSettings, RuleSettings, TopSettings
 
 DEFAULT_NAME = "pullthrough"
@@ -126,7 +126,7 @@ class _Importer:
 
     def _rules(self) -> dict[str, dict[str, Any]]:
         """Tables by prefix; a standard rule that is there as it is by default has none."""
-        there = self._observed.of(Kind.RULE)
+        there = self._observed.of(ResourceKind.RULE)
         tables: dict[str, dict[str, Any]] = {}
         for prefix in (*STANDARD_UPSTREAMS, *sorted(set(there) - set(STANDARD_UPSTREAMS))):
             table: dict[str, Any] | None = {"enabled": False} if prefix not in there else None
@@ -165,7 +165,7 @@ class _Importer:
 
     def _templates(self, prefixes: Sequence[str], granted: Access) -> dict[str, Any]:
         """`template`, where all rules have the same one, and `templates`."""
-        there = self._observed.of(Kind.TEMPLATE)
+        there = self._observed.of(ResourceKind.TEMPLATE)
         tables: dict[str, dict[str, Any]] = {}
         for prefix in prefixes:
             tables[prefix] = self._template(prefix, there[prefix], granted) if prefix in there else {"enabled": False}
@@ -194,7 +194,7 @@ class _Importer:
         policy_name = documents.access_policy_name(self._name)
         roles = [
             existing.key.name
-            for existing in self._observed.of(Kind.NODE_ACCESS).values()
+            for existing in self._observed.of(ResourceKind.NODE_ACCESS).values()
             if existing.attributes["policyName"] == policy_name
         ]
         if roles and is_accepted(AccessSettings, "node_roles", sorted(roles)):
@@ -224,7 +224,7 @@ class _Importer:
 
     def _tags(self) -> dict[str, str]:
         """Those that our template role has beside its mark: all that is declared carries them."""
-        role = self._observed.get(Kind.ROLE, documents.template_role_name(self._name))
+        role = self._observed.get(ResourceKind.ROLE, documents.template_role_name(self._name))
         if role is None or role.marked_by != self._name:
             return {}
         found = cast("Mapping[str, str]", role.attributes["tags"])

@@ -12,7 +12,7 @@ from typing import Any, cast
 from pullthrough.declaration import KEEP_IMAGES, Encryption, TagMutability
 from pullthrough.provision import documents
 from pullthrough.provision.observe import Observed
-from pullthrough.provision.resources import Existing, Json, Kind
+from pullthrough.provision.resources import Existing, Json, ResourceKind
 from pullthrough.settings.kinds import Place
 from pullthrough.settings.models import Model, TemplateSettings, kinds_of
 
@@ -135,7 +135,7 @@ def _role(observed: Observed, name: str, existing: Existing) -> dict[str, Any]:
             )
         return {}
     own = documents.template_role_name(name)
-    role = observed.get(Kind.ROLE, own)
+    role = observed.get(ResourceKind.ROLE, own)
     ours = f"arn:{target.partition}:iam::{target.account}:role/{own}"
     if arn == ours and needs_role and target.has_iam and role is not None and role.marked_by == name:
         return {}

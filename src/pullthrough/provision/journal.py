@@ -25,12 +25,12 @@ from typing import Any, Protocol
 
 from pullthrough.errors import ConfigurationError, ProvisionError
 from pullthrough.provision.plan import Action, Step
-from pullthrough.provision.resources import Key, Kind
+from pullthrough.provision.resources import Key, ResourceKind
 from pullthrough.provision.target import Target
 
 _FORMAT = 1
 #: Documents of the whole registry are nobody's, and what is in repositories is not made here.
-_SHARED = (Kind.REGISTRY_POLICY, Kind.SCANNING, Kind.REPOSITORY)
+_SHARED = (ResourceKind.REGISTRY_POLICY, ResourceKind.SCANNING, ResourceKind.REPOSITORY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +183,7 @@ def entry_of(event: str, step: Step, at: float) -> dict[str, Any]:
 
 def _check(entry: Mapping[str, Any]) -> None:
     """Raises ValueError, KeyError or TypeError for what `_write` does not write."""
-    Kind(entry["kind"]), Action(entry["action"])
+    ResourceKind(entry["kind"]), Action(entry["action"])
     details = entry["details"]
     lists = [details[name] for name in ("add", "remove") if name in details]
     texts = [entry["event"], entry["name"], *(text for texts in lists for text in texts)]
@@ -205,7 +205,7 @@ def owned_of(entries: Iterable[Mapping[str, Any]]) -> Owned:
     #: Of rules that are being replaced: whether they were made here.
     replaced: dict[Key, bool] = {}
     for entry in entries:
-        key, action, details = Key(Kind(entry["kind"]), entry["name"]), entry["action"], entry["details"]
+        key, action, details = Key(ResourceKind(entry["kind"]), entry["name"]), entry["action"], entry["details"]
         added, removed = details.get("add", []), details.get("remove", [])
         makes = key.kind not in _SHARED and (action in (Action.CREATE, Action.REPLACE) or bool(details.get("adopted")))
         match entry["event"]:
@@ -218,7 +218,7 @@ def owned_of(entries: Iterable[Mapping[str, Any]]) -> Owned:
                 created -= set() if replaced.get(key) else {key}
             case "failed":
                 created -= {key} if makes else set()
-                attempted |= {key} if makes and key.kind is Kind.ROLE else set()
+                attempted |= {key} if makes and key.kind is ResourceKind.ROLE else set()
                 filters.difference_update(added)
             case "done":
                 created -= {key} if action == Action.DELETE else set()

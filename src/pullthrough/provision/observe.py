@@ -20,7 +20,7 @@ from pullthrough.fingerprints import Fingerprints
 from pullthrough.oci.names import canonical_host
 from pullthrough.provision.aws import Aws, Readers
 from pullthrough.provision.desired import marked_by
-from pullthrough.provision.resources import MARKER_TAG, Attributes, Existing, Json, Key, Kind
+from pullthrough.provision.resources import MARKER_TAG, Attributes, Existing, Json, Key, ResourceKind
 from pullthrough.provision.target import Target
 
 #: BatchGetSecretValue takes so many: https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_BatchGetSecretValue.html
@@ -78,11 +78,11 @@ class Observed:
     #: What was found of given secrets, by ARN: None for one that is not there.
     given_secrets: Mapping[str, Existing | None] = field(default_factory=dict)
 
-    def of(self, kind: Kind) -> dict[str, Existing]:
+    def of(self, kind: ResourceKind) -> dict[str, Existing]:
         """By name."""
         return {key.name: existing for key, existing in self.existing.items() if key.kind is kind}
 
-    def get(self, kind: Kind, name: str) -> Existing | None:
+    def get(self, kind: ResourceKind, name: str) -> Existing | None:
         return self.existing.get(Key(kind, name))
 
 
@@ -136,7 +136,7 @@ def _collect(
         existing = _secret(description, None, fingerprints)
         found[existing.key] = existing
     for name, future in described.items():
-        key = Key(Kind.SECRET, name)
+        key = Key(ResourceKind.SECRET, name)
         if (description := future.result()) is None:
             found.pop(key, None)
         else:
@@ -172,7 +172,7 @@ def read_rules(aws: Aws) -> list[Existing]:
 
 def _rule(answer: Mapping[str, Any]) -> Existing:
     return Existing(
-        Key(Kind.RULE, str(answer["ecrRepositoryPrefix"]).removesuffix("/")),
+        Key(ResourceKind.RULE, str(answer["ecrRepositoryPrefix"]).removesuffix("/")),
         {
             "upstreamRegistryUrl": canonical_host(
                 str(answer.get("upstreamRegistryUrl", "")).removeprefix("https://").removesuffix("/")
@@ -197,7 +197,7 @@ def _template(answer: Mapping[str, Any]) -> Existing:
     encryption = answer.get("encryptionConfiguration") or {}
     description = answer.get("description", "")
     return Existing(
-        Key(Kind.TEMPLATE, str(answer["prefix"]).removesuffix("/")),
+        Key(ResourceKind.TEMPLATE, str(answer["prefix"]).removesuffix("/")),
         {
             "description": description,
             "appliedFor": sorted(answer.get("appliedFor", [])),
@@ -260,7 +260,7 @@ def _secret(description: Mapping[str, Any], value: str | None, fingerprints: Fin
     tags = tags_of(description.get("Tags"))
     key_id = description.get("KmsKeyId") or ""
     return Existing(
-        Key(Kind.SECRET, description["Name"]),
+        Key(ResourceKind.SECRET, description["Name"]),
         {
             "description": description.get("Description", ""),
             **account_attributes(value, fingerprints),
@@ -312,7 +312,7 @@ def tokens_in(text: str) -> set[str]:
 # IAM
 
 #: Stands for a role that is not there.
-ABSENT_ROLE = Existing(Key(Kind.ROLE, ""), {})
+ABSENT_ROLE = Existing(Key(ResourceKind.ROLE, ""), {})
 
 
 def read_role(aws: Aws, name: str, policy_name: str) -> Existing | None:
@@ -326,7 +326,7 @@ def read_role(aws: Aws, name: str, policy_name: str) -> Existing | None:
     policy = _read_role_policy(aws, name, policy_name)
     tags = tags_of(role.get("Tags"))
     return Existing(
-        Key(Kind.ROLE, name),
+        Key(ResourceKind.ROLE, name),
         {
             "description": role.get("Description", ""),
             "trustPolicy": parse_document(role.get("AssumeRolePolicyDocument")),
@@ -348,7 +348,7 @@ def read_node_access(aws: Aws, name: str, policy_name: str) -> Existing | None:
     if policy is ABSENT_ROLE:
         return ABSENT_ROLE
     assert isinstance(policy, dict)
-    return Existing(Key(Kind.NODE_ACCESS, name), {"policyName": policy_name, "policy": policy})
+    return Existing(Key(ResourceKind.NODE_ACCESS, name), {"policyName": policy_name, "policy": policy})
 
 
 def _read_role_policy(aws: Aws, name: str, policy_name: str) -> Attributes | Existing | None:

@@ -25,8 +25,8 @@ from pullthrough.provision.resources import (
     Existing,
     Json,
     Key,
-    Kind,
     Resource,
+    ResourceKind,
     secret_reference,
 )
 
@@ -42,14 +42,14 @@ _OF_THE_MARK = frozenset({"description", "tags"})
 
 def questions_of(declaration: Declaration, desired: Desired, owned: Owned) -> Questions:
     """What has to be looked at for this plan."""
-    nodes = {resource.key.name for resource in desired.of(Kind.NODE_ACCESS)}
-    nodes |= {key.name for key in owned.created if key.kind is Kind.NODE_ACCESS}
-    roles = {resource.key.name for resource in desired.of(Kind.ROLE)}
-    roles |= {key.name for key in owned.created | owned.attempted if key.kind is Kind.ROLE}
-    own = {secret_reference(resource.key.name) for resource in desired.of(Kind.SECRET)}
-    given = {str(rule.attributes["credentialArn"]) for rule in desired.of(Kind.RULE)} - own - {""}
+    nodes = {resource.key.name for resource in desired.of(ResourceKind.NODE_ACCESS)}
+    nodes |= {key.name for key in owned.created if key.kind is ResourceKind.NODE_ACCESS}
+    roles = {resource.key.name for resource in desired.of(ResourceKind.ROLE)}
+    roles |= {key.name for key in owned.created | owned.attempted if key.kind is ResourceKind.ROLE}
+    own = {secret_reference(resource.key.name) for resource in desired.of(ResourceKind.SECRET)}
+    given = {str(rule.attributes["credentialArn"]) for rule in desired.of(ResourceKind.RULE)} - own - {""}
     return Questions(
-        secrets=tuple(resource.key.name for resource in desired.of(Kind.SECRET)),
+        secrets=tuple(resource.key.name for resource in desired.of(ResourceKind.SECRET)),
         given_secrets=tuple(sorted(given)),
         node_roles=tuple(sorted(nodes)),
         node_policy_name=documents.access_policy_name(declaration.name),
@@ -104,7 +104,7 @@ class _Planner:
         self._in_file: set[str] = set()
 
     def result(self, purpose: Purpose, fingerprint_key: str) -> Plan:
-        order = list(Kind)
+        order = list(ResourceKind)
         steps = sorted(self._steps, key=lambda step: (step.action is Action.DELETE, order.index(step.key.kind)))
         return Plan(
             purpose=purpose,
@@ -130,27 +130,30 @@ class _Planner:
         added = {entry for step in self._steps for entry in cast("list[str]", step.details.get("add", []))}
         filters = {entry for entry in self._owned.filters if " " in entry}
         if lost := sorted(filters - self._observed.scanning.entries - added):
-            yield Step(Key(Kind.SCANNING, REGISTRY), Action.UPDATE, "they are gone already", details={"remove": lost})
+            yield Step(
+                Key(ResourceKind.SCANNING, REGISTRY), Action.UPDATE, "they are gone already", details={"remove": lost}
+            )
 
     # apply
 
     def plan(self, repository_steps: Iterable[Step]) -> None:
         self._check_options()
-        for rule in self._desired.of(Kind.RULE):
-            if (existing := self._observed.get(Kind.RULE, rule.key.name)) and existing.is_of_engine_file:
+        for rule in self._desired.of(ResourceKind.RULE):
+            if (existing := self._observed.get(ResourceKind.RULE, rule.key.name)) and existing.is_of_engine_file:
                 self._in_file.add(rule.key.name)
-        for secret in self._desired.of(Kind.SECRET):
+        for secret in self._desired.of(ResourceKind.SECRET):
             self._plan_secret(secret)
-        for role in self._desired.of(Kind.ROLE):
+        for role in self._desired.of(ResourceKind.ROLE):
             self._plan_marked(role)
-        for rule in self._desired.of(Kind.RULE):
+        for rule in self._desired.of(ResourceKind.RULE):
             self._plan_rule(rule)
-        for template in self._desired.of(Kind.TEMPLATE):
+        for template in self._desired.of(ResourceKind.TEMPLATE):
             self._plan_marked(template)
-        for access in self._desired.of(Kind.NODE_ACCESS):
+        for access in self._desired.of(ResourceKind.NODE_ACCESS):
             self._plan_node_access(access)
         self._plan_registry(
-            self._desired.get(Key(Kind.REGISTRY_POLICY, REGISTRY)), self._desired.get(Key(Kind.SCANNING, REGISTRY))
+            self._desired.get(Key(ResourceKind.REGISTRY_POLICY, REGISTRY)),
+            self._desired.get(Key(ResourceKind.SCANNING, REGISTRY)),
         )
         self._prune()
         self._remove_leftovers()
@@ -158,8 +161,8 @@ class _Planner:
         self._check_quota()
 
     def _check_options(self) -> None:
-        declared = {rule.key.name for rule in self._desired.of(Kind.RULE)}
-        there = self._observed.of(Kind.RULE)
+        declared = {rule.key.name for rule in self._desired.of(ResourceKind.RULE)}
+        there = self._observed.of(ResourceKind.RULE)
         for prefix in self._options.prune:
             if prefix in declared:
                 self._problems.append(f"--prune {prefix}: that rule is declared; remove it from the declaration first")
@@ -172,21 +175,21 @@ class _Planner:
                 self._problems.append(f"--adopt {text}: there is no such thing; write it as the plan does, kind:name")
 
     def _is_leftover_prefix(self, prefix: str) -> bool:
-        template = self._observed.get(Kind.TEMPLATE, prefix)
+        template = self._observed.get(ResourceKind.TEMPLATE, prefix)
         return template is not None and self._is_ours(template)
 
     def _check_quota(self) -> None:
-        made = sum(step.key.kind is Kind.RULE and step.action is Action.CREATE for step in self._steps)
-        gone = sum(step.key.kind is Kind.RULE and step.action is Action.DELETE for step in self._steps)
-        there = len(self._observed.of(Kind.RULE))
+        made = sum(step.key.kind is ResourceKind.RULE and step.action is Action.CREATE for step in self._steps)
+        gone = sum(step.key.kind is ResourceKind.RULE and step.action is Action.DELETE for step in self._steps)
+        there = len(self._observed.of(ResourceKind.RULE))
         if there + made > MAX_RULES:
             # Room is made before it is needed.
             ends = tuple(
-                step.key for step in self._steps if step.key.kind is Kind.RULE and step.action is Action.DELETE
+                step.key for step in self._steps if step.key.kind is ResourceKind.RULE and step.action is Action.DELETE
             )
             self._steps = [
                 replace(step, needs=(*step.needs, *ends))
-                if step.key.kind is Kind.RULE and step.action is Action.CREATE
+                if step.key.kind is ResourceKind.RULE and step.action is Action.CREATE
                 else step
                 for step in self._steps
             ]
@@ -200,7 +203,7 @@ class _Planner:
 
     def _plan_secret(self, resource: Resource) -> None:
         """A secret is made, put right, or restored; one that serves only rules of the engine's file is not needed."""
-        dependents = [rule.key.name for rule in self._desired.of(Kind.RULE) if resource.key in rule.needs]
+        dependents = [rule.key.name for rule in self._desired.of(ResourceKind.RULE) if resource.key in rule.needs]
         is_needed = not dependents or any(prefix not in self._in_file for prefix in dependents)
         if not is_needed and resource.key not in self._observed.existing:
             self._notes.append(
@@ -251,8 +254,9 @@ class _Planner:
     def _conflict(self, resource: Resource, existing: Existing, how: str) -> None:
         whose = f"the declaration {existing.marked_by!r}'s" if existing.marked_by else "not this declaration's"
         instead = {
-            Kind.SECRET: "; or use it as it is, with credential_arn in the rule's table; or give the rule another secret_name",
-            Kind.TEMPLATE: "; or leave it, with enabled = false in [templates.<prefix>]",
+            ResourceKind.SECRET: "; or use it as it is, with credential_arn in the rule's table; "
+            "or give the rule another secret_name",
+            ResourceKind.TEMPLATE: "; or leave it, with enabled = false in [templates.<prefix>]",
         }.get(resource.key.kind, "")
         differing = [name for name in _differing(resource, existing) if name not in _OF_THE_MARK]
         where = f" ({', '.join(differing)})" if differing and not existing.is_scheduled_for_deletion else ""
@@ -356,8 +360,8 @@ class _Planner:
     # What is not declared
 
     def _prune(self) -> None:
-        declared = {rule.key.name for rule in self._desired.of(Kind.RULE)}
-        for prefix, existing in sorted(self._observed.of(Kind.RULE).items()):
+        declared = {rule.key.name for rule in self._desired.of(ResourceKind.RULE)}
+        for prefix, existing in sorted(self._observed.of(ResourceKind.RULE).items()):
             if prefix in declared:
                 continue
             if existing.is_of_engine_file:
@@ -377,22 +381,28 @@ class _Planner:
             key = existing.key
             if key in wanted or not self._is_ours(existing):
                 continue
-            if key.kind is Kind.TEMPLATE and (key.name not in rules or self._desired.get(Key(Kind.RULE, key.name))):
+            if key.kind is ResourceKind.TEMPLATE and (
+                key.name not in rules or self._desired.get(Key(ResourceKind.RULE, key.name))
+            ):
                 self._delete(existing, "no rule that is declared has it")
-            elif key.kind is Kind.SECRET and existing.arn not in in_use and not existing.is_scheduled_for_deletion:
+            elif (
+                key.kind is ResourceKind.SECRET
+                and existing.arn not in in_use
+                and not existing.is_scheduled_for_deletion
+            ):
                 self._delete(existing, "no rule uses it any more", needs=self._rule_steps_with(existing.arn))
-            elif key.kind is Kind.NODE_ACCESS:
+            elif key.kind is ResourceKind.NODE_ACCESS:
                 self._delete(existing, "[access] node_roles does not name it any more")
         # Once it is known which templates go.
-        templates = tuple(step.key for step in self._steps if step.key.kind is Kind.TEMPLATE)
+        templates = tuple(step.key for step in self._steps if step.key.kind is ResourceKind.TEMPLATE)
         gone = {step.key for step in self._steps if step.action is Action.DELETE}
         changed = {step.key: step.after for step in self._steps if step.after is not None}
-        for existing in self._observed.of(Kind.ROLE).values():
+        for existing in self._observed.of(ResourceKind.ROLE).values():
             if existing.key in wanted or not self._is_ours(existing):
                 continue
             needing = [
                 template.key.name
-                for template in self._observed.of(Kind.TEMPLATE).values()
+                for template in self._observed.of(ResourceKind.TEMPLATE).values()
                 if template.key not in gone
                 and changed.get(template.key, template.attributes)["customRoleArn"] == existing.arn
             ]
@@ -403,11 +413,11 @@ class _Planner:
 
     def _rules_after(self) -> dict[str, Attributes]:
         """Attributes of all rules as they will be, by prefix."""
-        rules = {prefix: existing.attributes for prefix, existing in self._observed.of(Kind.RULE).items()}
+        rules = {prefix: existing.attributes for prefix, existing in self._observed.of(ResourceKind.RULE).items()}
         for step in self._steps:
-            if step.key.kind is Kind.RULE and step.after is None:
+            if step.key.kind is ResourceKind.RULE and step.after is None:
                 rules.pop(step.key.name, None)
-            elif step.key.kind is Kind.RULE:
+            elif step.key.kind is ResourceKind.RULE:
                 rules[step.key.name] = step.after or {}
         # A rule that could not be planned keeps what it has now.
         return rules
@@ -416,13 +426,13 @@ class _Planner:
         return tuple(
             step.key
             for step in self._steps
-            if step.key.kind is Kind.RULE and step.before and step.before.get("credentialArn") == arn
+            if step.key.kind is ResourceKind.RULE and step.before and step.before.get("credentialArn") == arn
         )
 
     # destroy
 
     def plan_destroy(self, repository_steps: Iterable[Step]) -> None:
-        for _, existing in sorted(self._observed.of(Kind.RULE).items()):
+        for _, existing in sorted(self._observed.of(ResourceKind.RULE).items()):
             declared = self._desired.get(existing.key) is not None
             if existing.is_of_engine_file:
                 if declared:
@@ -439,19 +449,19 @@ class _Planner:
         in_use = {str(attributes["credentialArn"]) for attributes in rules.values()}
         for existing in sorted(self._observed.existing.values(), key=lambda entry: str(entry.key)):
             key = existing.key
-            if key.kind is Kind.RULE or not self._is_ours(existing):
+            if key.kind is ResourceKind.RULE or not self._is_ours(existing):
                 continue
-            if key.kind is Kind.SECRET and existing.is_scheduled_for_deletion:
+            if key.kind is ResourceKind.SECRET and existing.is_scheduled_for_deletion:
                 continue
-            if key.kind is Kind.SECRET and existing.arn in in_use:
+            if key.kind is ResourceKind.SECRET and existing.arn in in_use:
                 self._left.append(LeftAlone(key, "is used by a rule that stays"))
-            elif key.kind is Kind.SECRET:
+            elif key.kind is ResourceKind.SECRET:
                 self._delete(existing, "it bears this declaration's mark", needs=self._rule_steps_with(existing.arn))
-            elif key.kind is not Kind.ROLE:
+            elif key.kind is not ResourceKind.ROLE:
                 self._delete(existing, "it bears this declaration's mark")
         # Once it is known which templates go: they need it till then.
-        templates = tuple(step.key for step in self._steps if step.key.kind is Kind.TEMPLATE)
-        for existing in self._observed.of(Kind.ROLE).values():
+        templates = tuple(step.key for step in self._steps if step.key.kind is ResourceKind.TEMPLATE)
+        for existing in self._observed.of(ResourceKind.ROLE).values():
             if self._is_ours(existing):
                 self._delete(existing, "it bears this declaration's mark", needs=templates)
         self._plan_registry(None, None)
@@ -460,7 +470,7 @@ class _Planner:
     # Parts
 
     def _is_ours(self, existing: Existing) -> bool:
-        if existing.key.kind is Kind.NODE_ACCESS:
+        if existing.key.kind is ResourceKind.NODE_ACCESS:
             return True  # found by a name that is this declaration's own
         return existing.marked_by == self._name or (not existing.marked_by and existing.key in self._owned.created)
 
@@ -471,7 +481,7 @@ class _Planner:
         """The ARN in place of its reference, where the secret is there."""
         arn = attributes["credentialArn"]
         for existing in self._observed.existing.values():
-            if existing.key.kind is Kind.SECRET and arn == secret_reference(existing.key.name):
+            if existing.key.kind is ResourceKind.SECRET and arn == secret_reference(existing.key.name):
                 return {**attributes, "credentialArn": existing.arn}
         return attributes
 
@@ -491,7 +501,7 @@ class _Planner:
         )
 
     def _delete(self, existing: Existing, reason: str, *, needs: tuple[Key, ...] = ()) -> None:
-        details: dict[str, Json] = {"recoveryDays": RECOVERY_DAYS} if existing.key.kind is Kind.SECRET else {}
+        details: dict[str, Json] = {"recoveryDays": RECOVERY_DAYS} if existing.key.kind is ResourceKind.SECRET else {}
         step = Step(existing.key, Action.DELETE, reason, existing.attributes, None, needs, existing.arn, details)
         self._steps.append(step)
 

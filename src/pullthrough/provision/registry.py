@@ -12,7 +12,7 @@ from pullthrough.errors import PlanProblem
 from pullthrough.provision import documents
 from pullthrough.provision.observe import Observed, parse_document
 from pullthrough.provision.plan import Action, Step
-from pullthrough.provision.resources import REGISTRY, Attributes, Key, Kind, Resource
+from pullthrough.provision.resources import REGISTRY, Attributes, Key, Resource, ResourceKind
 
 
 def statements_step(name: str, observed: Observed, resource: Resource | None) -> Step | None:
@@ -24,7 +24,7 @@ def statements_step(name: str, observed: Observed, resource: Resource | None) ->
     before: Attributes | None = {"statements": ours} if ours else None
     after: Attributes | None = {"statements": wanted} if wanted else None
     reason = resource.reason if resource else "no other account is to fill the cache any more"
-    key = Key(Kind.REGISTRY_POLICY, REGISTRY)
+    key = Key(ResourceKind.REGISTRY_POLICY, REGISTRY)
     return Step(key, _action(before, after), f"{reason}; other statements stay as they are", before, after)
 
 
@@ -67,7 +67,7 @@ def filters_step(observed: Observed, owned: frozenset[str], resource: Resource |
     made_rules = {str(rule["scanFrequency"]) for rule in observed.scanning.rules}
     new_rules = sorted({entry.partition(" ")[0] for entry in added} - made_rules)
     return Step(
-        Key(Kind.SCANNING, REGISTRY),
+        Key(ResourceKind.SCANNING, REGISTRY),
         _action(before, after),
         f"{reason}; other filters stay as they are",
         before,

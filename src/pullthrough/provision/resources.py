@@ -33,7 +33,7 @@ MARKER_TAG = "pullthrough:declaration"
 REGISTRY = "registry"
 
 
-class Kind(StrEnum):
+class ResourceKind(StrEnum):
     """In the order in which they are shown; what must come first is said by each resource's `needs`."""
 
     SECRET = "secret"
@@ -50,7 +50,7 @@ class Kind(StrEnum):
 class Key:
     """Which resource."""
 
-    kind: Kind
+    kind: ResourceKind
     name: str
 
     def __str__(self) -> str:
@@ -100,7 +100,7 @@ class Desired:
     not_applicable: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
-    def of(self, kind: Kind) -> tuple[Resource, ...]:
+    def of(self, kind: ResourceKind) -> tuple[Resource, ...]:
         return tuple(resource for resource in self.resources if resource.key.kind is kind)
 
     def get(self, key: Key) -> Resource | None:

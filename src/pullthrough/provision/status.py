@@ -15,7 +15,7 @@ from pullthrough.provision.addresses import Address, addresses
 from pullthrough.provision.existing import Repository, existing_notes, existing_steps
 from pullthrough.provision.observe import Observed
 from pullthrough.provision.plan import LeftAlone, Plan, Step
-from pullthrough.provision.resources import Desired, Existing, Json, Key, Kind
+from pullthrough.provision.resources import Desired, Existing, Json, Key, ResourceKind
 from pullthrough.provision.target import Target
 
 
@@ -164,13 +164,13 @@ def status(
     target = observed.target
     host = registry_host or (target.registry_host if target.is_aws else "")
     read = None if repositories is None else list(repositories)
-    others = list(observed.of(Kind.TEMPLATE).values())
+    others = list(observed.of(ResourceKind.TEMPLATE).values())
     at = {address.prefix: address for address in addresses(declaration, host)} if host else {}
     # Rules that are switched off and not there have nothing to show.
     prefixes = [rule.prefix for rule in declaration.rules]
-    prefixes += sorted(set(observed.of(Kind.RULE)) - set(prefixes))
-    templates = [resource.key.name for resource in desired.of(Kind.TEMPLATE)]
-    templates += sorted(set(observed.of(Kind.TEMPLATE)) - set(templates))
+    prefixes += sorted(set(observed.of(ResourceKind.RULE)) - set(prefixes))
+    templates = [resource.key.name for resource in desired.of(ResourceKind.TEMPLATE)]
+    templates += sorted(set(observed.of(ResourceKind.TEMPLATE)) - set(templates))
     notes = list(plan.notes)
     if read is not None:
         notes += existing_notes(desired, read, others)
@@ -199,7 +199,7 @@ def _rule(
     repositories: Iterable[Repository] | None,
     now: float,
 ) -> RuleStatus:
-    declared, there = declaration.rule(prefix), observed.get(Kind.RULE, prefix)
+    declared, there = declaration.rule(prefix), observed.get(ResourceKind.RULE, prefix)
     return RuleStatus(
         prefix=prefix,
         upstream=_upstream(declared, there),
@@ -228,17 +228,17 @@ def _credential(
         arn = str(there.attributes["credentialArn"])
         if not arn:
             return None
-        secret = next((entry for entry in observed.of(Kind.SECRET).values() if entry.arn == arn), None)
+        secret = next((entry for entry in observed.of(ResourceKind.SECRET).values() if entry.arn == arn), None)
         secret = secret or observed.given_secrets.get(arn)
         if secret is None:
             looked = arn in observed.given_secrets
             return CredentialStatus(secret_name_in(arn), is_there=False if looked else None)
         return _credential_of(secret, now)
-    wanted = desired.get(Key(Kind.RULE, prefix))
-    secrets = [key.name for key in wanted.needs if key.kind is Kind.SECRET] if wanted else []
+    wanted = desired.get(Key(ResourceKind.RULE, prefix))
+    secrets = [key.name for key in wanted.needs if key.kind is ResourceKind.SECRET] if wanted else []
     if not secrets:
         return None
-    secret = observed.get(Kind.SECRET, secrets[0])
+    secret = observed.get(ResourceKind.SECRET, secrets[0])
     return CredentialStatus(secrets[0], is_there=False) if secret is None else _credential_of(secret, now)
 
 
@@ -261,10 +261,10 @@ def secret_name_in(arn: str) -> str:
 
 
 def _template(desired: Desired, observed: Observed, prefix: str) -> TemplateStatus:
-    there = observed.get(Kind.TEMPLATE, prefix)
+    there = observed.get(ResourceKind.TEMPLATE, prefix)
     return TemplateStatus(
         prefix=prefix,
-        is_declared=desired.get(Key(Kind.TEMPLATE, prefix)) is not None,
+        is_declared=desired.get(Key(ResourceKind.TEMPLATE, prefix)) is not None,
         is_there=there is not None,
         marked_by=there.marked_by if there else "",
         created_at=there.created_at if there else None,
@@ -274,7 +274,7 @@ def _template(desired: Desired, observed: Observed, prefix: str) -> TemplateStat
 
 def _is_only_a_token(step: Step) -> bool:
     """Whether nothing but a secret's account differs."""
-    if step.key.kind is not Kind.SECRET or step.before is None or step.after is None:
+    if step.key.kind is not ResourceKind.SECRET or step.before is None or step.after is None:
         return False
     return {name for name, _, _ in step.changes} <= {"username", "accessToken"}
 

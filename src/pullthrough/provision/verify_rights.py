@@ -15,7 +15,7 @@ from pullthrough.declaration import Template
 from pullthrough.errors import AwsRefused, AwsUnreachable, ProvisionError
 from pullthrough.provision import documents
 from pullthrough.provision.aws import Aws
-from pullthrough.provision.resources import Desired, Kind
+from pullthrough.provision.resources import Desired, ResourceKind
 from pullthrough.provision.target import Target
 from pullthrough.provision.verification import Check, Row, Trouble, failed, passed, skipped
 
@@ -38,7 +38,7 @@ def check_node_role(aws: Aws, target: Target, desired: Desired, role: str) -> li
     subject = f"role {role}"
     if not target.has_iam:
         return [skipped(subject, Check.NODE_RIGHTS, "an engine has no IAM; its keys have roles of their own")]
-    if not desired.of(Kind.RULE):
+    if not desired.of(ResourceKind.RULE):
         return [skipped(subject, Check.NODE_RIGHTS, "there are no rules to pull through")]
     arn = _arn_of_role(aws, role)
     if arn is None:
@@ -105,8 +105,8 @@ def simulate_pulls(aws: Aws, target: Target, desired: Desired, principal: str) -
 
     Logging in is asked for by itself: it has no resource, and the simulation holds every other one for denied.
     """
-    prefixes = [rule.key.name for rule in desired.of(Kind.RULE)]
-    tagged = any(template.attributes["resourceTags"] for template in desired.of(Kind.TEMPLATE))
+    prefixes = [rule.key.name for rule in desired.of(ResourceKind.RULE)]
+    tagged = any(template.attributes["resourceTags"] for template in desired.of(ResourceKind.TEMPLATE))
     policy = documents.node_policy(target, prefixes, [Template(resource_tags={"any": "tag"})] if tagged else [])
     missing: list[Missing] = []
     for statement in policy["Statement"]:

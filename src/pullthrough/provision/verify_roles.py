@@ -15,7 +15,7 @@ from pullthrough.declaration import ROOT, Rule
 from pullthrough.provision import documents
 from pullthrough.provision.aws import Aws
 from pullthrough.provision.observe import read_role, read_templates
-from pullthrough.provision.resources import Desired, Existing, Json, Key, Kind, Resource
+from pullthrough.provision.resources import Desired, Existing, Json, Key, Resource, ResourceKind
 from pullthrough.provision.target import Target
 from pullthrough.provision.verification import Check, Row, Trouble, failed, passed, skipped
 
@@ -58,7 +58,7 @@ def check_template(aws: Aws, target: Target, desired: Desired, rule: Rule, templ
     """A row for each template of this rule that needs a role; none where none does. Raises what `Aws.call` raises."""
     if not target.has_iam:
         return []
-    wanted = desired.get(Key(Kind.TEMPLATE, rule.prefix))
+    wanted = desired.get(Key(ResourceKind.TEMPLATE, rule.prefix))
     if wanted is not None and _needs_role(wanted) and rule.prefix not in templates.by_prefix:
         trouble = Trouble(f"the template of {rule.prefix} is not there", "`pullthrough apply` makes it and its role")
         return [failed(rule.prefix, Check.TEMPLATE, trouble)]

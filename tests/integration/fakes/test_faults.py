@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pullthrough.demo.images import Image, make_image
-from pullthrough.demo.requests import Kind
+from pullthrough.demo.requests import RequestKind
 from tests.fakes.upstream import (
     Action,
     Challenge,
@@ -132,7 +132,7 @@ def test_a_status_befalls_only_the_scripted_method(upstream: ScriptedUpstream, m
 
 
 def test_a_script_counts_only_the_requests_that_it_names(upstream: ScriptedUpstream, blob_path: str) -> None:
-    upstream.script(Status(503), kind=Kind.MANIFEST, reference="latest", nth=(2, 3))
+    upstream.script(Status(503), kind=RequestKind.MANIFEST, reference="latest", nth=(2, 3))
     statuses = []
     for _ in range(4):
         fetch(upstream, blob_path)

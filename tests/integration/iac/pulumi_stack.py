@@ -12,7 +12,7 @@ from google.protobuf.json_format import MessageToDict
 from pulumi.runtime import get_root_resource, set_all_config
 from pulumi.runtime.mocks import MockCallArgs, MockMonitor, MockResourceArgs, Mocks, set_mocks, test
 
-from pullthrough.provision.resources import Attributes, Key, Kind, secret_reference
+from pullthrough.provision.resources import Attributes, Key, ResourceKind, secret_reference
 from tests.integration.iac.declarations import FINGERPRINTS
 from tests.unit.provision.export.support import TARGET
 
@@ -64,7 +64,7 @@ class Stack(Mocks):
             secret = secrets[version["secretId"].removesuffix("-id")]
             content = json.loads(opened(version["secretString"]))
             yield (
-                Key(Kind.SECRET, secret["name"]),
+                Key(ResourceKind.SECRET, secret["name"]),
                 {
                     "description": secret["description"],
                     "username": content.pop("username"),
@@ -77,7 +77,7 @@ class Stack(Mocks):
         for rule in self.of("ecr/pullThroughCacheRule:PullThroughCacheRule"):
             arn = rule.get("credentialArn", "")
             yield (
-                Key(Kind.RULE, rule["ecrRepositoryPrefix"]),
+                Key(ResourceKind.RULE, rule["ecrRepositoryPrefix"]),
                 {
                     "upstreamRegistryUrl": rule["upstreamRegistryUrl"],
                     "upstreamRepositoryPrefix": rule.get("upstreamRepositoryPrefix", "ROOT"),
@@ -89,18 +89,18 @@ class Stack(Mocks):
         for policy in self.of("iam/rolePolicy:RolePolicy"):
             put = {"policyName": policy["name"], "policy": json.loads(policy["policy"])}
             if policy["role"] not in roles:
-                yield Key(Kind.NODE_ACCESS, policy["role"]), put
+                yield Key(ResourceKind.NODE_ACCESS, policy["role"]), put
                 continue
             role = roles[policy["role"]]
             trust = json.loads(role["assumeRolePolicy"])
             attributes = {"description": role["description"], "trustPolicy": trust, "tags": role["tags"], **put}
-            yield Key(Kind.ROLE, role["name"]), attributes
+            yield Key(ResourceKind.ROLE, role["name"]), attributes
         for template in self.of("ecr/repositoryCreationTemplate:RepositoryCreationTemplate"):
             (encryption,) = template["encryptionConfigurations"]
             exclusions = template.get("imageTagMutabilityExclusionFilters", [])
             assert all(exclusion["filterType"] == "WILDCARD" for exclusion in exclusions)
             yield (
-                Key(Kind.TEMPLATE, template["prefix"]),
+                Key(ResourceKind.TEMPLATE, template["prefix"]),
                 {
                     "description": template["description"],
                     "appliedFor": template["appliedFors"],
@@ -115,14 +115,17 @@ class Stack(Mocks):
                 },
             )
         for policy in self.of("ecr/registryPolicy:RegistryPolicy"):
-            yield Key(Kind.REGISTRY_POLICY, "registry"), {"statements": json.loads(policy["policy"])["Statement"]}
+            yield (
+                Key(ResourceKind.REGISTRY_POLICY, "registry"),
+                {"statements": json.loads(policy["policy"])["Statement"]},
+            )
         for scanning in self.of("ecr/registryScanningConfiguration:RegistryScanningConfiguration"):
             filters = [
                 f"{rule['scanFrequency']} {filter['filter']}"
                 for rule in scanning["rules"]
                 for filter in rule["repositoryFilters"]
             ]
-            yield Key(Kind.SCANNING, "registry"), {"filters": sorted(filters)}
+            yield Key(ResourceKind.SCANNING, "registry"), {"filters": sorted(filters)}
 
 
 class _Monitor(MockMonitor):

@@ -18,7 +18,7 @@ import pytest
 from pullthrough.declaration import STANDARD_RULES, Declaration, Rule
 from pullthrough.errors import InputMissing, PlanProblem, TargetUnusable
 from pullthrough.oci.names import DOCKER_HUB
-from pullthrough.provision.resources import Attributes, Key, Kind
+from pullthrough.provision.resources import Attributes, Key, ResourceKind
 from tests.integration.iac.declarations import ADDRESSES, CASES, OTHER_ADDRESSES, Case, applied
 from tests.programs import ROOT, needs
 from tests.unit.provision.export.support import TARGET, evaluate_cloudformation, read_cloudformation
@@ -136,7 +136,9 @@ def test_account_reaches_the_secret_of_its_rule(cdk: Any, stack: Any, case: str)
     _cache(cdk, stack, CASES[case])
     contents = _contents(_template(cdk, stack))
     assert {name: content["username"] for name, content in contents.items()} == {
-        key.name: attributes["username"] for key, attributes in applied(CASES[case]).items() if key.kind is Kind.SECRET
+        key.name: attributes["username"]
+        for key, attributes in applied(CASES[case]).items()
+        if key.kind is ResourceKind.SECRET
     }
     for prefix in CASES[case].accounts:
         assert contents[f"ecr-pullthroughcache/{prefix}"]["accessToken"] == _resolved(prefix)

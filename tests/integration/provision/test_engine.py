@@ -15,7 +15,7 @@ from pullthrough.declaration import STANDARD_RULES, CredentialSource, Declaratio
 from pullthrough.demo.images import make_image
 from pullthrough.provision.deployment import Deployment
 from pullthrough.provision.plan import Options
-from pullthrough.provision.resources import Kind
+from pullthrough.provision.resources import ResourceKind
 from tests.aws import ACCOUNT_ID, REGION
 from tests.deployments import GITHUB, HUB
 from tests.integration.ecr import TOKEN, USER, Site, open_site
@@ -176,7 +176,7 @@ def test_what_was_pushed_under_a_rule_that_came_later_is_told_of_and_never_taken
         }
         assert tags == {"mine/app": [{"Key": "aws:pullthrough:owner", "Value": "own"}], empty: []}
         plan = deployment.plan_destroy(Options(delete_repositories=True))
-        assert [step.key.name for step in plan.steps if step.key.kind is Kind.REPOSITORY] == [
+        assert [step.key.name for step in plan.steps if step.key.kind is ResourceKind.REPOSITORY] == [
             "mine/empty",
             "mine/team/app",
         ]

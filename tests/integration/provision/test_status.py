@@ -11,7 +11,7 @@ import pytest
 from pullthrough.declaration import Declaration, Rule, Template
 from pullthrough.provision.existing import Images, count_images, read_repositories
 from pullthrough.provision.plan import Options
-from pullthrough.provision.resources import Kind
+from pullthrough.provision.resources import ResourceKind
 from tests.integration.ecr import TOKEN, Site, open_site
 from tests.integration.provision.deployments import HUB, QUAY, applied, deployed
 
@@ -59,7 +59,7 @@ def test_what_somebody_changed_is_drift(site: Site, tmp_path: Path) -> None:
         site.client().delete_repository_creation_template(prefix="quay")
         site.client().create_pull_through_cache_rule(ecrRepositoryPrefix="theirs", upstreamRegistryUrl="quay.io")
         status = deployment.status()
-    assert [(step.key.kind, step.key.name) for step in status.drift] == [(Kind.TEMPLATE, "quay")]
+    assert [(step.key.kind, step.key.name) for step in status.drift] == [(ResourceKind.TEMPLATE, "quay")]
     assert "theirs" in {left.key.name for left in status.left_alone}
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from pullthrough.client.reports import FetchReport, Part, PullReport, Source
-from pullthrough.demo.requests import Kind, RequestRecord
+from pullthrough.demo.requests import RequestKind, RequestRecord
 from pullthrough.demo.rows import (
     Measured,
     Promise,
@@ -44,13 +44,17 @@ def report(outcome: str = "miss") -> PullReport:
     )
 
 
-def request(kind: Kind, sent: int, method: str = "GET") -> RequestRecord:
+def request(kind: RequestKind, sent: int, method: str = "GET") -> RequestRecord:
     return RequestRecord(method, "/", kind, bytes_sent=sent, status=200)
 
 
-TOKEN, MANIFEST, BLOB = request(Kind.TOKEN, 50), request(Kind.MANIFEST, 10), request(Kind.BLOB, 100)
-CHALLENGE = RequestRecord("GET", "/", Kind.MANIFEST, bytes_sent=90, status=401)
-CHECK = request(Kind.MANIFEST, 0, "HEAD")
+TOKEN, MANIFEST, BLOB = (
+    request(RequestKind.TOKEN, 50),
+    request(RequestKind.MANIFEST, 10),
+    request(RequestKind.BLOB, 100),
+)
+CHALLENGE = RequestRecord("GET", "/", RequestKind.MANIFEST, bytes_sent=90, status=401)
+CHECK = request(RequestKind.MANIFEST, 0, "HEAD")
 
 
 def measured(pulls: Sequence[PullReport | PullthroughError], *requests: RequestRecord) -> Measured:
@@ -77,7 +81,7 @@ def test_a_promise_that_was_kept_is_not_called_broken(promise: Promise, row: Mea
     [
         (one_copy, measured([report()], MANIFEST, BLOB, BLOB), "2 blobs instead of 1"),
         (one_copy, measured([report()], MANIFEST, MANIFEST, BLOB), "2 manifests instead of 1"),
-        (one_copy, measured([report()], MANIFEST, request(Kind.BLOB, 150)), "sent 160 bytes of an image of 110"),
+        (one_copy, measured([report()], MANIFEST, request(RequestKind.BLOB, 150)), "sent 160 bytes of an image of 110"),
         (one_copy, measured([report(), DOWN], MANIFEST, BLOB), "1 of 2 pulls failed"),
         (asks_nothing, measured([report("hit")], CHECK), "1 requests"),
         (asks_nothing, measured([DOWN]), "1 of 1 pulls failed"),

@@ -11,7 +11,7 @@ import pytest
 from multidict import CIMultiDict, MultiDict
 
 from pullthrough.demo.images import make_artifact, make_image, make_index
-from pullthrough.demo.requests import Kind, RequestLog, RequestRecord
+from pullthrough.demo.requests import RequestKind, RequestLog, RequestRecord
 from pullthrough.demo.tokens import Authentication
 from pullthrough.demo.upstream import Answer, Question, UpstreamOptions, UpstreamRegistry
 from pullthrough.oci import media_types
@@ -32,7 +32,7 @@ class Asking:
 
     def ask(
         self,
-        kind: Kind,
+        kind: RequestKind,
         repository: str = "",
         reference: str = "",
         *,
@@ -45,12 +45,12 @@ class Asking:
         return self.registry.answer(Question(method, path, kind, repository, reference, MultiDict(query or []), sent))
 
     def manifest(self, reference: str = "latest", repository: str = NAME, **headers: Any) -> Answer:
-        return self.ask(Kind.MANIFEST, repository, reference, **headers)
+        return self.ask(RequestKind.MANIFEST, repository, reference, **headers)
 
     def token(self, *repositories: str, login: str = "") -> str:
         headers = {"Authorization": basic(login)} if login else {}
         query = [("scope", f"repository:{name}:pull") for name in repositories]
-        token = document(self.ask(Kind.TOKEN, query=query, **headers))["token"]
+        token = document(self.ask(RequestKind.TOKEN, query=query, **headers))["token"]
         return f"Bearer {token}"
 
 
@@ -80,7 +80,7 @@ def basic(login: str) -> str:
 
 def test_without_a_token_the_challenge_names_realm_service_and_scope() -> None:
     hub = asking()
-    assert hub.ask(Kind.PING).headers["WWW-Authenticate"] == (
+    assert hub.ask(RequestKind.PING).headers["WWW-Authenticate"] == (
         'Bearer realm="http://127.0.0.1:1/token",service="registry.docker.io"'
     )
     answer = hub.manifest()
@@ -95,7 +95,7 @@ def test_a_token_is_good_for_its_repositories_only() -> None:
     hub.registry.add("library/other", IMAGE, "latest")
     token = hub.token(NAME)
     assert hub.manifest(Authorization=token).status == 200
-    assert hub.ask(Kind.PING, Authorization=token).status == 200
+    assert hub.ask(RequestKind.PING, Authorization=token).status == 200
     refused = hub.manifest(repository="library/other", Authorization=token)
     assert refused.status == 401
     assert refused.headers["WWW-Authenticate"].endswith(',error="insufficient_scope"')
@@ -133,7 +133,7 @@ def test_an_unknown_repository_is_401_like_a_private_one() -> None:
 def test_a_wrong_login_gets_no_token_even_for_public_images() -> None:
     hub = asking(users={"me": "secret"})
     for header in (basic("me:wrong"), basic("you:secret"), "Basic %%%", "Bearer x", basic("")):
-        assert hub.ask(Kind.TOKEN, Authorization=header).status == 401
+        assert hub.ask(RequestKind.TOKEN, Authorization=header).status == 401
 
 
 def test_basic_authentication_asks_for_a_login_at_every_request() -> None:
@@ -145,7 +145,7 @@ def test_basic_authentication_asks_for_a_login_at_every_request() -> None:
 
 def test_without_authentication_an_unknown_repository_is_404() -> None:
     open_hub = asking(authentication=Authentication.NONE)
-    assert open_hub.ask(Kind.PING).status == 200
+    assert open_hub.ask(RequestKind.PING).status == 200
     assert code(open_hub.manifest(repository="no/such")) == (404, "NAME_UNKNOWN")
 
 
@@ -163,9 +163,9 @@ def limited(**options: Any) -> Asking:
 def test_gets_of_manifests_count_and_heads_only_say_what_is_left() -> None:
     hub = limited()
     assert hub.manifest().headers["RateLimit-Remaining"] == "1;w=21600"
-    head = hub.ask(Kind.MANIFEST, NAME, "latest", method="HEAD")
+    head = hub.ask(RequestKind.MANIFEST, NAME, "latest", method="HEAD")
     assert (head.headers["RateLimit-Limit"], head.headers["RateLimit-Remaining"]) == ("2;w=21600", "1;w=21600")
-    assert hub.ask(Kind.BLOB, NAME, LAYER.digest).status == 200
+    assert hub.ask(RequestKind.BLOB, NAME, LAYER.digest).status == 200
     assert hub.registry.pulls_left == 1
 
 
@@ -177,7 +177,7 @@ def test_above_the_limit_is_429_until_the_window_ends() -> None:
     refused = hub.manifest()
     assert code(refused) == (429, "TOOMANYREQUESTS")
     assert refused.headers["Retry-After"] == "21000"
-    assert hub.ask(Kind.MANIFEST, NAME, "latest", method="HEAD").status == 200
+    assert hub.ask(RequestKind.MANIFEST, NAME, "latest", method="HEAD").status == 200
     hub.now = 21_600
     assert hub.manifest().status == 200
 
@@ -222,7 +222,7 @@ def test_what_was_removed_is_404(hub: Asking) -> None:
     hub.registry.remove_manifest(NAME, INDEX.digest)
     assert hub.manifest("1.0").status == 404
     hub.registry.remove_blob(NAME, LAYER.digest)
-    assert hub.ask(Kind.BLOB, NAME, LAYER.digest).status == 404
+    assert hub.ask(RequestKind.BLOB, NAME, LAYER.digest).status == 404
     hub.registry.remove_repository(NAME)
     assert code(hub.manifest(IMAGE.digest)) == (404, "NAME_UNKNOWN")
 
@@ -242,43 +242,43 @@ def test_a_manifest_goes_only_to_those_who_accept_it(hub: Asking, accept: str, s
 
 def test_blobs_belong_to_their_repository(hub: Asking) -> None:
     hub.registry.add("library/other", make_image("other"), "latest")
-    assert code(hub.ask(Kind.BLOB, "library/other", LAYER.digest)) == (404, "BLOB_UNKNOWN")
+    assert code(hub.ask(RequestKind.BLOB, "library/other", LAYER.digest)) == (404, "BLOB_UNKNOWN")
 
 
 @pytest.mark.parametrize(
     ("kind", "reference", "expected"),
     [
-        (Kind.MANIFEST, "sha256:abc", (400, "DIGEST_INVALID")),
-        (Kind.BLOB, "abc", (400, "DIGEST_INVALID")),
-        (Kind.REFERRERS, "abc", (400, "DIGEST_INVALID")),
-        (Kind.MANIFEST, "-bad", (404, "MANIFEST_UNKNOWN")),
+        (RequestKind.MANIFEST, "sha256:abc", (400, "DIGEST_INVALID")),
+        (RequestKind.BLOB, "abc", (400, "DIGEST_INVALID")),
+        (RequestKind.REFERRERS, "abc", (400, "DIGEST_INVALID")),
+        (RequestKind.MANIFEST, "-bad", (404, "MANIFEST_UNKNOWN")),
     ],
 )
 def test_references_that_cannot_be_are_refused(
-    hub: Asking, kind: Kind, reference: str, expected: tuple[int, str]
+    hub: Asking, kind: RequestKind, reference: str, expected: tuple[int, str]
 ) -> None:
     assert code(hub.ask(kind, NAME, reference)) == expected
 
 
 def test_only_pulls_are_served(hub: Asking) -> None:
-    assert code(hub.ask(Kind.BLOB, NAME, LAYER.digest, method="DELETE")) == (405, "UNSUPPORTED")
+    assert code(hub.ask(RequestKind.BLOB, NAME, LAYER.digest, method="DELETE")) == (405, "UNSUPPORTED")
 
 
 def test_a_redirected_blob_wants_its_signature_and_no_credential() -> None:
     hub = asking(authentication=Authentication.NONE, blob_redirect=True, cdn_url="http://127.0.0.2:2")
-    redirect = hub.ask(Kind.BLOB, NAME, LAYER.digest)
+    redirect = hub.ask(RequestKind.BLOB, NAME, LAYER.digest)
     location = redirect.headers["Location"]
     assert (redirect.status, location.startswith("http://127.0.0.2:2/cdn/")) == (307, True)
     signed = [("signature", location.rpartition("=")[2])]
-    assert hub.ask(Kind.CDN, reference=LAYER.digest, query=signed).status == 200
-    assert hub.ask(Kind.CDN, reference=LAYER.digest, query=signed, Range="bytes=1-2").length_bytes == 2
-    assert hub.ask(Kind.CDN, reference=LAYER.digest).status == 403
-    assert hub.ask(Kind.CDN, reference=IMAGE.blobs[0].digest, query=signed).status == 403
-    assert hub.ask(Kind.CDN, reference=LAYER.digest, query=signed, Authorization="Bearer x").status == 400
+    assert hub.ask(RequestKind.CDN, reference=LAYER.digest, query=signed).status == 200
+    assert hub.ask(RequestKind.CDN, reference=LAYER.digest, query=signed, Range="bytes=1-2").length_bytes == 2
+    assert hub.ask(RequestKind.CDN, reference=LAYER.digest).status == 403
+    assert hub.ask(RequestKind.CDN, reference=IMAGE.blobs[0].digest, query=signed).status == 403
+    assert hub.ask(RequestKind.CDN, reference=LAYER.digest, query=signed, Authorization="Bearer x").status == 400
 
 
 def _tags(hub: Asking, *query: tuple[str, str]) -> tuple[list[str], str]:
-    answer = hub.ask(Kind.TAGS, NAME, "list", query=list(query))
+    answer = hub.ask(RequestKind.TAGS, NAME, "list", query=list(query))
     return document(answer)["tags"], answer.headers.get("Link", "")
 
 
@@ -290,7 +290,7 @@ def test_tags_come_in_pages_of_the_smaller_size(hub: Asking) -> None:
     assert _tags(hub, ("n", "0")) == ([], "")
     small = asking(authentication=Authentication.NONE, page_entries=1)
     assert _tags(small, ("n", "500"))[0] == ["1.0"]
-    assert hub.ask(Kind.TAGS, NAME, "list", query=[("n", "many")]).status == 400
+    assert hub.ask(RequestKind.TAGS, NAME, "list", query=[("n", "many")]).status == 400
 
 
 def test_referrers_are_listed_filtered_and_paged() -> None:
@@ -298,13 +298,13 @@ def test_referrers_are_listed_filtered_and_paged() -> None:
     for number, kind in enumerate(("application/sig", "application/sbom", "application/sig")):
         hub.registry.add(NAME, make_artifact(str(number), subject=IMAGE, artifact_type=kind, annotations={"n": "1"}))
     path = f"/v2/{NAME}/referrers/{IMAGE.digest}"
-    answer = hub.ask(Kind.REFERRERS, NAME, IMAGE.digest, query=[("artifactType", "application/sig")], path=path)
+    answer = hub.ask(RequestKind.REFERRERS, NAME, IMAGE.digest, query=[("artifactType", "application/sig")], path=path)
     assert answer.headers["Content-Type"] == media_types.OCI_INDEX
     assert answer.headers["OCI-Filters-Applied"] == "artifactType"
     assert answer.headers["Link"] == f'<{path}?from=1&artifactType=application%2Fsig>; rel="next"'
     (descriptor,) = document(answer)["manifests"]
     assert (descriptor["artifactType"], descriptor["annotations"]) == ("application/sig", {"n": "1"})
-    last = hub.ask(Kind.REFERRERS, NAME, IMAGE.digest, query=[("from", "2")], path=path)
+    last = hub.ask(RequestKind.REFERRERS, NAME, IMAGE.digest, query=[("from", "2")], path=path)
     assert "Link" not in last.headers
 
 
@@ -313,7 +313,7 @@ def test_without_the_referrers_api_the_fallback_tag_lists_them() -> None:
     signatures = [make_artifact(str(number), subject=IMAGE) for number in range(2)]
     for signature in signatures:
         hub.registry.add(NAME, signature)
-    assert hub.ask(Kind.REFERRERS, NAME, IMAGE.digest).status == 404
+    assert hub.ask(RequestKind.REFERRERS, NAME, IMAGE.digest).status == 404
     answer = hub.manifest(f"sha256-{IMAGE.digest.hex}")
     assert [entry["digest"] for entry in document(answer)["manifests"]] == [
         signature.digest for signature in signatures
@@ -321,7 +321,7 @@ def test_without_the_referrers_api_the_fallback_tag_lists_them() -> None:
 
 
 def test_an_unknown_subject_has_no_referrers(hub: Asking) -> None:
-    assert document(hub.ask(Kind.REFERRERS, NAME, Digest("sha256:" + "0" * 64)))["manifests"] == []
+    assert document(hub.ask(RequestKind.REFERRERS, NAME, Digest("sha256:" + "0" * 64)))["manifests"] == []
 
 
 # -- the log of requests
@@ -329,11 +329,15 @@ def test_an_unknown_subject_has_no_referrers(hub: Asking) -> None:
 
 def test_the_log_selects_by_everything_that_is_given() -> None:
     log = RequestLog()
-    for method, kind, sent in (("GET", Kind.BLOB, 5), ("HEAD", Kind.BLOB, 0), ("GET", Kind.TOKEN, 7)):
+    for method, kind, sent in (
+        ("GET", RequestKind.BLOB, 5),
+        ("HEAD", RequestKind.BLOB, 0),
+        ("GET", RequestKind.TOKEN, 7),
+    ):
         log.append(RequestRecord(method, "/", kind, NAME, "x", bytes_sent=sent, status=200))
     assert log.count() == len(log) == 3
     assert log.count(kind="blob", method="GET", status=200, repository=NAME, reference="x") == 1
-    assert log.count(kind=Kind.BLOB, reference="y") == 0
+    assert log.count(kind=RequestKind.BLOB, reference="y") == 0
     assert (log.bytes_sent, log[-1].kind) == (12, "token")
     with pytest.raises(TimeoutError):
         log.wait_for(lambda requests: len(requests) == 4, timeout_seconds=0)

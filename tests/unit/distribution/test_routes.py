@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pullthrough.distribution.errors import EndpointUnknown
-from pullthrough.distribution.routes import Kind, parse_path, parse_query
+from pullthrough.distribution.routes import Endpoint, parse_path, parse_query
 from pullthrough.errors import DigestInvalid, NameInvalid, RequestError, TagInvalid, UploadUnknown
 
 SHA256 = "sha256:" + "a" * 64
@@ -18,24 +18,24 @@ SHA256 = "sha256:" + "a" * 64
 @pytest.mark.parametrize(
     ("path", "kind", "name", "reference"),
     [
-        ("/v2/", Kind.PING, None, None),
-        ("/v2", Kind.PING, None, None),
-        ("/v2/_catalog", Kind.CATALOG, None, None),
-        ("/v2/a/manifests/latest", Kind.MANIFEST, "a", "latest"),
-        ("/v2/a/b/c/manifests/" + SHA256, Kind.MANIFEST, "a/b/c", SHA256),
-        ("/v2/a/manifests/sha256%3A" + "a" * 64, Kind.MANIFEST, "a", SHA256),
-        ("/v2/manifests/manifests/manifests", Kind.MANIFEST, "manifests", "manifests"),
-        ("/v2/a/blobs/" + SHA256, Kind.BLOB, "a", SHA256),
-        ("/v2/tags/list/tags/list", Kind.TAGS, "tags/list", None),
-        ("/v2/a/tags/list", Kind.TAGS, "a", None),
-        ("/v2/a/referrers/" + SHA256, Kind.REFERRERS, "a", SHA256),
-        ("/v2/a/blobs/uploads", Kind.UPLOAD, "a", None),
-        ("/v2/a/blobs/uploads/", Kind.UPLOAD, "a", None),
-        ("/v2/a/blobs/uploads/1234", Kind.UPLOAD, "a", None),
-        ("/v2/a/blobs/uploads/01234567-89ab-cdef-0123-456789abcdef", Kind.UPLOAD, "a", None),
+        ("/v2/", Endpoint.PING, None, None),
+        ("/v2", Endpoint.PING, None, None),
+        ("/v2/_catalog", Endpoint.CATALOG, None, None),
+        ("/v2/a/manifests/latest", Endpoint.MANIFEST, "a", "latest"),
+        ("/v2/a/b/c/manifests/" + SHA256, Endpoint.MANIFEST, "a/b/c", SHA256),
+        ("/v2/a/manifests/sha256%3A" + "a" * 64, Endpoint.MANIFEST, "a", SHA256),
+        ("/v2/manifests/manifests/manifests", Endpoint.MANIFEST, "manifests", "manifests"),
+        ("/v2/a/blobs/" + SHA256, Endpoint.BLOB, "a", SHA256),
+        ("/v2/tags/list/tags/list", Endpoint.TAGS, "tags/list", None),
+        ("/v2/a/tags/list", Endpoint.TAGS, "a", None),
+        ("/v2/a/referrers/" + SHA256, Endpoint.REFERRERS, "a", SHA256),
+        ("/v2/a/blobs/uploads", Endpoint.UPLOAD, "a", None),
+        ("/v2/a/blobs/uploads/", Endpoint.UPLOAD, "a", None),
+        ("/v2/a/blobs/uploads/1234", Endpoint.UPLOAD, "a", None),
+        ("/v2/a/blobs/uploads/01234567-89ab-cdef-0123-456789abcdef", Endpoint.UPLOAD, "a", None),
     ],
 )
-def test_the_endpoints(path: str, kind: Kind, name: str | None, reference: str | None) -> None:
+def test_the_endpoints(path: str, kind: Endpoint, name: str | None, reference: str | None) -> None:
     route = parse_path(path)
     assert (route.kind, route.name, route.reference) == (kind, name, reference)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from pullthrough.ecr.models import SERVICES, Kind, Operation, Shape, service_model
+from pullthrough.ecr.models import SERVICES, Operation, Shape, ShapeType, service_model
 from pullthrough.ecr.operations import operations
 
 #: Bigger values cost much and show nothing new.
@@ -44,26 +44,26 @@ def documents(shape: Shape, *, depth: int = 0) -> st.SearchStrategy[Any]:
     low = int(shape.minimum or 0)
     high = int(min(shape.maximum if shape.maximum is not None else low + _MAX_LENGTH, low + _MAX_LENGTH))
     match shape.kind:
-        case Kind.STRUCTURE:
+        case ShapeType.STRUCTURE:
             return structures(
                 shape, {name: documents(member, depth=depth + 1) for name, member in shape.members.items()}
             )
-        case Kind.LIST:
+        case ShapeType.LIST:
             assert shape.item is not None
             items = documents(shape.item, depth=depth + 1)
             return st.lists(items, min_size=low, max_size=max(low, min(high, _MAX_ITEMS)))
-        case Kind.MAP:
+        case ShapeType.MAP:
             assert shape.item is not None
             return st.dictionaries(st.text(max_size=5), documents(shape.item, depth=depth + 1), max_size=_MAX_ITEMS)
-        case Kind.STRING:
+        case ShapeType.STRING:
             return _strings(shape, low, high)
-        case Kind.BLOB:
+        case ShapeType.BLOB:
             return st.binary(min_size=low, max_size=high).map(lambda value: base64.b64encode(value).decode())
-        case Kind.BOOLEAN:
+        case ShapeType.BOOLEAN:
             return st.booleans()
-        case Kind.INTEGER | Kind.LONG:
+        case ShapeType.INTEGER | ShapeType.LONG:
             return st.integers(low, int(shape.maximum) if shape.maximum is not None else 2**31 - 1)
-        case Kind.FLOAT | Kind.DOUBLE | Kind.TIMESTAMP:
+        case ShapeType.FLOAT | ShapeType.DOUBLE | ShapeType.TIMESTAMP:
             return st.integers(0, 2**40).map(lambda value: value / 8)
 
 
@@ -87,27 +87,27 @@ def _strings(shape: Shape, low: int, high: int) -> st.SearchStrategy[str]:
 def values(shape: Shape) -> st.SearchStrategy[Any]:
     """What a handler may give for an output shape."""
     match shape.kind:
-        case Kind.STRUCTURE:
+        case ShapeType.STRUCTURE:
             return st.fixed_dictionaries(
                 {}, optional={name: st.none() | values(member) for name, member in shape.members.items()}
             )
-        case Kind.LIST:
+        case ShapeType.LIST:
             assert shape.item is not None
             return st.lists(values(shape.item), max_size=2)
-        case Kind.MAP:
+        case ShapeType.MAP:
             assert shape.item is not None
             return st.dictionaries(st.text(st.characters(codec="utf-8"), max_size=5), values(shape.item), max_size=2)
-        case Kind.STRING:
+        case ShapeType.STRING:
             return st.text(st.characters(codec="utf-8"), max_size=5)
-        case Kind.BLOB:
+        case ShapeType.BLOB:
             return st.binary(max_size=5)
-        case Kind.BOOLEAN:
+        case ShapeType.BOOLEAN:
             return st.booleans()
-        case Kind.INTEGER | Kind.LONG:
+        case ShapeType.INTEGER | ShapeType.LONG:
             return st.integers(-(2**31), 2**31 - 1)
-        case Kind.FLOAT | Kind.DOUBLE:
+        case ShapeType.FLOAT | ShapeType.DOUBLE:
             return st.floats(allow_nan=False, allow_infinity=False)
-        case Kind.TIMESTAMP:
+        case ShapeType.TIMESTAMP:
             return st.integers(0, 2**42).map(lambda milliseconds: milliseconds / 1000)
 
 

@@ -14,7 +14,7 @@ from botocore.model import ServiceModel
 from botocore.parsers import create_parser
 from hypothesis import HealthCheck, given, settings
 
-from pullthrough.ecr.models import Kind, Operation, Shape, service_model
+from pullthrough.ecr.models import Operation, Shape, ShapeType, service_model
 from pullthrough.ecr.outputs import OutputMismatch, json_output, xml_output
 from tests.unit.ecr.shapes import offered, values
 
@@ -37,12 +37,12 @@ def parsed(operation: Operation, body: bytes) -> Any:
 
 def as_read(shape: Shape, value: Any) -> Any:
     """What boto3 makes of a value that a handler gave."""
-    if shape.kind is Kind.STRUCTURE:
+    if shape.kind is ShapeType.STRUCTURE:
         return {name: as_read(shape.members[name], item) for name, item in value.items() if item is not None}
-    if shape.kind is Kind.LIST:
+    if shape.kind is ShapeType.LIST:
         assert shape.item
         return [as_read(shape.item, item) for item in value]
-    if shape.kind is Kind.MAP:
+    if shape.kind is ShapeType.MAP:
         assert shape.item
         return {key: as_read(shape.item, item) for key, item in value.items()}
     return value

@@ -11,7 +11,7 @@ import pytest
 from pullthrough.errors import ApplyFailed, AwsRefused, AwsUnreachable, PlanProblem
 from pullthrough.provision.apply import Progress, apply_plan
 from pullthrough.provision.plan import Action, Options, Plan, Purpose, Step
-from pullthrough.provision.resources import Key, Kind
+from pullthrough.provision.resources import Key, ResourceKind
 from pullthrough.provision.target import Target
 from tests.deployments import DEFAULT, FULL, MemoryJournal, World, fake_with_roles
 from tests.fakes.aws import Call, FakeAws
@@ -21,7 +21,7 @@ WAIT_SECONDS = 20
 
 
 def key(name: str) -> Key:
-    return Key(Kind.RULE, name)
+    return Key(ResourceKind.RULE, name)
 
 
 def plan_of(needs: Mapping[str, str], **more: Any) -> Plan:

@@ -22,7 +22,7 @@ from pullthrough.declaration import (
 )
 from pullthrough.errors import PlanProblem
 from pullthrough.provision.desired import build_desired, marked_by, template_description
-from pullthrough.provision.resources import Desired, Json, Key, Kind
+from pullthrough.provision.resources import Desired, Json, Key, ResourceKind
 from pullthrough.provision.target import Target
 from tests.deployments import DEFAULT, ECR_HOST, FULL, HUB, OTHER_ACCOUNT, World
 from tests.fakes.aws import ACCOUNT, REGION, FakeAws
@@ -40,7 +40,7 @@ def problems(*rules: Rule, world: World = AWS, **more: Any) -> str:
     return caught.value.message
 
 
-def attributes(found: Desired, kind: Kind, name: str) -> dict[str, Json]:
+def attributes(found: Desired, kind: ResourceKind, name: str) -> dict[str, Json]:
     resource = found.get(Key(kind, name))
     assert resource is not None
     return dict(resource.attributes)
@@ -77,7 +77,7 @@ def test_a_prefix_that_breaks_the_grammar_is_refused(prefix: str) -> None:
 
 @pytest.mark.parametrize("prefix", ["ab", "a.b", "a_b", "a__b", "a-b", "a---b", "a/b", "1/2/3", ROOT, "a" * 30])
 def test_a_prefix_of_the_grammar_is_taken(prefix: str) -> None:
-    assert desired(Declaration(rules=(Rule(prefix, "quay.io"),))).get(Key(Kind.RULE, prefix))
+    assert desired(Declaration(rules=(Rule(prefix, "quay.io"),))).get(Key(ResourceKind.RULE, prefix))
 
 
 def test_two_rules_of_one_prefix_are_refused() -> None:
@@ -127,7 +127,7 @@ def test_the_same_declaration_wants_the_same_on_aws_and_on_an_engine() -> None:
 
 
 def test_a_default_template_needs_neither_tags_nor_keys_nor_a_role() -> None:
-    assert attributes(desired(DEFAULT), Kind.TEMPLATE, "quay") == {
+    assert attributes(desired(DEFAULT), ResourceKind.TEMPLATE, "quay") == {
         "description": "Repositories that pulls through quay create; managed by pullthrough (pullthrough)",
         "appliedFor": ["PULL_THROUGH_CACHE"],
         "imageTagMutability": "MUTABLE",
@@ -153,13 +153,17 @@ def test_a_default_template_needs_neither_tags_nor_keys_nor_a_role() -> None:
         "resourceTags": {},
         "customRoleArn": "",
     }
-    assert {resource.key.kind for resource in desired(DEFAULT).resources} == {Kind.SECRET, Kind.RULE, Kind.TEMPLATE}
+    assert {resource.key.kind for resource in desired(DEFAULT).resources} == {
+        ResourceKind.SECRET,
+        ResourceKind.RULE,
+        ResourceKind.TEMPLATE,
+    }
 
 
 def test_keeping_all_images_makes_no_lifecycle_policy_and_no_note() -> None:
     keep = {rule.prefix: Template(keep_images=None) for rule in STANDARD_RULES}
     found = desired(replace(DEFAULT, templates=keep))
-    assert attributes(found, Kind.TEMPLATE, "quay")["lifecyclePolicy"] is None
+    assert attributes(found, ResourceKind.TEMPLATE, "quay")["lifecyclePolicy"] is None
     assert found.notes == ()
 
 
@@ -173,7 +177,7 @@ def test_policies_of_ones_own_are_read_from_their_files(tmp_path: Path) -> None:
         repository_policy_file=tmp_path / "policy.json",
         pull_accounts=(OTHER_ACCOUNT,),
     )
-    found = attributes(desired(replace(DEFAULT, templates={"quay": template})), Kind.TEMPLATE, "quay")
+    found = attributes(desired(replace(DEFAULT, templates={"quay": template})), ResourceKind.TEMPLATE, "quay")
     assert (found["lifecyclePolicy"], found["repositoryPolicy"]) == (lifecycle, policy)
 
 
@@ -201,15 +205,15 @@ def test_a_policy_file_that_is_none_is_a_problem(content: str | bytes | None, wo
 def test_a_role_is_made_for_templates_that_need_one_and_have_none() -> None:
     found = desired(FULL)
     arn = f"arn:aws:iam::{ACCOUNT}:role/pullthrough-pullthrough-template"
-    assert attributes(found, Kind.TEMPLATE, "docker-hub")["customRoleArn"] == arn
-    assert attributes(found, Kind.TEMPLATE, "quay")["customRoleArn"] == ""
-    template = found.get(Key(Kind.TEMPLATE, "docker-hub"))
+    assert attributes(found, ResourceKind.TEMPLATE, "docker-hub")["customRoleArn"] == arn
+    assert attributes(found, ResourceKind.TEMPLATE, "quay")["customRoleArn"] == ""
+    template = found.get(Key(ResourceKind.TEMPLATE, "docker-hub"))
     assert template is not None
-    assert template.needs == (Key(Kind.ROLE, "pullthrough-pullthrough-template"),)
+    assert template.needs == (Key(ResourceKind.ROLE, "pullthrough-pullthrough-template"),)
     given = Template(resource_tags={"a": "b"}, role_arn="arn:aws:iam::1:role/mine")
     found = desired(replace(DEFAULT, templates={"quay": given}))
-    assert found.of(Kind.ROLE) == ()
-    assert attributes(found, Kind.TEMPLATE, "quay")["customRoleArn"] == "arn:aws:iam::1:role/mine"
+    assert found.of(ResourceKind.ROLE) == ()
+    assert attributes(found, ResourceKind.TEMPLATE, "quay")["customRoleArn"] == "arn:aws:iam::1:role/mine"
 
 
 def test_what_an_engine_has_no_place_for_is_listed() -> None:
@@ -219,8 +223,8 @@ def test_what_an_engine_has_no_place_for_is_listed() -> None:
         "the rights of the role nodes",
         "the endpoints of vpc-1",
     ]
-    assert not found.of(Kind.ROLE)
-    assert not found.of(Kind.NODE_ACCESS)
+    assert not found.of(ResourceKind.ROLE)
+    assert not found.of(ResourceKind.NODE_ACCESS)
 
 
 @pytest.mark.parametrize(
@@ -235,7 +239,7 @@ def test_what_an_engine_has_no_place_for_is_listed() -> None:
 def test_scanning_filters_are_in_their_own_grammar(prefixes: Iterable[str], filters: list[str]) -> None:
     rules = tuple(Rule(prefix, "quay.io") for prefix in prefixes)
     found = desired(Declaration(rules=rules, scan_frequency=ScanFrequency.ON_PUSH))
-    (scanning,) = found.of(Kind.SCANNING)
+    (scanning,) = found.of(ResourceKind.SCANNING)
     assert scanning.attributes == {"filters": [f"SCAN_ON_PUSH {text}" for text in filters]}
 
 
@@ -250,14 +254,16 @@ def test_rules_of_one_upstream_may_share_a_secret() -> None:
         Rule("a2", HUB, secret_name="ecr-pullthroughcache/x"),
     )
     found = desired(Declaration(rules=rules))
-    assert len(found.of(Kind.SECRET)) == 1
-    assert {rule.needs for rule in found.of(Kind.RULE)} == {(Key(Kind.SECRET, "ecr-pullthroughcache/x"),)}
+    assert len(found.of(ResourceKind.SECRET)) == 1
+    assert {rule.needs for rule in found.of(ResourceKind.RULE)} == {
+        (Key(ResourceKind.SECRET, "ecr-pullthroughcache/x"),)
+    }
 
 
 def test_arns_are_of_the_targets_partition() -> None:
     target = Target(ACCOUNT, "eusc-de-east-1")
     found = build_desired(FULL, AWS.accounts(FULL), AWS.fingerprints, target)
-    text = json.dumps([resource.attributes["policy"] for resource in found.of(Kind.NODE_ACCESS)])
+    text = json.dumps([resource.attributes["policy"] for resource in found.of(ResourceKind.NODE_ACCESS)])
     assert "arn:aws-eusc:ecr:eusc-de-east-1" in text
     assert REGION not in text
 

@@ -13,7 +13,7 @@ from pullthrough.errors import ActionDenied, ApplyFailed
 from pullthrough.provision.aws import Refused
 from pullthrough.provision.documents import OPERATOR_ACTIONS
 from pullthrough.provision.plan import Action, Step
-from pullthrough.provision.resources import MARKER_TAG, Key, Kind
+from pullthrough.provision.resources import MARKER_TAG, Key, ResourceKind
 from tests.deployments import (
     DEFAULT,
     FULL,
@@ -300,7 +300,7 @@ def test_a_lost_rotation_makes_one_version() -> None:
     plan = world.plan(FULL)
     assert plan.steps == (
         Step(
-            Key(Kind.SECRET, HUB_SECRET),
+            Key(ResourceKind.SECRET, HUB_SECRET),
             Action.UPDATE,
             "the account has changed",
             plan.steps[0].before,

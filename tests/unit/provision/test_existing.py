@@ -32,7 +32,7 @@ from pullthrough.provision.existing import (
     read_repositories,
 )
 from pullthrough.provision.plan import Action
-from pullthrough.provision.resources import Desired, Existing, Json, Key, Kind
+from pullthrough.provision.resources import Desired, Existing, Json, Key, ResourceKind
 from pullthrough.provision.target import Target
 from tests.unit.provision.scripted import ScriptedAws, denied, missing
 
@@ -206,8 +206,8 @@ def test_what_is_in_line_needs_no_step() -> None:
 )
 def test_each_difference_is_a_step(changed: dict[str, Json], template: dict[str, Any]) -> None:
     (step,) = existing_steps(desired(**template), [altered(changed)])
-    assert (step.key, step.action, step.arn) == (Key(Kind.REPOSITORY, "quay/a"), Action.UPDATE, arn("quay/a"))
-    assert step.needs == (Key(Kind.TEMPLATE, "quay"),)
+    assert (step.key, step.action, step.arn) == (Key(ResourceKind.REPOSITORY, "quay/a"), Action.UPDATE, arn("quay/a"))
+    assert step.needs == (Key(ResourceKind.TEMPLATE, "quay"),)
     assert "the template of quay" in step.reason
     # Applied, there is nothing more to do.
     assert step.after is not None
@@ -225,7 +225,7 @@ def test_tags_of_others_stay() -> None:
 
 def test_a_policy_written_otherwise_is_the_same() -> None:
     wanted = desired(pull_accounts=("210987654321",))
-    policy = wanted.of(Kind.TEMPLATE)[0].attributes["repositoryPolicy"]
+    policy = wanted.of(ResourceKind.TEMPLATE)[0].attributes["repositoryPolicy"]
     text = json.loads(json.dumps(policy))
     text["Statement"] = {
         **text["Statement"][0],
@@ -239,7 +239,7 @@ def test_a_policy_written_otherwise_is_the_same() -> None:
 
 def test_the_nearest_template_counts_and_others_templates_shadow() -> None:
     """A repository under a nearer template that is not declared was rightly made otherwise."""
-    key = Key(Kind.TEMPLATE, "quay/team")
+    key = Key(ResourceKind.TEMPLATE, "quay/team")
     theirs = Existing(key, {"appliedFor": ["PULL_THROUGH_CACHE"]})
     for_pushes = Existing(key, {"appliedFor": ["CREATE_ON_PUSH"]})
     differing = repository("quay/team/app", lifecyclePolicy=None)
@@ -250,7 +250,7 @@ def test_the_nearest_template_counts_and_others_templates_shadow() -> None:
 def test_a_rule_without_a_template_falls_to_roots() -> None:
     wanted = desired(ROOT)
     (step,) = existing_steps(wanted, [repository("other/app", "other", lifecyclePolicy=None)])
-    assert step.needs == (Key(Kind.TEMPLATE, ROOT),)
+    assert step.needs == (Key(ResourceKind.TEMPLATE, ROOT),)
     assert existing_steps(desired("quay"), [repository("other/app", "other", lifecyclePolicy=None)]) == []
 
 
@@ -297,7 +297,7 @@ def test_what_is_sent_is_what_the_template_says() -> None:
     script = ScriptedAws({}, default={})
     (step,) = existing_steps(wanted, [repository("quay/a", resourceTags={"stage": "b", "other": "c"})])
     apply_repository(script.aws, TARGET, step)
-    template = wanted.of(Kind.TEMPLATE)[0].attributes
+    template = wanted.of(ResourceKind.TEMPLATE)[0].attributes
     assert script.params("PutImageTagMutability") == [
         {
             "repositoryName": "quay/a",
@@ -347,7 +347,7 @@ def test_deletions_count_what_goes_and_wait_for_the_rule() -> None:
     (step,), notes = deletion_steps(script.aws, ["quay"])
     assert notes == []
     assert (step.key.name, step.action, step.after) == ("quay/a", Action.DELETE, None)
-    assert step.needs == (Key(Kind.RULE, "quay"),)
+    assert step.needs == (Key(ResourceKind.RULE, "quay"),)
     assert step.details == {"images": 1, "bytes": 5}
 
 

@@ -36,7 +36,7 @@ from pullthrough.provision.journal import Owned
 from pullthrough.provision.observe import Observed, Scanning
 from pullthrough.provision.plan import Options
 from pullthrough.provision.planner import plan_apply
-from pullthrough.provision.resources import REGISTRY, Desired, Existing, Json, Key, Kind, secret_reference
+from pullthrough.provision.resources import REGISTRY, Desired, Existing, Json, Key, ResourceKind, secret_reference
 from pullthrough.provision.target import Target
 from pullthrough.settings import load_settings
 
@@ -56,25 +56,25 @@ def as_it_is(desired: Desired, target: Target, name: str, *, marked: bool = True
     policy, scanning = "", Scanning()
     for resource in desired.resources:
         key, attributes = resource.key, dict(resource.attributes)
-        if key.kind is Kind.REGISTRY_POLICY:
+        if key.kind is ResourceKind.REGISTRY_POLICY:
             others = [{"Sid": "Theirs", "Effect": "Deny", "Principal": "*", "Action": "ecr:*"}]
             statements = [*others, *_list(attributes["statements"])]
             policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
             continue
-        if key.kind is Kind.SCANNING:
+        if key.kind is ResourceKind.SCANNING:
             entries = [str(entry).split(" ") for entry in _list(attributes["filters"])]
             rules = tuple(
                 {"scanFrequency": frequency, "repositoryFilters": [{"filter": text}]} for frequency, text in entries
             )
             scanning = Scanning("ENHANCED", rules)
             continue
-        for secret in desired.of(Kind.SECRET):
+        for secret in desired.of(ResourceKind.SECRET):
             if attributes.get("credentialArn") == secret_reference(secret.key.name):
                 attributes["credentialArn"] = secret_arn(secret.key.name)
-        if key.kind is Kind.TEMPLATE and not marked:
+        if key.kind is ResourceKind.TEMPLATE and not marked:
             attributes["description"] = "somebody's"
-        arn = secret_arn(key.name) if key.kind is Kind.SECRET else ""
-        has_mark = marked and key.kind in (Kind.SECRET, Kind.ROLE, Kind.TEMPLATE)
+        arn = secret_arn(key.name) if key.kind is ResourceKind.SECRET else ""
+        has_mark = marked and key.kind in (ResourceKind.SECRET, ResourceKind.ROLE, ResourceKind.TEMPLATE)
         found[key] = Existing(key, attributes, arn, name if has_mark else "", created_at=1.7e9)
     return Observed(target, found, policy, scanning)
 
@@ -204,7 +204,7 @@ def test_what_was_applied_is_imported_as_it_is(
     imported = declaration_text(observed, name=declaration.name)
     with tempfile.TemporaryDirectory() as folder:
         again = build_desired(loaded(imported, Path(folder)), {}, FINGERPRINTS, target)
-        for kind in (Kind.RULE, Kind.TEMPLATE):
+        for kind in (ResourceKind.RULE, ResourceKind.TEMPLATE):
             was = {key: entry.attributes for key, entry in observed.existing.items() if key.kind is kind}
             now = {resource.key: resource.attributes for resource in again.of(kind)}
             assert attributes(now) == attributes(was), imported.text
@@ -220,7 +220,7 @@ def observed_of(declaration: Declaration, target: Target = AWS) -> Observed:
 
 
 def with_template(observed: Observed, prefix: str, **changed: Json) -> Observed:
-    key = Key(Kind.TEMPLATE, prefix)
+    key = Key(ResourceKind.TEMPLATE, prefix)
     was = observed.existing[key]
     entry = Existing(key, {**was.attributes, **changed}, marked_by=was.marked_by)
     return Observed(observed.target, {**observed.existing, key: entry}, observed.registry_policy, observed.scanning)
@@ -284,7 +284,7 @@ def test_a_template_that_has_no_words_is_left_alone_and_said(
     changed: dict[str, Json], why: str, tmp_path: Path
 ) -> None:
     observed = with_template(observed_of(small()), "quay", **changed)
-    key = Key(Kind.TEMPLATE, "quay")
+    key = Key(ResourceKind.TEMPLATE, "quay")
     theirs = Existing(key, {**observed.existing[key].attributes, "description": "theirs"})
     observed = Observed(AWS, {**observed.existing, key: theirs})
     imported = declaration_text(observed)
@@ -295,7 +295,7 @@ def test_a_template_that_has_no_words_is_left_alone_and_said(
 
 
 def test_a_rule_with_half_an_arn_is_left_alone_and_said() -> None:
-    key = Key(Kind.RULE, "docker-hub")
+    key = Key(ResourceKind.RULE, "docker-hub")
     rule = {
         "upstreamRegistryUrl": DOCKER_HUB,
         "upstreamRepositoryPrefix": ROOT,
@@ -310,7 +310,7 @@ def test_a_rule_with_half_an_arn_is_left_alone_and_said() -> None:
 def test_statements_for_other_rules_than_are_there_are_said_to_change() -> None:
     """Somebody's rule beside ours: the registry's policy is not for it, and of this declaration's it would be."""
     observed = observed_of(small(access=NodeAccess(pull_accounts=("210987654321",))))
-    key = Key(Kind.RULE, "theirs")
+    key = Key(ResourceKind.RULE, "theirs")
     rule = {
         "upstreamRegistryUrl": "quay.io",
         "upstreamRepositoryPrefix": ROOT,
@@ -326,7 +326,7 @@ def test_statements_for_other_rules_than_are_there_are_said_to_change() -> None:
 
 def test_scanning_of_everything_is_not_taken_for_ours() -> None:
     rules = ({"scanFrequency": "SCAN_ON_PUSH", "repositoryFilters": [{"filter": "*"}]},)
-    key = Key(Kind.RULE, ROOT)
+    key = Key(ResourceKind.RULE, ROOT)
     rule = {
         "upstreamRegistryUrl": "quay.io",
         "upstreamRepositoryPrefix": ROOT,

@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from pullthrough.errors import ConfigurationError, ProvisionError
 from pullthrough.provision.journal import Journal, Owned, journal_name, owned_of, state_folder
 from pullthrough.provision.plan import Action, Step
-from pullthrough.provision.resources import REGISTRY, Json, Key, Kind
+from pullthrough.provision.resources import REGISTRY, Json, Key, ResourceKind
 from pullthrough.provision.target import Target
 from tests.deployments import MemoryJournal
 
-RULE = Key(Kind.RULE, "quay")
-ROLE = Key(Kind.ROLE, "a-role")
+RULE = Key(ResourceKind.RULE, "quay")
+ROLE = Key(ResourceKind.ROLE, "a-role")
 
 
 def step(key: Key = RULE, action: Action = Action.CREATE, **details: Json) -> Step:
@@ -108,7 +108,7 @@ def test_a_role_that_was_made_half_is_remembered_until_it_is_whole_or_gone(journ
 
 
 def test_filters_are_ours_until_they_are_taken_out_and_their_rule_with_the_last(journal: Journal) -> None:
-    scanning = Key(Kind.SCANNING, REGISTRY)
+    scanning = Key(ResourceKind.SCANNING, REGISTRY)
     add = step(scanning, add=["SCAN_ON_PUSH a/*", "SCAN_ON_PUSH b/*", "SCAN_ON_PUSH"], remove=[])
     write(journal, ("begin", add))
     assert journal.read() == Owned(filters=frozenset({"SCAN_ON_PUSH a/*", "SCAN_ON_PUSH b/*", "SCAN_ON_PUSH"}))
@@ -124,7 +124,9 @@ def test_filters_are_ours_until_they_are_taken_out_and_their_rule_with_the_last(
 
 _steps = st.builds(
     step,
-    st.builds(Key, st.sampled_from([Kind.RULE, Kind.ROLE, Kind.TEMPLATE]), st.sampled_from(["a", "b"])),
+    st.builds(
+        Key, st.sampled_from([ResourceKind.RULE, ResourceKind.ROLE, ResourceKind.TEMPLATE]), st.sampled_from(["a", "b"])
+    ),
     st.sampled_from(Action),
 )
 _events = st.lists(st.tuples(st.sampled_from(["begin", "done", "failed", "unknown"]), _steps), max_size=12)
@@ -228,7 +230,7 @@ def _hold(path: Path, name: str, results: Any) -> None:
     try:
         with journal.writing() as held:
             for number in range(20):
-                held.begin(step(Key(Kind.RULE, f"{name}-{number}")))
+                held.begin(step(Key(ResourceKind.RULE, f"{name}-{number}")))
         results.put(True)
     except ProvisionError:
         results.put(False)

@@ -15,7 +15,7 @@ from pullthrough.provision.observe import (
     read_templates,
     tokens_in,
 )
-from pullthrough.provision.resources import MARKER_TAG, Kind
+from pullthrough.provision.resources import MARKER_TAG, ResourceKind
 from tests.deployments import DEFAULT, HUB_SECRET, KMS_KEY, World
 from tests.fakes.aws import FakeAws
 
@@ -137,4 +137,4 @@ def test_marked_secrets_of_any_name_are_found() -> None:
     world.send.add_secret("ecr-pullthroughcache/other", "x", tags={MARKER_TAG: "other"})
     deleted = [step.key.name for step in world.plan(DEFAULT).steps if step.action.value == "delete"]
     assert deleted == ["ecr-pullthroughcache/old"]
-    assert world.plan(DEFAULT).steps[-1].key.kind is Kind.SECRET
+    assert world.plan(DEFAULT).steps[-1].key.kind is ResourceKind.SECRET

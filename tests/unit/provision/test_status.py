@@ -15,7 +15,7 @@ from pullthrough.provision.journal import Owned
 from pullthrough.provision.observe import Observed
 from pullthrough.provision.plan import Options
 from pullthrough.provision.planner import plan_apply
-from pullthrough.provision.resources import Existing, Key, Kind
+from pullthrough.provision.resources import Existing, Key, ResourceKind
 from pullthrough.provision.status import Status, secret_name_in, status
 from pullthrough.provision.target import Target
 
@@ -58,7 +58,7 @@ def found(
 
 def rule(prefix: str, upstream: str, arn: str = "", *, in_file: bool = False) -> Existing:
     return Existing(
-        Key(Kind.RULE, prefix),
+        Key(ResourceKind.RULE, prefix),
         {
             "upstreamRegistryUrl": upstream,
             "upstreamRepositoryPrefix": "ROOT",
@@ -72,14 +72,14 @@ def rule(prefix: str, upstream: str, arn: str = "", *, in_file: bool = False) ->
 
 
 def secret(changed_at: float | None = NOW - 3 * DAY, name: str = SECRET) -> Existing:
-    desired = build_desired(DECLARATION, KNOWN, FINGERPRINTS, AWS).of(Kind.SECRET)[0]
-    return Existing(Key(Kind.SECRET, name), desired.attributes, ARN, "pullthrough", changed_at=changed_at)
+    desired = build_desired(DECLARATION, KNOWN, FINGERPRINTS, AWS).of(ResourceKind.SECRET)[0]
+    return Existing(Key(ResourceKind.SECRET, name), desired.attributes, ARN, "pullthrough", changed_at=changed_at)
 
 
 def template(prefix: str, mark: str = "pullthrough") -> Existing:
-    desired = build_desired(DECLARATION, KNOWN, FINGERPRINTS, AWS).get(Key(Kind.TEMPLATE, prefix))
+    desired = build_desired(DECLARATION, KNOWN, FINGERPRINTS, AWS).get(Key(ResourceKind.TEMPLATE, prefix))
     attributes = desired.attributes if desired else {"appliedFor": ["PULL_THROUGH_CACHE"]}
-    return Existing(Key(Kind.TEMPLATE, prefix), attributes, marked_by=mark, created_at=NOW - DAY)
+    return Existing(Key(ResourceKind.TEMPLATE, prefix), attributes, marked_by=mark, created_at=NOW - DAY)
 
 
 def repository(name: str, prefix: str, **changed: object) -> Repository:
@@ -156,7 +156,7 @@ def test_the_address_is_empty_where_the_registrys_host_is_not_known() -> None:
 
 def test_drift_names_attributes_and_no_values() -> None:
     changed = Existing(
-        Key(Kind.TEMPLATE, "quay"),
+        Key(ResourceKind.TEMPLATE, "quay"),
         {**template("quay").attributes, "imageTagMutability": "IMMUTABLE"},
         "",
         "pullthrough",
@@ -198,7 +198,7 @@ def test_repositories_that_were_not_read_are_not_none() -> None:
 def test_without_tokens_a_credential_is_not_called_drift() -> None:
     other = Existing(secret().key, {**secret().attributes, "accessToken": "0123456789ab"}, ARN, "pullthrough")
     existing = [*EVERYTHING[:2], other, *EVERYTHING[3:]]
-    assert [step.key.kind for step in found(*existing).drift] == [Kind.SECRET]
+    assert [step.key.kind for step in found(*existing).drift] == [ResourceKind.SECRET]
     without = found(*existing, missing="docker_hub_access_token is missing")
     assert without.is_in_line
     assert without.as_json()["credentials_missing"] == "docker_hub_access_token is missing"

@@ -25,7 +25,7 @@ from pullthrough.provision.export.common import (
     variables_of,
 )
 from pullthrough.provision.names import cloudformation_style, labels
-from pullthrough.provision.resources import Json, Kind, Resource
+from pullthrough.provision.resources import Json, Resource, ResourceKind
 
 _FORMAT = "2010-09-09"
 _WORDS = {
@@ -85,12 +85,13 @@ class _Export:
         prefixes = [rule.prefix for rule in declaration.rules]
         self._labels = labels(prefixes, cloudformation_style)
         self._nodes = labels(
-            (resource.key.name for resource in self._desired.of(Kind.NODE_ACCESS)), cloudformation_style
+            (resource.key.name for resource in self._desired.of(ResourceKind.NODE_ACCESS)), cloudformation_style
         )
         self._variables = variables_of(declaration, cloudformation_style, "")
         #: The logical id of each secret, after the first rule that uses it.
         self._secrets = {
-            resource.key.name: f"{self._labels[resource.prefix]}Secret" for resource in self._desired.of(Kind.SECRET)
+            resource.key.name: f"{self._labels[resource.prefix]}Secret"
+            for resource in self._desired.of(ResourceKind.SECRET)
         }
         self._resources: dict[str, Body] = {}
 
@@ -114,17 +115,17 @@ class _Export:
         if not self._desired.resources:
             raise PlanProblem("every rule is switched off, and a CloudFormation template without a resource is none")
         problems = []
-        for resource in self._desired.of(Kind.TEMPLATE):
+        for resource in self._desired.of(ResourceKind.TEMPLATE):
             where = f"the template of {resource.key.name}"
             role = str(resource.attributes["customRoleArn"])
-            if role and not needed(resource, Kind.ROLE) and _ROLE_OF_TEMPLATE.fullmatch(role) is None:
+            if role and not needed(resource, ResourceKind.ROLE) and _ROLE_OF_TEMPLATE.fullmatch(role) is None:
                 problems.append(f"{where} has the role {role}; CloudFormation takes none with a path")
         if problems:
             raise problem_of(problems)
 
     def _parameters(self) -> dict[str, object]:
         parameters: dict[str, object] = {}
-        used = {resource.prefix for resource in self._desired.of(Kind.SECRET)}
+        used = {resource.prefix for resource in self._desired.of(ResourceKind.SECRET)}
         for prefix, variables in self._variables.items():
             if prefix not in used:
                 continue
@@ -140,21 +141,21 @@ class _Export:
 
     def _add(self, resource: Resource) -> None:
         match resource.key.kind:
-            case Kind.SECRET:
+            case ResourceKind.SECRET:
                 self._secret(resource)
-            case Kind.RULE:
+            case ResourceKind.RULE:
                 self._rule(resource)
-            case Kind.ROLE:
+            case ResourceKind.ROLE:
                 self._role(resource)
-            case Kind.TEMPLATE:
+            case ResourceKind.TEMPLATE:
                 self._template(resource)
-            case Kind.NODE_ACCESS:
+            case ResourceKind.NODE_ACCESS:
                 self._node_access(resource)
-            case Kind.REGISTRY_POLICY:
+            case ResourceKind.REGISTRY_POLICY:
                 self._registry_policy(resource)
-            case Kind.SCANNING:
+            case ResourceKind.SCANNING:
                 self._scanning(resource)
-            case Kind.REPOSITORY:
+            case ResourceKind.REPOSITORY:
                 # Pulls make repositories; a declaration has none.
                 pass
 
@@ -183,7 +184,7 @@ class _Export:
 
     def _rule(self, resource: Resource) -> None:
         prefix, attributes = resource.key.name, resource.attributes
-        secret = self._secrets.get(needed(resource, Kind.SECRET), "")
+        secret = self._secrets.get(needed(resource, ResourceKind.SECRET), "")
         upstream_prefix = attributes["upstreamRepositoryPrefix"]
         self._put(
             f"{self._labels[prefix]}Rule",
@@ -225,7 +226,7 @@ class _Export:
         lifecycle, policy = attributes["lifecyclePolicy"], attributes["repositoryPolicy"]
         exclusions = attributes["imageTagMutabilityExclusionFilters"]
         assert isinstance(exclusions, list)
-        makes_role = bool(needed(resource, Kind.ROLE))
+        makes_role = bool(needed(resource, ResourceKind.ROLE))
         encryption = {"EncryptionType": attributes["encryptionType"], "KmsKey": attributes["kmsKey"]}
         more = {"DependsOn": _TEMPLATE_ROLE_POLICY} if makes_role else {}
         self._put(

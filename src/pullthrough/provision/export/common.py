@@ -17,7 +17,7 @@ from pullthrough.provision.addresses import cached_address, labelled, original_a
 from pullthrough.provision.desired import build_desired
 from pullthrough.provision.inputs import INPUTS, WHERE_TOKENS_ARE, Account, wants_account
 from pullthrough.provision.names import Style, labels
-from pullthrough.provision.resources import Desired, Json, Kind, Resource
+from pullthrough.provision.resources import Desired, Json, Resource, ResourceKind
 from pullthrough.provision.target import Target
 
 #: Characters that no text has: https://www.unicode.org/faq/private_use.html#noncharacters
@@ -109,7 +109,7 @@ def addresses(declaration: Declaration, style: Style, separator: str) -> dict[st
     }
 
 
-def needed(resource: Resource, kind: Kind) -> str:
+def needed(resource: Resource, kind: ResourceKind) -> str:
     """The name of the resource of this kind that it needs; empty for none."""
     return next((key.name for key in resource.needs if key.kind is kind), "")
 

@@ -23,7 +23,7 @@ from pullthrough.provision.export.common import (
 )
 from pullthrough.provision.merging import merge_filters, merge_statements
 from pullthrough.provision.names import labels, terraform_style
-from pullthrough.provision.resources import Attributes, Existing, Json, Key, Kind, Resource
+from pullthrough.provision.resources import Attributes, Existing, Json, Key, Resource, ResourceKind
 
 if TYPE_CHECKING:
     # For types only: it imports what makes AWS's calls.
@@ -104,11 +104,15 @@ class _Export:
         prefixes = [rule.prefix for rule in declaration.rules]
         self._labels = labels(prefixes, terraform_style, separator="_")
         self._nodes = labels(
-            (resource.key.name for resource in self._desired.of(Kind.NODE_ACCESS)), terraform_style, separator="_"
+            (resource.key.name for resource in self._desired.of(ResourceKind.NODE_ACCESS)),
+            terraform_style,
+            separator="_",
         )
         self._variables = variables_of(declaration, terraform_style, "_")
         #: The label of each secret, which is that of the first rule that uses it.
-        self._secrets = {resource.key.name: self._labels[resource.prefix] for resource in self._desired.of(Kind.SECRET)}
+        self._secrets = {
+            resource.key.name: self._labels[resource.prefix] for resource in self._desired.of(ResourceKind.SECRET)
+        }
         self._resources: dict[str, dict[str, dict[str, Any]]] = {}
         self._imports: list[dict[str, str]] = []
 
@@ -154,7 +158,7 @@ class _Export:
 
     def _variable_blocks(self) -> dict[str, object]:
         blocks: dict[str, object] = {}
-        used = {resource.prefix for resource in self._desired.of(Kind.SECRET)}
+        used = {resource.prefix for resource in self._desired.of(ResourceKind.SECRET)}
         for prefix, variables in self._variables.items():
             if prefix not in used:
                 continue
@@ -169,21 +173,21 @@ class _Export:
 
     def _add(self, resource: Resource) -> None:
         match resource.key.kind:
-            case Kind.SECRET:
+            case ResourceKind.SECRET:
                 self._secret(resource)
-            case Kind.RULE:
+            case ResourceKind.RULE:
                 self._rule(resource)
-            case Kind.ROLE:
+            case ResourceKind.ROLE:
                 self._role(resource)
-            case Kind.TEMPLATE:
+            case ResourceKind.TEMPLATE:
                 self._template(resource)
-            case Kind.NODE_ACCESS:
+            case ResourceKind.NODE_ACCESS:
                 self._node_access(resource)
-            case Kind.REGISTRY_POLICY:
+            case ResourceKind.REGISTRY_POLICY:
                 self._registry_policy(resource.attributes)
-            case Kind.SCANNING:
+            case ResourceKind.SCANNING:
                 self._scanning(resource.attributes)
-            case Kind.REPOSITORY:
+            case ResourceKind.REPOSITORY:
                 # Pulls make repositories; a declaration has none.
                 pass
 
@@ -237,7 +241,7 @@ class _Export:
 
     def _rule(self, resource: Resource) -> None:
         prefix, attributes = resource.key.name, resource.attributes
-        secret = self._secrets.get(needed(resource, Kind.SECRET), "")
+        secret = self._secrets.get(needed(resource, ResourceKind.SECRET), "")
         upstream_prefix = str(attributes["upstreamRepositoryPrefix"])
         self._put(
             RULE,
@@ -287,7 +291,7 @@ class _Export:
     def _template(self, resource: Resource) -> None:
         prefix, attributes = resource.key.name, resource.attributes
         lifecycle, policy = attributes["lifecyclePolicy"], attributes["repositoryPolicy"]
-        makes_role = bool(needed(resource, Kind.ROLE))
+        makes_role = bool(needed(resource, ResourceKind.ROLE))
         encryption = {"encryption_type": attributes["encryptionType"], "kms_key": _text(str(attributes["kmsKey"]))}
         self._put(
             TEMPLATE,

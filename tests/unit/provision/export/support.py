@@ -29,7 +29,7 @@ from pullthrough.fingerprints import Fingerprints
 from pullthrough.oci.names import DOCKER_HUB
 from pullthrough.provision.desired import build_desired
 from pullthrough.provision.inputs import Account, wants_account
-from pullthrough.provision.resources import Json, Key, Kind, secret_reference
+from pullthrough.provision.resources import Json, Key, ResourceKind, secret_reference
 from pullthrough.provision.target import Target
 
 HERE = Path(__file__).parent
@@ -146,7 +146,7 @@ def expected(declaration: Declaration) -> dict[Key, dict[str, Json]]:
     desired = build_desired(declaration, accounts, _NoFingerprints(), TARGET)
     found = {resource.key: dict(resource.attributes) for resource in desired.resources}
     for key, attributes in found.items():
-        if key.kind is Kind.SECRET:
+        if key.kind is ResourceKind.SECRET:
             del attributes["username"], attributes["accessToken"]
     return found
 
@@ -168,7 +168,7 @@ def read_terraform(resources: Resources) -> dict[Key, dict[str, Json]]:
     secrets = {label: body["name"] for label, body in resources.get("aws_secretsmanager_secret", {}).items()}
     assert secrets.keys() == resources.get("aws_secretsmanager_secret_version", {}).keys()
     for body in resources.get("aws_secretsmanager_secret", {}).values():
-        found[Key(Kind.SECRET, body["name"])] = {
+        found[Key(ResourceKind.SECRET, body["name"])] = {
             "description": body["description"],
             "kmsKeyId": "",
             "tags": body["tags"],
@@ -179,7 +179,7 @@ def read_terraform(resources: Resources) -> dict[Key, dict[str, Json]]:
             label = credential.removeprefix(SECRET_STAND_IN)
             assert body["depends_on"] == [f"aws_secretsmanager_secret_version.{label}"]
             credential = secret_reference(secrets[label])
-        found[Key(Kind.RULE, body["ecr_repository_prefix"])] = {
+        found[Key(ResourceKind.RULE, body["ecr_repository_prefix"])] = {
             "upstreamRegistryUrl": body["upstream_registry_url"],
             "upstreamRepositoryPrefix": body.get("upstream_repository_prefix", ROOT),
             "credentialArn": credential,
@@ -187,16 +187,16 @@ def read_terraform(resources: Resources) -> dict[Key, dict[str, Json]]:
         }
     found |= _read_roles(resources)
     for body in resources.get("aws_ecr_repository_creation_template", {}).values():
-        found[Key(Kind.TEMPLATE, body["prefix"])] = _read_template(body)
+        found[Key(ResourceKind.TEMPLATE, body["prefix"])] = _read_template(body)
     for body in resources.get("aws_ecr_registry_policy", {}).values():
-        found[Key(Kind.REGISTRY_POLICY, "registry")] = {"statements": json.loads(body["policy"])["Statement"]}
+        found[Key(ResourceKind.REGISTRY_POLICY, "registry")] = {"statements": json.loads(body["policy"])["Statement"]}
     for body in resources.get("aws_ecr_registry_scanning_configuration", {}).values():
         filters = [
             f"{rule['scan_frequency']} {entry['filter']}"
             for rule in body["rule"]
             for entry in rule["repository_filter"]
         ]
-        found[Key(Kind.SCANNING, "registry")] = {"filters": sorted(filters)}
+        found[Key(ResourceKind.SCANNING, "registry")] = {"filters": sorted(filters)}
     return found
 
 
@@ -206,13 +206,13 @@ def _read_roles(resources: Resources) -> dict[Key, dict[str, Json]]:
     for body in resources.get("aws_iam_role_policy", {}).values():
         policy: dict[str, Json] = {"policyName": body["name"], "policy": json.loads(body["policy"])}
         if role := roles.get(body["role"]):
-            found[Key(Kind.ROLE, body["role"])] = policy | {
+            found[Key(ResourceKind.ROLE, body["role"])] = policy | {
                 "description": role["description"],
                 "trustPolicy": json.loads(role["assume_role_policy"]),
                 "tags": role["tags"],
             }
         else:
-            found[Key(Kind.NODE_ACCESS, body["role"])] = policy
+            found[Key(ResourceKind.NODE_ACCESS, body["role"])] = policy
     return found
 
 
@@ -348,14 +348,14 @@ def read_cloudformation(resources: Mapping[str, Mapping[str, Any]]) -> dict[Key,
         body = resource["Properties"]
         match resource["Type"]:
             case "AWS::SecretsManager::Secret":
-                found[Key(Kind.SECRET, body["Name"])] = {
+                found[Key(ResourceKind.SECRET, body["Name"])] = {
                     "description": body["Description"],
                     "kmsKeyId": "",
                     "tags": _table(body["Tags"]),
                 }
             case "AWS::ECR::PullThroughCacheRule":
                 credential = body.get("CredentialArn", "")
-                found[Key(Kind.RULE, body["EcrRepositoryPrefix"])] = {
+                found[Key(ResourceKind.RULE, body["EcrRepositoryPrefix"])] = {
                     "upstreamRegistryUrl": body["UpstreamRegistryUrl"],
                     "upstreamRepositoryPrefix": body.get("UpstreamRepositoryPrefix", ROOT),
                     "credentialArn": secret_reference(secrets[credential]) if credential in secrets else credential,
@@ -363,7 +363,7 @@ def read_cloudformation(resources: Mapping[str, Mapping[str, Any]]) -> dict[Key,
                 }
             case "AWS::IAM::Role":
                 policy = policies.pop(body["RoleName"])
-                found[Key(Kind.ROLE, body["RoleName"])] = {
+                found[Key(ResourceKind.ROLE, body["RoleName"])] = {
                     "description": body["Description"],
                     "trustPolicy": body["AssumeRolePolicyDocument"],
                     "policyName": policy["PolicyName"],
@@ -371,18 +371,21 @@ def read_cloudformation(resources: Mapping[str, Mapping[str, Any]]) -> dict[Key,
                     "tags": _table(body["Tags"]),
                 }
             case "AWS::ECR::RepositoryCreationTemplate":
-                found[Key(Kind.TEMPLATE, body["Prefix"])] = _read_creation_template(body)
+                found[Key(ResourceKind.TEMPLATE, body["Prefix"])] = _read_creation_template(body)
             case "AWS::ECR::RegistryPolicy":
-                found[Key(Kind.REGISTRY_POLICY, "registry")] = {"statements": body["PolicyText"]["Statement"]}
+                found[Key(ResourceKind.REGISTRY_POLICY, "registry")] = {"statements": body["PolicyText"]["Statement"]}
             case "AWS::ECR::RegistryScanningConfiguration":
                 filters = [
                     f"{rule['ScanFrequency']} {entry['Filter']}"
                     for rule in body["Rules"]
                     for entry in rule["RepositoryFilters"]
                 ]
-                found[Key(Kind.SCANNING, "registry")] = {"filters": sorted(filters)}
+                found[Key(ResourceKind.SCANNING, "registry")] = {"filters": sorted(filters)}
     for role, policy in policies.items():
-        found[Key(Kind.NODE_ACCESS, role)] = {"policyName": policy["PolicyName"], "policy": policy["PolicyDocument"]}
+        found[Key(ResourceKind.NODE_ACCESS, role)] = {
+            "policyName": policy["PolicyName"],
+            "policy": policy["PolicyDocument"],
+        }
     return found
 
 

@@ -12,7 +12,7 @@ from pullthrough.errors import PlanProblem
 from pullthrough.oci.names import DOCKER_HUB
 from pullthrough.provision.export.terraform import terraform_document
 from pullthrough.provision.observe import Observed, Scanning
-from pullthrough.provision.resources import Existing, Key, Kind
+from pullthrough.provision.resources import Existing, Key, ResourceKind
 from tests.unit.provision.export.support import (
     CASES,
     HERE,
@@ -271,7 +271,7 @@ def test_continuous_scanning_asks_for_the_enhanced_kind() -> None:
 _ARN = f"arn:aws:secretsmanager:eu-west-1:{TARGET.account}:secret:ecr-pullthroughcache/docker-hub-a1B2c3"
 
 
-def _there(kind: Kind, name: str, **more: Any) -> Existing:
+def _there(kind: ResourceKind, name: str, **more: Any) -> Existing:
     return Existing(Key(kind, name), more.pop("attributes", {}), **more)
 
 
@@ -305,12 +305,12 @@ def test_everything_that_is_there_and_declared_is_imported() -> None:
     )
     role = "pullthrough-pullthrough-template"
     observed = _observed(
-        _there(Kind.SECRET, "ecr-pullthroughcache/docker-hub", arn=_ARN, more={"currentVersion": "v-1"}),
-        _there(Kind.RULE, "docker-hub"),
-        _there(Kind.RULE, "somebody-else"),
-        _there(Kind.TEMPLATE, "ecr-public"),
-        _there(Kind.ROLE, role, attributes={"policy": {}}),
-        _there(Kind.NODE_ACCESS, "eks-nodes"),
+        _there(ResourceKind.SECRET, "ecr-pullthroughcache/docker-hub", arn=_ARN, more={"currentVersion": "v-1"}),
+        _there(ResourceKind.RULE, "docker-hub"),
+        _there(ResourceKind.RULE, "somebody-else"),
+        _there(ResourceKind.TEMPLATE, "ecr-public"),
+        _there(ResourceKind.ROLE, role, attributes={"policy": {}}),
+        _there(ResourceKind.NODE_ACCESS, "eks-nodes"),
         policy=json.dumps({"Version": "2012-10-17", "Statement": []}),
     )
     assert _imports(declaration, observed) == {
@@ -329,8 +329,8 @@ def test_everything_that_is_there_and_declared_is_imported() -> None:
 def test_role_without_its_policy_and_secret_without_a_value_are_imported_alone() -> None:
     role = "pullthrough-pullthrough-template"
     observed = _observed(
-        _there(Kind.SECRET, "ecr-pullthroughcache/github", arn="arn:x", more={"currentVersion": ""}),
-        _there(Kind.ROLE, role, attributes={"policy": None}),
+        _there(ResourceKind.SECRET, "ecr-pullthroughcache/github", arn="arn:x", more={"currentVersion": ""}),
+        _there(ResourceKind.ROLE, role, attributes={"policy": None}),
     )
     assert _imports(CASES["tags, KMS and a role"], observed) == {
         "aws_secretsmanager_secret.github": "arn:x",
@@ -340,7 +340,7 @@ def test_role_without_its_policy_and_secret_without_a_value_are_imported_alone()
 
 def test_secret_that_is_to_be_deleted_is_not_imported_and_says_what_to_do() -> None:
     name = "ecr-pullthroughcache/github"
-    observed = _observed(_there(Kind.SECRET, name, arn="arn:x", is_scheduled_for_deletion=True))
+    observed = _observed(_there(ResourceKind.SECRET, name, arn="arn:x", is_scheduled_for_deletion=True))
     assert _imports(CASES["default"], observed) == {}
     secret = _resources(CASES["default"], observed)["aws_secretsmanager_secret"]["github"]
     assert f"restore-secret --secret-id {name}" in secret["//"]
@@ -361,7 +361,7 @@ def test_statements_of_others_stay_and_ours_are_renewed() -> None:
         policy = json.loads(resources["aws_ecr_registry_policy"]["registry"]["policy"])
         assert policy["Version"] == "2008-10-17"
         assert policy["Id"] == "kept"
-        declared = expected(CASES["access"])[Key(Kind.REGISTRY_POLICY, "registry")]["statements"]
+        declared = expected(CASES["access"])[Key(ResourceKind.REGISTRY_POLICY, "registry")]["statements"]
         assert isinstance(declared, list)
         assert sorted(policy["Statement"], key=str) == sorted([theirs, *declared], key=str)
 
