@@ -50,7 +50,7 @@ def test_first_call_of_an_api_loads_the_models(start_engine: StartEngine) -> Non
 
 _CERTIFICATES = """
 import os
-from pullthrough.server import import_aiohttp
+from pullthrough.server.process import import_aiohttp
 
 before = dict(os.environ)
 import_aiohttp()

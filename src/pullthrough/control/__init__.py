@@ -14,6 +14,7 @@ from aiohttp import web
 from pullthrough.access.administration import KeyAdministration
 from pullthrough.engine.engine import Engine
 from pullthrough.errors import ConfigurationError, ContentUnknown, PullthroughError, RequestError, UpstreamError
+from pullthrough.faces.face import FastAnswer
 
 _log = logging.getLogger(__name__)
 _MAX_REQUEST_BYTES = 64 * 1024
@@ -24,9 +25,14 @@ MAX_EVENTS = 10_000
 class Control:
     """Answers the requests of one worker's control socket."""
 
+    at_once: FastAnswer | None = None
+
     def __init__(self, engine: Engine, keys: KeyAdministration) -> None:
         self._engine = engine
         self._keys = keys
+
+    def takes(self, request: web.BaseRequest) -> bool:
+        return True
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         try:

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from aiohttp import web
 
@@ -29,6 +29,7 @@ from pullthrough.engine import outcomes
 from pullthrough.engine.engine import Engine
 from pullthrough.engine.outcomes import Outcome
 from pullthrough.errors import ContentUnknown, PullthroughError, RepositoryUnknown, UploadOutOfOrder
+from pullthrough.faces.face import FastAnswer
 
 _log = logging.getLogger(__name__)
 SERVER_NAME = f"pullthrough/{__version__}"
@@ -38,8 +39,8 @@ _MAX_KNOWN_PATHS = 1024
 _MAX_KNOWN_PATH = 512
 
 
-class Face:
-    """Answers the registry requests of one worker's listeners. `access` says who may do what."""
+class RegistryFace:
+    """Answers the registry requests of one worker's main listener. `access` says who may do what."""
 
     def __init__(
         self, engine: Engine, access_log: AccessLogger, access: Access, *, clock: Callable[[], float] = time.time
@@ -53,10 +54,14 @@ class Face:
         #: Of clients that were let in, which ask for the same few things again and again.
         self._known_route = lru_cache(maxsize=_MAX_KNOWN_PATHS)(parse_path)
         self._fast_path = FastPath(engine, access, SERVER_NAME, self._log, clock)
+        self.at_once: FastAnswer | None = self.at_once_for(None)
 
-    def fast(self, data: bytes, client: str, *, mirror: str | None = None) -> bytes | None:
-        """The answer to a request that can be given at once; None where `handle` has to give it."""
-        return self._fast_path.answer(data, client, mirror)
+    def at_once_for(self, mirror: str | None) -> FastAnswer:
+        return partial(self._fast_path.answer, mirror=mirror)
+
+    def takes(self, request: web.BaseRequest) -> bool:
+        """All that no other face has taken: what is no registry's request is refused in the registry's words."""
+        return True
 
     async def handle(self, request: web.BaseRequest, *, mirror: str | None = None) -> web.StreamResponse:
         """`mirror` is the prefix of the rule that the request's listener is bound to, if it is to one."""
@@ -178,3 +183,18 @@ class Face:
 
     async def _metrics(self) -> bytes:
         return await self._engine.call(self._engine.metrics.exposition)
+
+
+class MirrorFace:
+    """The registry face on a listener that is bound to one rule: names are those of the rule's upstream."""
+
+    def __init__(self, registry: RegistryFace, prefix: str) -> None:
+        self._registry = registry
+        self._prefix = prefix
+        self.at_once: FastAnswer | None = registry.at_once_for(prefix)
+
+    def takes(self, request: web.BaseRequest) -> bool:
+        return True
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        return await self._registry.handle(request, mirror=self._prefix)

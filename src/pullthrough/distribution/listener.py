@@ -1,4 +1,4 @@
-"""The HTTP servers of a worker: listening sockets in, answers of a handler out."""
+"""The HTTP servers of a worker: listening sockets in, answers of faces out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from aiohttp import web
 
 from pullthrough.distribution.acceptor import Acceptor, Notices
 from pullthrough.distribution.admission import Admission, Place
-from pullthrough.distribution.protocol import FastAnswer, Handler, HttpProtocol
+from pullthrough.distribution.protocol import HttpProtocol
+from pullthrough.faces.face import Faces
 
 #: Between two looks at all connections for those that were reset.
 _LOOK_SECONDS = 10.0
@@ -19,24 +20,23 @@ _LOOKED_AT_ONCE = 500
 
 
 class Runner:
-    """Serves `handler` on the sockets it is given; `cleanup` lets answers in flight finish.
+    """Serves `faces` on the sockets it is given; `cleanup` lets answers in flight finish.
 
     `admission` and `notices` are shared by all runners whose connections count together.
     """
 
     def __init__(
         self,
-        handler: Handler,
+        faces: Faces,
         admission: Admission,
         notices: Notices,
         *,
         shutdown_timeout_seconds: float,
-        fast: FastAnswer | None = None,
     ) -> None:
-        self._server = web.Server(handler, handler_cancellation=True)
+        self._server = web.Server(faces.handle, handler_cancellation=True)
         self._admission = admission
         self._notices = notices
-        self._fast = fast
+        self._fast = faces.at_once
         self._shutdown_timeout_seconds = shutdown_timeout_seconds
         self._acceptors: list[Acceptor] = []
         self._looking = asyncio.get_running_loop().create_task(self._look_for_resets())

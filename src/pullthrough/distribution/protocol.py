@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable
 
 from aiohttp import EMPTY_PAYLOAD, web
 from aiohttp.http import HttpProcessingError
@@ -20,6 +19,7 @@ from aiohttp.web_protocol import _ErrInfo
 
 from pullthrough.distribution.admission import Place
 from pullthrough.distribution.framing import MAX_HEAD_BYTES, ChunkedBody, Head, SizedBody
+from pullthrough.faces.face import FastAnswer, Handler
 from pullthrough.oci.codes import ErrorCode, error_body
 
 _log = logging.getLogger(__name__)
@@ -41,10 +41,6 @@ _VERSIONS = ((1, 0), (1, 1))
 
 #: include/net/tcp_states.h
 _TCP_CLOSE = 7
-
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-#: From the bytes of a request and the client's address to the whole answer, or None for the ordinary path.
-FastAnswer = Callable[[bytes, str], bytes | None]
 
 
 def _is_reset(connection: socket.socket) -> bool:

@@ -41,6 +41,7 @@ from pullthrough.ecr.room import Sender
 from pullthrough.engine.engine import Engine
 from pullthrough.engine.tasks import wait_out
 from pullthrough.errors import PullthroughError
+from pullthrough.faces.face import FastAnswer
 
 _log = logging.getLogger(__name__)
 #: Bodies above SMALL_BYTES are hashed and parsed in so many threads; each takes several times its size meanwhile.
@@ -96,6 +97,8 @@ Record = Callable[[Exchange], None]
 class EcrFace:
     """Answers all API requests of one worker's main listener."""
 
+    at_once: FastAnswer | None = None
+
     def __init__(
         self,
         engine: Engine,
@@ -115,8 +118,7 @@ class EcrFace:
         self._bodies = Bodies()
         self._threads = threads
 
-    @staticmethod
-    def is_api_request(request: web.BaseRequest) -> bool:
+    def takes(self, request: web.BaseRequest) -> bool:
         return protocol.is_api_request(request.method, request.raw_path, request.headers)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:

@@ -13,7 +13,8 @@ from typing import Any, ParamSpec
 from aiohttp import web
 
 from pullthrough.distribution.admission import Admission, Place
-from pullthrough.distribution.protocol import FastAnswer, HttpProtocol
+from pullthrough.distribution.protocol import HttpProtocol
+from pullthrough.faces.face import FastAnswer
 
 P = ParamSpec("P")
 

@@ -1,0 +1,1 @@
+"""What answers requests, and what all of it shares."""

@@ -1,0 +1,91 @@
+"""What each listener answers: here a face is added."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from pullthrough.access.assembly import make_access, make_key_administration
+from pullthrough.control import Control
+from pullthrough.distribution.access_log import AccessLogger, Entry
+from pullthrough.distribution.face import SERVER_NAME, MirrorFace, RegistryFace
+from pullthrough.ecr.calls import registry_identity
+from pullthrough.ecr.face import LARGE_AT_ONCE, EcrFace
+from pullthrough.ecr.face import Exchange as ApiExchange
+from pullthrough.engine import outcomes
+from pullthrough.engine.engine import Engine
+from pullthrough.faces.face import Faces
+from pullthrough.metrics import Metrics
+from pullthrough.server.opening import Opened
+from pullthrough.settings import ListenAddress
+
+_STANDARD_OUTPUT = 1
+#: The kind of an API request in log lines and metrics.
+_API = "api"
+
+
+@dataclass(frozen=True)
+class ServedFaces:
+    """By listener."""
+
+    main: Faces
+    #: By the prefix of the rule that the listener is bound to.
+    mirrors: Mapping[str, Faces]
+    control: Faces
+
+
+def make_faces(engine: Engine, shared: Opened, stack: AsyncExitStack, *, has_tls: bool) -> ServedFaces:
+    """`stack` closes what they need.
+
+    Raises ConfigurationError where a file that the settings name cannot be used.
+    """
+    settings = engine.settings
+    access = make_access(engine, url_key=shared.url_key)
+    stack.callback(access.close)
+    access_log = _make_access_log(engine, stack)
+    registry = RegistryFace(engine, access_log, access)
+    api_threads = ThreadPoolExecutor(LARGE_AT_ONCE, thread_name_prefix="api")
+    stack.callback(api_threads.shutdown)
+    main = shared.listeners[0]
+    identity = registry_identity(settings.ecr, ListenAddress(main.address.host, main.port), has_tls=has_tls)
+    record = functools.partial(_record_api, engine.metrics, access_log)
+    apis = EcrFace(engine, access, identity, record, SERVER_NAME, api_threads)
+    return ServedFaces(
+        main=Faces(apis, registry),
+        mirrors={prefix: Faces(MirrorFace(registry, prefix)) for prefix in settings.serve.mirrors.values()},
+        control=Faces(Control(engine, make_key_administration(engine))),
+    )
+
+
+def _make_access_log(engine: Engine, stack: AsyncExitStack) -> AccessLogger:
+    serve = engine.settings.serve
+    thread = ThreadPoolExecutor(1, thread_name_prefix="access-log")
+    access_log = AccessLogger(serve.access_log, _STANDARD_OUTPUT, thread, engine.locks if serve.workers > 1 else None)
+    stack.callback(access_log.close)
+    stack.callback(thread.shutdown)
+    return access_log
+
+
+def _record_api(metrics: Metrics, access_log: AccessLogger, exchange: ApiExchange) -> None:
+    """The log line and the metric of an API request, in the registry requests' form."""
+    metrics.request(_API, outcomes.CacheResult.NONE.value, "", exchange.sent_bytes)
+    request = exchange.request
+    access_log.add(
+        Entry(
+            exchange.started_at,
+            request.remote or "",
+            request.method,
+            exchange.path,
+            exchange.status,
+            exchange.sent_bytes,
+            exchange.seconds,
+            _API,
+            outcomes.CacheResult.NONE.value,
+            "",
+            exchange.reason,
+            request.headers.get("User-Agent", ""),
+        )
+    )
