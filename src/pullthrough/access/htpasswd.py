@@ -20,10 +20,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from pullthrough.access.fair_turns import FairTurns, NoPlace
 from pullthrough.access.files import WatchedFile
 from pullthrough.asker import client_of
 from pullthrough.errors import TooManyLogins
+from pullthrough.fairness.gate import Gate
+from pullthrough.fairness.queue import QueueFull
 
 _log = logging.getLogger(__name__)
 
@@ -108,7 +109,7 @@ class Htpasswd:
         self._threads = ThreadPoolExecutor(CHECKS_AT_ONCE, thread_name_prefix="password")
         self._call = call or self._in_thread
         self._check_password = check_password
-        self._turns = FairTurns(CHECKS_AT_ONCE, CHECKS_WAITING)
+        self._turns = Gate(CHECKS_AT_ONCE, places=CHECKS_WAITING, displaces=True, newest_by_turns=True)
         self._checks: dict[bytes, tuple[_Check, asyncio.Task[bool]]] = {}
         self._key = os.urandom(32)
         self._right = _Remembered(REMEMBERED_SECONDS, monotonic)
@@ -156,7 +157,7 @@ class Htpasswd:
         check.waiting += 1
         try:
             return await asyncio.shield(task)
-        except NoPlace:
+        except QueueFull:
             raise TooManyLogins("too many logins are being checked; try again in a moment") from None
         finally:
             check.waiting -= 1
@@ -166,7 +167,7 @@ class Htpasswd:
                 task.cancel()
 
     async def _check(self, check: _Check, client: str, secret: bytes, hashed: bytes) -> bool:
-        async with self._turns.take(client):
+        async with self._turns.hold(client):
             check.has_begun = True
             return await self._call(self._check_password, secret, hashed)
 

@@ -12,6 +12,9 @@ Connections that are BUSY stay, and no client may have more than `SHARE` times a
 one: what one client does, however much, leaves some for others. Only where there are none, because many clients together
 have them, or all connections of one began to work at once, a BUSY one goes: the newest of a client that has more than
 `SHARE` times what the newcomer's has.
+
+This is no `fairness.queue`: there who wants waits until something is free, and what is held is safe; here nobody waits,
+and who holds a place may lose it.
 """
 
 from __future__ import annotations

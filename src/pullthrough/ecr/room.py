@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import NamedTuple
+
+from pullthrough.fairness.gate import Gate
+from pullthrough.fairness.queue import Shares
 
 
 class Sender(NamedTuple):
@@ -19,12 +22,6 @@ class Sender(NamedTuple):
     access_key_id: str
 
 
-class _Wish(NamedTuple):
-    sender: Sender
-    size_bytes: int
-    granted: asyncio.Future[None]
-
-
 class Room:
     """Belongs to an event loop.
 
@@ -34,61 +31,31 @@ class Room:
     """
 
     def __init__(self, total_bytes: int) -> None:
-        self._free_bytes = total_bytes
-        #: By sender; one without a key stands for the client, one without a client for the key.
-        self._held: Counter[Sender] = Counter()
-        self._wishes: list[_Wish] = []
+        self._bytes = Gate(total_bytes, _leaves_room, places=sys.maxsize)
 
     @asynccontextmanager
     async def take(self, sender: Sender, size_bytes: int, *, patience_seconds: float) -> AsyncIterator[None]:
         """Hold so much until the block ends. Raises TimeoutError where there is no room within that time."""
-        if self._fits(sender, size_bytes):
-            self._add(sender, size_bytes)
-        else:
-            await self._wait(_Wish(sender, size_bytes, asyncio.get_running_loop().create_future()), patience_seconds)
-        try:
-            yield
-        finally:
-            self._add(sender, -size_bytes)
-            self._grant()
-
-    async def _wait(self, wish: _Wish, patience_seconds: float) -> None:
-        self._wishes.append(wish)
-        try:
+        async with AsyncExitStack() as stack:
             async with asyncio.timeout(patience_seconds):
-                await wish.granted
-        except BaseException:
-            if wish in self._wishes:
-                self._wishes.remove(wish)
-            else:  # granted and given up at the same moment
-                self._add(wish.sender, -wish.size_bytes)
-                self._grant()
-            raise
+                await stack.enter_async_context(self._bytes.hold(*_shares(sender), amount=size_bytes))
+            yield
 
-    def _grant(self) -> None:
-        """In the order of their coming, but nobody waits behind one whose share is used up."""
-        for wish in list(self._wishes):
-            if self._fits(wish.sender, wish.size_bytes):
-                self._wishes.remove(wish)
-                self._add(wish.sender, wish.size_bytes)
-                if not wish.granted.done():
-                    wish.granted.set_result(None)
-
-    def _fits(self, sender: Sender, size_bytes: int) -> bool:
-        free = self._free_bytes - size_bytes
-        client, key, both = (self._held[owner] + size_bytes for owner in _owners(sender))
-        if not sender.access_key_id:
-            return client <= free
-        return client + 2 * both <= free and key <= free
-
-    def _add(self, sender: Sender, size_bytes: int) -> None:
-        self._free_bytes -= size_bytes
-        for owner in set(_owners(sender)):
-            self._held[owner] += size_bytes
-            if not self._held[owner]:
-                del self._held[owner]
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody holds any or waits for some, so that nothing is remembered of anybody."""
+        return self._bytes.is_idle
 
 
-def _owners(sender: Sender) -> tuple[Sender, Sender, Sender]:
+def _shares(sender: Sender) -> Shares:
     """The client, the key, the key at the client."""
-    return Sender(sender.client, ""), Sender("", sender.access_key_id), sender
+    return (sender.client, sender.access_key_id, sender) if sender.access_key_id else (sender.client,)
+
+
+def _leaves_room(held: Sequence[int], amount: int, free: int) -> bool:
+    left = free - amount
+    client, *key = (each + amount for each in held)
+    if not key:
+        return client <= left
+    anywhere, here = key
+    return client + 2 * here <= left and anywhere <= left

@@ -48,6 +48,8 @@ from pullthrough.errors import (
     UpstreamThrottled,
     UpstreamUnavailable,
 )
+from pullthrough.fairness.gate import Gate
+from pullthrough.fairness.queue import one_each
 from pullthrough.oci.digests import Digest
 from pullthrough.oci.ranges import ByteRange
 from pullthrough.storage.blobs import BlobStore
@@ -56,7 +58,6 @@ from pullthrough.storage.locks import Locks
 from pullthrough.storage.pushed import Pushed
 from pullthrough.storage.records import BlobRecord
 from pullthrough.upstream.abort import AbortHandle
-from pullthrough.upstream.gate import Gate
 from pullthrough.upstream.upstream import Upstream
 from pullthrough.upstream.upstreams import Upstreams
 
@@ -245,7 +246,7 @@ class Blobs:
         self._own = own
         self._pushed = pushed
         self._patience = patience
-        self._ahead = Gate(_AHEAD_AT_ONCE, guaranteed=True, max_waiting=sys.maxsize)
+        self._ahead = Gate(_AHEAD_AT_ONCE, one_each, places=sys.maxsize)
         self._open: Counter[Digest] = Counter()
 
     def in_use(self) -> set[Digest]:
@@ -539,7 +540,7 @@ class Blobs:
                 body.close()
 
         # The upstream's own queue first: whoever waits there holds nobody else's place.
-        async with upstream.admit(target.upstream_repository), self._ahead.slot(target.upstream):
+        async with upstream.admit(target.upstream_repository), self._ahead.hold(target.upstream):
             return await self._in_thread(upstream, fetch, abort)
 
     async def _in_thread(self, upstream: Upstream, work: Callable[[], T], abort: AbortHandle) -> T:

@@ -41,6 +41,8 @@ from pullthrough.errors import (
     UpstreamThrottled,
     UpstreamUnavailable,
 )
+from pullthrough.fairness.gate import LINE, Gate, Line
+from pullthrough.fairness.queue import one_each
 from pullthrough.metrics import Metrics
 from pullthrough.oci.digests import Digest
 from pullthrough.oci.names import RepositoryName
@@ -48,7 +50,6 @@ from pullthrough.oci.owners import Owner
 from pullthrough.storage.blobs import BlobStore
 from pullthrough.storage.catalog import Catalog
 from pullthrough.upstream.abort import AbortHandle
-from pullthrough.upstream.gate import LINE, Gate, Line
 from pullthrough.upstream.upstreams import Upstreams
 
 _log = logging.getLogger(__name__)
@@ -120,7 +121,7 @@ class Fills:
         self.make_room = make_room
         self.is_shared = is_shared
         #: By upstream, after its own queue; each may always have one.
-        self.turns = Gate(max_fills, guaranteed=True, max_waiting=_MAX_THREADS)
+        self.turns = Gate(max_fills, one_each, places=_MAX_THREADS)
         #: Told of each fill's end, with None for one that was published.
         self.ended = ended
         #: Threads are made as they are needed: one a transfer, also of upstreams beyond the limit.
@@ -507,7 +508,7 @@ class Fill:
             await taken.enter_async_context(
                 upstream.admit(self.target.upstream_repository, self._errand, behind=behind)
             )
-            await taken.enter_async_context(self._fills.turns.slot(self.target.upstream, behind=behind))
+            await taken.enter_async_context(self._fills.turns.hold(self.target.upstream, behind=behind))
             # Nothing waits from here on, so that no turn is lost between the two stacks.
             admitted.push_async_exit(taken.pop_all())
             self._has_turn = True

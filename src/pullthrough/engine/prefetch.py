@@ -97,7 +97,7 @@ class Prefetches:
         upstream = self._upstreams.get(target.upstream)
         async with AsyncExitStack() as taken:
             await taken.enter_async_context(upstream.admit(target.upstream_repository, behind=True))
-            await taken.enter_async_context(self._fills.turns.slot(target.upstream, behind=True))
+            await taken.enter_async_context(self._fills.turns.hold(target.upstream, behind=True))
             # A client may have begun it, or another worker have ended it, while this waited.
             if await self._is_here(target, blob.digest):
                 return

@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 
 from pullthrough.asker import ASKER
 from pullthrough.errors import PullthroughError
-from pullthrough.upstream.gate import LINE, Line
+from pullthrough.fairness.gate import LINE, Line
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")

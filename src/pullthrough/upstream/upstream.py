@@ -25,6 +25,8 @@ from pullthrough.errors import (
     UpstreamThrottled,
     UpstreamUnavailable,
 )
+from pullthrough.fairness.gate import LINE, Gate
+from pullthrough.fairness.queue import QueueFull, thresholds
 from pullthrough.oci import media_types
 from pullthrough.oci.digests import Digest, digest_of, is_digest, parse_digest
 from pullthrough.oci.manifests import MAX_MANIFEST_BYTES
@@ -37,7 +39,6 @@ from pullthrough.upstream.budget import Budget
 from pullthrough.upstream.endpoints import Endpoints
 from pullthrough.upstream.errands import Errand
 from pullthrough.upstream.exchanges import Call, Exchanges
-from pullthrough.upstream.gate import LINE, Gate, GateFull
 from pullthrough.upstream.transport import Response
 
 #: Of the answer to `GET /v2/`, which is `{}` or nothing.
@@ -140,9 +141,9 @@ class Upstream:
         self._monotonic = monotonic
         of_a_client = min(_CLIENT_RATIO, settings.connections - 1)
         #: By client and repository.
-        self._blobs = Gate(settings.connections, ratios=(of_a_client, _IMAGE_RATIO))
+        self._blobs = Gate(settings.connections, thresholds(of_a_client, _IMAGE_RATIO))
         # By client. Small questions shall not wait behind bodies that take minutes.
-        self._questions = Gate(settings.connections, ratios=(of_a_client,))
+        self._questions = Gate(settings.connections, thresholds(of_a_client))
         self._heads_no_blobs_until = float("-inf")
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -499,8 +500,8 @@ class Upstream:
     async def _entered(self, gate: Gate, *shares: str, behind: bool = False) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             try:
-                await stack.enter_async_context(gate.slot(*shares, behind=behind, line=LINE.get()))
-            except GateFull:
+                await stack.enter_async_context(gate.hold(*shares, behind=behind, line=LINE.get()))
+            except QueueFull:
                 raise UpstreamUnavailable(
                     f"too many requests wait for {self.host} already", upstream=self.host, hint="Try again in a moment."
                 ) from None

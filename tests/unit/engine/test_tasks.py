@@ -11,7 +11,8 @@ import pytest
 from pullthrough.asker import ASKER
 from pullthrough.engine.tasks import Tasks, wait_out
 from pullthrough.errors import UpstreamUnavailable
-from pullthrough.upstream.gate import LINE, Gate
+from pullthrough.fairness.gate import LINE, Gate
+from pullthrough.fairness.queue import thresholds
 
 
 async def test_everybody_who_asks_meanwhile_gets_the_one_result() -> None:
@@ -32,13 +33,13 @@ async def test_everybody_who_asks_meanwhile_gets_the_one_result() -> None:
 
 
 async def test_who_joins_does_not_wait_for_an_upstream_in_the_line_of_who_began() -> None:
-    gate, tasks = Gate(4, ratios=(1,)), Tasks()
+    gate, tasks = Gate(4, thresholds(1)), Tasks()
 
     async def work() -> str:
-        async with gate.slot(ASKER.get(), line=LINE.get()):
+        async with gate.hold(ASKER.get(), line=LINE.get()):
             return "done"
 
-    async with gate.slot("a"), gate.slot("a"):
+    async with gate.hold("a"), gate.hold("a"):
         ASKER.set("a")
         first = asyncio.create_task(tasks.once("key", work, name="work"))
         for _ in range(5):

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from pullthrough.upstream.gate import MAX_JOINED, Gate, GateFull, Line
+from pullthrough.fairness.gate import MAX_JOINED, Gate, Line
+from pullthrough.fairness.queue import QueueFull, one_each, thresholds
 
 
 class Users:
@@ -47,7 +48,7 @@ class Users:
         await settle()
 
     async def _use(self, name: str, shares: tuple[Hashable, ...], behind: bool, line: Line | None) -> None:
-        async with self.gate.slot(*shares, behind=behind, line=line):
+        async with self.gate.hold(*shares, behind=behind, line=line):
             self.inside.append(name)
             await self.leave[name].wait()
 
@@ -138,7 +139,7 @@ async def test_shares_that_hold_as_few_take_turns() -> None:
 
 
 async def test_a_share_leaves_slots_free_for_others() -> None:
-    users = Users(Gate(8, ratios=(1.5,)))
+    users = Users(Gate(8, thresholds(1.5)))
     await users.enter(*(f"a{number}" for number in range(8)))
     assert len(users.inside) == 5, "a sixth is for whoever holds fewer than 1.5 times the three that are free"
     await users.enter("b1", "b2", "b3")
@@ -155,7 +156,7 @@ async def test_a_share_leaves_slots_free_for_others() -> None:
 
 async def test_shares_have_shares() -> None:
     """A client with two images: the second one does not wait for all of the first, nor another client for both."""
-    users = Users(Gate(8, ratios=(6.0, 1.5)))
+    users = Users(Gate(8, thresholds(6.0, 1.5)))
     for number in range(8):
         await users.enter(f"big{number}", shares=("me", "big"))
     assert len(users.inside) == 5
@@ -167,7 +168,7 @@ async def test_shares_have_shares() -> None:
 
 
 async def test_who_joins_a_wait_has_the_slot_that_is_left_for_others() -> None:
-    users, line = Users(Gate(4, ratios=(1,))), Line()
+    users, line = Users(Gate(4, thresholds(1))), Line()
     await users.enter("a1", "a2")  # and no third one while two are free
     await users.enter("a3", line=line)
     assert users.inside == ["a1", "a2"]
@@ -178,7 +179,7 @@ async def test_who_joins_a_wait_has_the_slot_that_is_left_for_others() -> None:
 
 @pytest.mark.parametrize("is_early", [True, False])
 async def test_who_joins_a_wait_brings_the_turn_of_its_own_share(is_early: bool) -> None:
-    users, line = Users(Gate(4, ratios=(1,))), Line()
+    users, line = Users(Gate(4, thresholds(1))), Line()
     await users.enter("a1", "a2", "b1", "c1")
     if is_early:
         line.join("d")
@@ -206,7 +207,7 @@ async def test_a_wait_that_was_joined_leaves_nothing_behind() -> None:
         if end == "cancelled":
             await users.cancel("a2")
         elif end == "refused":
-            gate.refuse(GateFull)
+            gate.refuse(QueueFull)
             await settle()
         else:
             await users.go("a1")
@@ -220,7 +221,7 @@ async def test_a_wait_that_was_joined_leaves_nothing_behind() -> None:
 
 
 async def test_each_share_has_one_though_all_are_taken_where_that_is_guaranteed() -> None:
-    users = Users(Gate(2, guaranteed=True))
+    users = Users(Gate(2, one_each))
     await users.enter("a1", "a2", "a3", "b1", "b2", "c1")
     assert users.inside == ["a1", "a2", "b1", "c1"]
     await users.go("b1")
@@ -230,19 +231,19 @@ async def test_each_share_has_one_though_all_are_taken_where_that_is_guaranteed(
 
 
 async def test_more_than_may_wait_are_refused_and_one_share_leaves_room_for_others() -> None:
-    users = Users(Gate(1, max_waiting=8))
+    users = Users(Gate(1, places=8))
     await users.enter(*(f"a{number}" for number in range(10)))
     assert users.gate.waiting == 4
     for number in range(5, 10):
-        with pytest.raises(GateFull):
+        with pytest.raises(QueueFull):
             await users.tasks[f"a{number}"]
     await users.enter("b1", "b2", "b3", "c1", "d1")
     assert users.gate.waiting == 8
-    with pytest.raises(GateFull):
+    with pytest.raises(QueueFull):
         await users.tasks["b3"]
     await users.enter("e1", "e2")
     assert not users.tasks["e1"].done(), "everybody may wait with one"
-    with pytest.raises(GateFull):
+    with pytest.raises(QueueFull):
         await users.tasks["e2"]
     for name, task in users.tasks.items():
         if not task.done():
@@ -261,7 +262,7 @@ class User:
     holds: bool = False
 
     async def use(self, gate: Gate, behind: bool) -> None:
-        async with gate.slot(self.client, self.image, behind=behind):
+        async with gate.hold(self.client, self.image, behind=behind):
             self.holds = True
             await self.leave.wait()
 
@@ -273,7 +274,7 @@ class GateMachine(RuleBasedStateMachine):
         super().__init__()
         self.runner = asyncio.Runner()
         self.slots = 4
-        self.gate = Gate(self.slots, ratios=(3.0, 1.0))
+        self.gate = Gate(self.slots, thresholds(3.0, 1.0))
         self.users: dict[asyncio.Task[None], User] = {}
 
     @rule(client=st.sampled_from("xyz"), image=st.sampled_from("ab"), behind=st.booleans())
@@ -324,11 +325,11 @@ TestGateMachine = GateMachine.TestCase
 @given(st.lists(st.sampled_from("abc"), max_size=30))
 def test_everybody_gets_a_slot_in_the_end(order: list[str]) -> None:
     async def run() -> int:
-        gate, done = Gate(2, ratios=(1.0,)), 0
+        gate, done = Gate(2, thresholds(1.0)), 0
 
         async def use(share: str) -> None:
             nonlocal done
-            async with gate.slot(share):
+            async with gate.hold(share):
                 await asyncio.sleep(0)
                 done += 1
 

@@ -7,13 +7,19 @@ from contextlib import suppress
 
 import pytest
 
-from pullthrough.access.fair_turns import FairTurns, NoPlace
+from pullthrough.fairness.gate import Gate
+from pullthrough.fairness.queue import QueueFull
+
+
+def turns_of(turns: int, places: int) -> Gate:
+    """As password checks are queued for."""
+    return Gate(turns, places=places, displaces=True, newest_by_turns=True)
 
 
 class Crowd:
     """Clients that take a turn and hold it until they are told to go. `order` is who got one."""
 
-    def __init__(self, turns: FairTurns) -> None:
+    def __init__(self, turns: Gate) -> None:
         self.turns = turns
         self.order: list[str] = []
         self.go = asyncio.Semaphore(0)
@@ -26,7 +32,7 @@ class Crowd:
         await settle()
 
     async def _take(self, name: str) -> None:
-        async with self.turns.take(name[0]):
+        async with self.turns.hold(name[0]):
             self.order.append(name)
             await self.go.acquire()
 
@@ -36,7 +42,9 @@ class Crowd:
             await settle()
 
     def refused(self) -> int:
-        return sum(task.done() and isinstance(task.exception(), NoPlace) for task in self.tasks if not task.cancelled())
+        return sum(
+            task.done() and isinstance(task.exception(), QueueFull) for task in self.tasks if not task.cancelled()
+        )
 
 
 async def settle() -> None:
@@ -45,21 +53,21 @@ async def settle() -> None:
 
 
 async def test_turns_go_round_the_clients() -> None:
-    crowd = Crowd(FairTurns(1, 10))
+    crowd = Crowd(turns_of(1, 10))
     await crowd.come("a1", "a2", "a3", "b1", "c1", "b2")
     await crowd.pass_on(6)
     assert [name[0] for name in crowd.order] == ["a", "a", "b", "c", "a", "b"]
 
 
 async def test_of_one_client_the_oldest_and_the_newest_go_by_turns() -> None:
-    crowd = Crowd(FairTurns(1, 10))
+    crowd = Crowd(turns_of(1, 10))
     await crowd.come("a1", "a2", "a3", "a4", "a5")
     await crowd.pass_on(5)
     assert crowd.order == ["a1", "a2", "a5", "a3", "a4"]
 
 
 async def test_who_has_most_places_loses_one_to_who_has_fewer() -> None:
-    crowd = Crowd(FairTurns(1, 4))
+    crowd = Crowd(turns_of(1, 4))
     await crowd.come("a1", "a2", "a3", "a4", "a5")
     await crowd.come("a6")
     assert crowd.refused() == 1
@@ -75,7 +83,7 @@ async def test_who_has_most_places_loses_one_to_who_has_fewer() -> None:
 
 
 async def test_clients_with_one_place_each_keep_it() -> None:
-    crowd = Crowd(FairTurns(1, 2))
+    crowd = Crowd(turns_of(1, 2))
     await crowd.come("a1", "b1", "c1")
     await crowd.come("d1")
     assert crowd.refused() == 1
@@ -84,7 +92,7 @@ async def test_clients_with_one_place_each_keep_it() -> None:
 
 
 async def test_who_goes_away_leaves_turn_and_place_to_others() -> None:
-    crowd = Crowd(FairTurns(1, 2))
+    crowd = Crowd(turns_of(1, 2))
     await crowd.come("a1", "b1", "c1")
     crowd.tasks[1].cancel()
     await settle()
@@ -99,7 +107,7 @@ async def test_who_goes_away_leaves_turn_and_place_to_others() -> None:
 
 @pytest.mark.parametrize("steps", range(5))
 async def test_a_turn_is_not_lost_to_who_goes_away_as_it_is_given(steps: int) -> None:
-    crowd = Crowd(FairTurns(1, 4))
+    crowd = Crowd(turns_of(1, 4))
     await crowd.come("a1", "b1", "c1")
     crowd.go.release()
     for _ in range(steps):
@@ -110,10 +118,10 @@ async def test_a_turn_is_not_lost_to_who_goes_away_as_it_is_given(steps: int) ->
 
 
 async def test_a_turn_is_given_back_whatever_happens_in_it() -> None:
-    turns = FairTurns(1, 1)
+    turns = turns_of(1, 1)
     for _ in range(3):
         with suppress(RuntimeError):
-            async with turns.take("a"):
+            async with turns.hold("a"):
                 raise RuntimeError
-    async with turns.take("a"):
+    async with turns.hold("a"):
         pass
