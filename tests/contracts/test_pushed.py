@@ -297,9 +297,9 @@ def test_blobs_that_a_fill_brought_are_left_to_eviction(store: Store) -> None:
     store.catalog.publish_blob(hub, OWNER, digest_of(LAYER), len(LAYER), boot_id="boot", now=1)
     assert store.collect(100 * DAY) == []
     store.catalog.save_manifest(hub, OWNER, IMAGE.digest, IMAGE.body, IMAGE.manifest, tag=ONE, now=1)
-    with store.catalog.database.writing() as connection:
+    with store.catalog.database.reading() as connection:
         ids = list(connection.execute(repository_manifests.select()).scalars())
-        delete_images(connection, ids, now=2)
+    store.catalog.database.write(delete_images, ids, now=2)
     assert store.collect(100 * DAY) == [digest_of(LAYER)], "somebody deleted its image"
 
 
@@ -320,8 +320,8 @@ def test_strict_registries_ask_whether_a_push_may_make_the_repository(store: Sto
 def test_what_is_pushed_again_comes_out_of_the_archive(store: Store) -> None:
     store.push()
     store.put(index([IMAGE]), "2")
-    with store.catalog.database.writing() as connection:
-        connection.execute(repository_manifests.update().values(archived_at=5.0))
+    archived = repository_manifests.update().values(archived_at=5.0)
+    store.catalog.database.write(lambda connection: connection.execute(archived))
     with pytest.raises(ImageArchived):
         store.catalog.find_tag(TEAM, None, TWO)
     store.put(index([IMAGE]), "2", now=6.0)

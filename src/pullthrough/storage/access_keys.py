@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from pullthrough.errors import AlreadyExists
-from pullthrough.storage.database import Database
+from pullthrough.storage.database import Database, Topic, note_change
 from pullthrough.storage.schema import access_keys
 from pullthrough.storage.sealing import Sealer, access_key_context
 
@@ -47,7 +47,9 @@ class AccessKeys:
         self, name: str, role: str, access_key_id: str, secret: bytes, created_at: float, *, only_as_first: bool = False
     ) -> None:
         """Raises AlreadyExists where there is a key of this name, or `only_as_first` and any at all; SealingKeyMissing."""
-        with self._database.writing(changes_answers=False, changes_configuration=True) as connection:
+
+        def change(connection: Connection) -> None:
+            note_change(connection, Topic.CONFIGURATION)
             same = select(access_keys.c.name)
             if not only_as_first:
                 same = same.where(access_keys.c.name == name)
@@ -60,9 +62,13 @@ class AccessKeys:
                 )
             )
 
+        self._database.write(change)
+
     def renew(self, name: str, secret: bytes) -> StoredKey | None:
         """Give a key another secret half. None where there is no key of this name. Raises SealingKeyMissing."""
-        with self._database.writing(changes_answers=False, changes_configuration=True) as connection:
+
+        def change(connection: Connection) -> StoredKey | None:
+            note_change(connection, Topic.CONFIGURATION)
             row = connection.execute(select(access_keys).where(access_keys.c.name == name)).one_or_none()
             if row is None:
                 return None
@@ -70,7 +76,13 @@ class AccessKeys:
             connection.execute(update(access_keys).where(access_keys.c.name == name).values(sealed=sealed))
             return StoredKey(**{**row._mapping, "sealed": sealed})
 
+        return self._database.write(change)
+
     def remove(self, name: str) -> bool:
         """Whether there was one."""
-        with self._database.writing(changes_answers=False, changes_configuration=True) as connection:
+
+        def change(connection: Connection) -> bool:
+            note_change(connection, Topic.CONFIGURATION)
             return connection.execute(delete(access_keys).where(access_keys.c.name == name)).rowcount == 1
+
+        return self._database.write(change)

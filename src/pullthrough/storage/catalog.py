@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from sqlalchemy import (
     Connection,
     String,
     Table,
+    Update,
     and_,
     bindparam,
     delete,
@@ -32,7 +33,7 @@ from pullthrough.oci.digests import Digest
 from pullthrough.oci.manifests import Descriptor, Manifest
 from pullthrough.oci.names import RepositoryName, Tag
 from pullthrough.oci.owners import OWN, Owner, Source, is_anonymous, source_of
-from pullthrough.storage.database import Database
+from pullthrough.storage.database import Database, Topic, note_change, upsert
 from pullthrough.storage.generation import Generation
 from pullthrough.storage.inventory import Inventory
 from pullthrough.storage.records import BlobKind, BlobRecord, ListingRecord, ManifestRecord, TagRecord, Totals
@@ -52,7 +53,6 @@ from pullthrough.storage.schema import (
     repository_manifests,
     tags,
 )
-from pullthrough.storage.sqlite import content_bytes, upsert
 from pullthrough.units import format_bytes
 
 #: Clients choose what is asked for, so that what is remembered of it has an end; the oldest goes first.
@@ -255,7 +255,9 @@ class Catalog:
         Raises NotKept, and stores nothing, where the registry itself has the name, or where the catalog is full;
         ImageArchived, after that, where the image is in the archive: it stays there.
         """
-        with self.database.writing() as connection:
+
+        def change(connection: Connection) -> tuple[bool, float | None]:
+            note_change(connection, Topic.ANSWERS)
             if self.max_content_bytes is not None and not _has_manifest(connection, digest):
                 self._refuse_if_full(connection, len(body))
             repository_id = claim_repository(connection, repository, owner, now, _PULL_THROUGH, takes_over=True)
@@ -263,7 +265,9 @@ class Catalog:
                 raise RepositoryOwned(f"{repository} is the registry's own: it was pushed")
             upsert(connection, manifests, [{"digest": digest, "body": body}], key=["digest"], update=["body"])
             image_id = save_image(connection, repository_id, digest, manifest, now)
-            archived_at = connection.execute(select(_images.c.archived_at).where(_images.c.id == image_id)).scalar()
+            archived_at: float | None = connection.execute(
+                select(_images.c.archived_at).where(_images.c.id == image_id)
+            ).scalar()
             moved = tag is not None and save_tag(connection, repository_id, tag, image_id, now)
             references = [digest, tag] if tag else [digest]
             connection.execute(
@@ -273,6 +277,9 @@ class Catalog:
                     negatives.c.reference.in_(references),
                 )
             )
+            return moved, archived_at
+
+        moved, archived_at = self.database.write(change)
         _refuse_archived(archived_at, repository, digest)
         return moved
 
@@ -296,16 +303,24 @@ class Catalog:
 
     def remove_tag(self, repository: RepositoryName, owner: Owner, tag: Tag) -> None:
         """The manifest stays, by its digest."""
-        with self.database.writing() as connection:
+
+        def change(connection: Connection) -> None:
+            note_change(connection, Topic.ANSWERS)
             connection.execute(delete(tags).where(_is_tag(repository, owner, tag)))
+
+        self.database.write(change)
 
     def _update_tag(
         self, repository: RepositoryName, owner: Owner, tag: Tag, values: dict[str, Any], forced_at: float | None
     ) -> None:
         if forced_at is not None:
             values["forced_at"] = forced_at
-        with self.database.writing() as connection:
+
+        def change(connection: Connection) -> None:
+            note_change(connection, Topic.ANSWERS)
             connection.execute(update(tags).where(_is_tag(repository, owner, tag)).values(values))
+
+        self.database.write(change)
 
     # Blobs
 
@@ -392,7 +407,9 @@ class Catalog:
         has another owner by now may not read it.
         """
         row = {"digest": digest, "size_bytes": size_bytes, "stored_at": now, "verified_boot": boot_id}
-        with self.database.writing() as connection:
+
+        def change(connection: Connection) -> None:
+            note_change(connection, Topic.ANSWERS)
             upsert(connection, blobs, [row], key=["digest"], update=["size_bytes", "stored_at", "verified_boot"])
             _note_source(connection, digest, source_of(owner), asked_as_nobody=asked_as_nobody)
             if makes_repository:
@@ -402,26 +419,40 @@ class Catalog:
             if repository_id is not None:
                 grant(connection, repository_id, digest)
 
+        self.database.write(change)
+
     def grant_blob(self, repository: RepositoryName, owner: Owner, digest: Digest) -> bool:
         """Let the repository read a published blob. False where the blob, or the repository, has gone meanwhile."""
-        with self.database.writing() as connection:
+
+        def change(connection: Connection) -> bool:
+            note_change(connection, Topic.ANSWERS)
             if connection.execute(select(blobs.c.digest).where(blobs.c.digest == digest)).first() is None:
                 return False
             repository_id = _repository_id(connection, repository, owner)
             if repository_id is None:
                 return False
             grant(connection, repository_id, digest)
-        return True
+            return True
+
+        return self.database.write(change)
 
     def verify_blob(self, digest: Digest, boot_id: str) -> None:
         """The file was read and found right in this boot."""
-        with self.database.writing() as connection:
+
+        def change(connection: Connection) -> None:
+            note_change(connection, Topic.ANSWERS)
             connection.execute(update(blobs).where(blobs.c.digest == digest).values(verified_boot=boot_id))
+
+        self.database.write(change)
 
     def forget_blob(self, digest: Digest) -> None:
         """The bytes are not here, or not right: nobody may read them until they are filled again."""
-        with self.database.writing() as connection:
+
+        def change(connection: Connection) -> None:
+            note_change(connection, Topic.ANSWERS)
             connection.execute(delete(blobs).where(blobs.c.digest == digest))
+
+        self.database.write(change)
 
     # Listings, and what is not there
 
@@ -468,13 +499,15 @@ class Catalog:
         self._remember(absent_names, {"source": source, "name": name}, {"seen_at": now}, MAX_ABSENT_NAMES)
 
     def _remember(self, table: Table, key: dict[str, str], values: dict[str, Any], most: int) -> None:
-        with self.database.writing(changes_answers=False) as connection:
+        def change(connection: Connection) -> None:
             connection.execute(delete(table).where(*(table.c[column] == value for column, value in key.items())))
             if table is negatives:
                 connection.execute(delete(negatives).where(negatives.c.until <= self._clock()))
             written = connection.execute(insert(table).values(**key, **values)).inserted_primary_key
             assert written is not None  # a single row was inserted
             connection.execute(delete(table).where(table.c.id <= written[0] - most))
+
+        self.database.write(change)
 
     # Use
 
@@ -483,12 +516,7 @@ class Catalog:
         work = [(_TOUCH_IMAGE, {"b_repository": r, "b_digest": d, "b_at": at}) for (r, d), at in manifests.items()]
         work += [(_TOUCH_BLOB, {"b_digest": digest, "b_at": at}) for digest, at in blobs.items()]
         for start in range(0, len(work), _PULLS_PER_TRANSACTION):
-            part = work[start : start + _PULLS_PER_TRANSACTION]
-            with self.database.writing(changes_answers=False) as connection:
-                for statement in (_TOUCH_IMAGE, _TOUCH_BLOB):
-                    rows = [row for wanted, row in part if wanted is statement]
-                    if rows:
-                        connection.execute(statement, rows)
+            self.database.write(_touch, work[start : start + _PULLS_PER_TRANSACTION])
 
     # Repositories, pins, totals
 
@@ -532,16 +560,22 @@ class Catalog:
     def pin(self, repository: RepositoryName, reference: str, now: float) -> None:
         """Keep this tag or digest from being evicted; it need not be stored yet."""
         row = {"repository": repository, "reference": reference, "created_at": now}
-        with self.database.writing(changes_answers=False) as connection:
+
+        def change(connection: Connection) -> None:
             upsert(connection, pins, [row], key=["repository", "reference"], update=[])
+
+        self.database.write(change)
 
     def unpin(self, repository: RepositoryName, reference: str) -> bool:
         """False where it was not pinned."""
-        with self.database.writing(changes_answers=False) as connection:
+
+        def change(connection: Connection) -> bool:
             removed = connection.execute(
                 delete(pins).where(pins.c.repository == repository, pins.c.reference == reference)
             )
-        return removed.rowcount > 0
+            return removed.rowcount > 0
+
+        return self.database.write(change)
 
     def pins(self) -> list[tuple[RepositoryName, str]]:
         statement = select(pins.c.repository, pins.c.reference).order_by(pins.c.repository, pins.c.reference)
@@ -560,10 +594,13 @@ class Catalog:
     def content_bytes(self) -> int:
         """What the catalog itself takes: manifests, lists, and what is noted of all."""
         with self.database.reading() as connection:
-            return content_bytes(connection)
+            return self.database.content_bytes(connection)
 
     def _refuse_if_full(self, connection: Connection, more_bytes: int) -> None:
-        if self.max_content_bytes is not None and content_bytes(connection) + more_bytes > self.max_content_bytes:
+        if (
+            self.max_content_bytes is not None
+            and self.database.content_bytes(connection) + more_bytes > self.max_content_bytes
+        ):
             raise NotKept(
                 f"there is no room: manifests and lists may take {format_bytes(self.max_content_bytes)}, a part of max_size"
             )
@@ -572,8 +609,15 @@ class Catalog:
         counted = (repositories, manifests, tags, blobs)
         with self.database.reading() as connection:
             count = [int(connection.execute(select(func.count()).select_from(table)).scalar_one()) for table in counted]
-            stored = _blob_bytes(connection) + content_bytes(connection)
+            stored = _blob_bytes(connection) + self.database.content_bytes(connection)
         return Totals(count[0], count[1], count[2], count[3], stored)
+
+
+def _touch(connection: Connection, work: Sequence[tuple[Update, Mapping[str, object]]]) -> None:
+    for statement in (_TOUCH_IMAGE, _TOUCH_BLOB):
+        rows = [row for wanted, row in work if wanted is statement]
+        if rows:
+            connection.execute(statement, rows)
 
 
 def _has_manifest(connection: Connection, digest: Digest) -> bool:

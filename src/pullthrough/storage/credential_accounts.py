@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from pullthrough.errors import PullthroughError, StorageError
-from pullthrough.storage.database import Database
+from pullthrough.storage.database import Database, upsert
 from pullthrough.storage.schema import credential_accounts
-from pullthrough.storage.sqlite import upsert
 
 
 class CredentialAccounts:
@@ -36,9 +35,8 @@ class CredentialAccounts:
             return known or arn
         if username != known:
             # A disk that is full must not keep rules from being read.
-            with suppress(StorageError), self._database.writing(changes_answers=False) as connection:
-                row = {"arn": arn, "username": username}
-                upsert(connection, credential_accounts, [row], key=["arn"], update=["username"])
+            with suppress(StorageError):
+                self._database.write(_note, arn, username)
         return username
 
     def _last_seen(self, arn: str) -> str | None:
@@ -46,3 +44,8 @@ class CredentialAccounts:
         with self._database.reading() as connection:
             username: str | None = connection.execute(statement).scalar()
         return username
+
+
+def _note(connection: Connection, arn: str, username: str) -> None:
+    row = {"arn": arn, "username": username}
+    upsert(connection, credential_accounts, [row], key=["arn"], update=["username"])

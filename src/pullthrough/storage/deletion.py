@@ -14,9 +14,8 @@ from pullthrough.storage.schema import (
     repository_blobs,
     repository_manifests,
 )
+from pullthrough.storage.sql.parts import in_parts
 
-#: Values in one IN list.
-_PART = 500
 _images = repository_manifests
 
 
@@ -26,9 +25,7 @@ def delete_images(connection: Connection, image_ids: Collection[int], *, now: fl
     Their blobs are loose from `now` on; None leaves that to the caller. To be called within `Database.writing`; whether
     the images may go is the caller's question.
     """
-    ids = list(image_ids)
-    for start in range(0, len(ids), _PART):
-        part = ids[start : start + _PART]
+    for part in in_parts(image_ids):
         rows = connection.execute(
             select(_images.c.digest, repositories.c.name)
             .join(repositories, repositories.c.id == _images.c.repository_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from pullthrough.storage.database import Database
 from pullthrough.storage.schema import events
@@ -41,15 +41,18 @@ class EventLog:
         With `deliver` they wait for the webhook, which is tried at once.
         """
         rows = [{"at": at, "body": body, "attempts": 0, "due_at": at if deliver else None} for at, body in batch]
+
         # No answer to a client depends on an event.
-        with self._database.writing(changes_answers=False) as connection:
+        def change(connection: Connection) -> Kept:
             connection.execute(insert(events), rows)
             newest = connection.execute(select(func.max(events.c.id))).scalar_one()
             old = events.c.id <= newest - keep
             waiting = select(func.count()).select_from(events).where(old, events.c.due_at.is_not(None))
             dropped = int(connection.execute(waiting).scalar_one())
             connection.execute(delete(events).where(old))
-        return Kept(dropped)
+            return Kept(dropped)
+
+        return self._database.write(change)
 
     def newest(self, limit: int) -> list[EventRecord]:
         """The newest first."""
@@ -71,11 +74,16 @@ class EventLog:
 
     def settle(self, event_id: int) -> None:
         """It was delivered, or never will be."""
-        with self._database.writing(changes_answers=False) as connection:
+
+        def change(connection: Connection) -> None:
             connection.execute(update(events).where(events.c.id == event_id).values(due_at=None))
 
+        self._database.write(change)
+
     def postpone(self, event_id: int, until: float) -> None:
-        with self._database.writing(changes_answers=False) as connection:
+        def change(connection: Connection) -> None:
             connection.execute(
                 update(events).where(events.c.id == event_id).values(due_at=until, attempts=events.c.attempts + 1)
             )
+
+        self._database.write(change)

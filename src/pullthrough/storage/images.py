@@ -11,8 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, exists, func, or_, select, update
 
@@ -21,7 +20,7 @@ from pullthrough.oci import media_types
 from pullthrough.oci.digests import Digest
 from pullthrough.oci.names import RepositoryName, Tag
 from pullthrough.oci.owners import Owner
-from pullthrough.storage.database import Database
+from pullthrough.storage.database import Database, Topic, note_change
 from pullthrough.storage.deletion import delete_images
 from pullthrough.storage.records import ImageDetail, ImageState
 from pullthrough.storage.schema import (
@@ -33,13 +32,11 @@ from pullthrough.storage.schema import (
     repository_manifests,
     tags,
 )
+from pullthrough.storage.sql.parts import in_parts
 
-#: Values in one IN list.
-_PART = 500
 #: SQLite counts ids from 1.
 _NOBODYS = 0
 
-_T = TypeVar("_T")
 _images = repository_manifests
 _FIND = select(repositories.c.id).where(repositories.c.name == bindparam("repository"))
 _DETAILS = select(
@@ -185,7 +182,7 @@ class Images:
         found: dict[Digest, LayerState] = {}
         with self._database.reading() as connection:
             repository_id = _require_of(connection, repository, owner)
-            for part in _parts(digests):
+            for part in in_parts(digests):
                 granted = {
                     row.digest: row.size_bytes
                     for row in connection.execute(
@@ -233,8 +230,10 @@ class Images:
         By digest an image goes with all its tags; by tag the tag goes, and the image if that was its last one and no
         index has it as a child. By digest the child of an index stays, unless the index is among the wanted.
         """
-        done: dict[int, Deletion] = {}
-        with self._database.writing() as connection:
+
+        def change(connection: Connection) -> list[Deletion]:
+            note_change(connection, Topic.ANSWERS)
+            done: dict[int, Deletion] = {}
             repository_id = _require_of(connection, repository, owner)
             # An index goes before its children, in whatever order they are named.
             refused = -1
@@ -248,7 +247,9 @@ class Images:
             for position, image_id in enumerate(wanted):
                 if position not in done:
                     done[position] = _delete(connection, repository_id, image_id, now)
-        return [done[position] for position in range(len(wanted))]
+            return [done[position] for position in range(len(wanted))]
+
+        return self._database.write(change)
 
     def archive(
         self, repository: RepositoryName, wanted: ImageId, *, now: float, owner: Owner | None = None
@@ -257,7 +258,9 @@ class Images:
 
         REFERENCED where it is itself the child of an active index.
         """
-        with self._database.writing() as connection:
+
+        def change(connection: Connection) -> ImageDetail | Failure:
+            note_change(connection, Topic.ANSWERS)
             repository_id = _require_of(connection, repository, owner)
             (found,) = _find(connection, repository_id, [wanted])
             if isinstance(found, Failure) or found.archived_at is not None:
@@ -267,16 +270,20 @@ class Images:
             _archive(connection, _dependents(connection, repository_id, found, exclusive=True), now)
             return _refind(connection, repository_id, found)
 
+        return self._database.write(change)
+
     def restore(
         self, repository: RepositoryName, wanted: ImageId, *, now: float, owner: Owner | None = None
     ) -> ImageDetail | Failure:
         """Take an image out of the archive, with its children and its referrers."""
-        with self._database.writing() as connection:
+
+        def change(connection: Connection) -> ImageDetail | Failure:
+            note_change(connection, Topic.ANSWERS)
             repository_id = _require_of(connection, repository, owner)
             (found,) = _find(connection, repository_id, [wanted])
             if isinstance(found, Failure) or found.archived_at is None:
                 return found
-            for part in _parts(_dependents(connection, repository_id, found, exclusive=False)):
+            for part in in_parts(_dependents(connection, repository_id, found, exclusive=False)):
                 connection.execute(
                     update(_images)
                     .where(_images.c.id.in_(part), _images.c.archived_at.is_not(None))
@@ -284,21 +291,27 @@ class Images:
                 )
             return _refind(connection, repository_id, found)
 
+        return self._database.write(change)
+
     def carry_out(self, repository: RepositoryName, groups: Sequence[Group], *, now: float) -> list[Group]:
         """Delete and archive what a policy says to; the groups that were carried out.
 
         One in which an image has changed since it was evaluated is left alone as a whole: an image that is gone, has
         other tags, was archived or restored, or is part of an index that stays.
         """
-        done: list[Group] = []
-        with self._database.writing() as connection:
+
+        def change(connection: Connection) -> list[Group]:
+            note_change(connection, Topic.ANSWERS)
+            done: list[Group] = []
             repository_id = _require(connection, repository)
             for group in groups:
                 if _is_valid(connection, repository_id, group):
                     delete_images(connection, [image.image_id for image in group.expired], now=now)
                     _archive(connection, [image.image_id for image in group.archived], now)
                     done.append(group)
-        return done
+            return done
+
+        return self._database.write(change)
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,11 +350,11 @@ def _conditions(wanted: Filter) -> Iterator[ColumnElement[bool]]:
 def _details(connection: Connection, rows: Sequence[Any]) -> list[ImageDetail]:
     names: dict[int, list[Tag]] = defaultdict(list)
     sizes: dict[int, int] = {}
-    for part in _parts([row.id for row in rows]):
+    for part in in_parts([row.id for row in rows]):
         mine = select(tags.c.image_id, tags.c.name).where(tags.c.image_id.in_(part)).order_by(tags.c.name)
         for image_id, name in connection.execute(mine):
             names[image_id].append(Tag(name))
-    for part in _parts([row.id for row in rows if row.media_type in media_types.INDEXES]):
+    for part in in_parts([row.id for row in rows if row.media_type in media_types.INDEXES]):
         largest = (
             select(manifest_children.c.image_id, func.max(_images.c.size_bytes))
             .join(_images, _IS_CHILD)
@@ -369,7 +382,7 @@ def _details(connection: Connection, rows: Sequence[Any]) -> list[ImageDetail]:
 
 def _find(connection: Connection, repository_id: int, wanted: Sequence[ImageId]) -> list[ImageDetail | Failure]:
     by_tag: dict[str, str] = {}
-    for part in _parts({image_id.tag for image_id in wanted if image_id.tag}):
+    for part in in_parts({image_id.tag for image_id in wanted if image_id.tag}):
         named = (
             select(tags.c.name, _images.c.digest)
             .join(_images, _images.c.id == tags.c.image_id)
@@ -378,7 +391,7 @@ def _find(connection: Connection, repository_id: int, wanted: Sequence[ImageId])
         by_tag.update((row.name, row.digest) for row in connection.execute(named))
     digests = {image_id.digest for image_id in wanted if image_id.digest} | {Digest(d) for d in by_tag.values()}
     found: dict[str, ImageDetail] = {}
-    for digests_part in _parts(digests):
+    for digests_part in in_parts(digests):
         rows = connection.execute(
             _DETAILS.where(_images.c.repository_id == repository_id, _images.c.digest.in_(digests_part))
         ).all()
@@ -452,7 +465,7 @@ def _delete(connection: Connection, repository_id: int, wanted: ImageId, now: fl
 
 
 def _archive(connection: Connection, image_ids: Iterable[int], now: float) -> None:
-    for part in _parts(image_ids):
+    for part in in_parts(image_ids):
         connection.execute(
             update(_images).where(_images.c.id.in_(part), _images.c.archived_at.is_(None)).values(archived_at=now)
         )
@@ -461,7 +474,7 @@ def _archive(connection: Connection, image_ids: Iterable[int], now: float) -> No
 def _parents(connection: Connection, repository_id: int, digests: Iterable[str]) -> list[_Parent]:
     """The indexes of the repository that have one of these as a child."""
     found: list[_Parent] = []
-    for part in _parts(digests):
+    for part in in_parts(digests):
         statement = (
             select(_images.c.id, _images.c.digest, _images.c.archived_at, manifest_children.c.child_digest)
             .join(manifest_children, manifest_children.c.image_id == _images.c.id)
@@ -483,7 +496,7 @@ def _dependents(connection: Connection, repository_id: int, image: ImageDetail, 
     new = {image.image_id: str(image.digest)}
     while new:
         candidates: dict[int, str] = {}
-        for ids in _parts(new):
+        for ids in in_parts(new):
             children = (
                 select(_images.c.id, _images.c.digest)
                 .select_from(manifest_children)
@@ -498,7 +511,7 @@ def _dependents(connection: Connection, repository_id: int, image: ImageDetail, 
                 if not parent.archived and parent.image_id not in found
             }
             candidates = {image_id: digest for image_id, digest in candidates.items() if digest not in held}
-        for digests in _parts(new.values()):
+        for digests in in_parts(new.values()):
             referrers = select(_images.c.id, _images.c.digest).where(
                 _images.c.repository_id == repository_id, _images.c.subject.in_(digests)
             )
@@ -524,7 +537,7 @@ def _are_unchanged(connection: Connection, images: Sequence[ImageState]) -> bool
     """Whether these images are all there, with the tags that they had, in the archive or not as they were."""
     there: dict[int, tuple[float | None, float | None]] = {}
     names: dict[int, set[str]] = defaultdict(set)
-    for part in _parts([image.image_id for image in images]):
+    for part in in_parts([image.image_id for image in images]):
         mine = select(_images.c.id, _images.c.archived_at, _images.c.activated_at).where(_images.c.id.in_(part))
         there.update((row.id, (row.archived_at, row.activated_at)) for row in connection.execute(mine))
         for image_id, name in connection.execute(select(tags.c.image_id, tags.c.name).where(tags.c.image_id.in_(part))):
@@ -534,9 +547,3 @@ def _are_unchanged(connection: Connection, images: Sequence[ImageState]) -> bool
         and names[image.image_id] == set(image.tags)
         for image in images
     )
-
-
-def _parts(values: Iterable[_T]) -> Iterator[list[_T]]:
-    rest = iter(list(values))
-    while part := list(islice(rest, _PART)):
-        yield part

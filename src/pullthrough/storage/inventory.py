@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Container, Iterable, Iterator, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import TypeVar
 
 from sqlalchemy import Connection, Exists, and_, delete, exists, func, select
 
 from pullthrough.oci.digests import Digest
 from pullthrough.oci.names import RepositoryName
-from pullthrough.storage.database import Database
+from pullthrough.storage.database import Database, Topic, note_change, upsert
 from pullthrough.storage.deletion import delete_images
 from pullthrough.storage.records import ImageUse, NamedBlob, StoredBlob
 from pullthrough.storage.schema import (
@@ -27,15 +25,12 @@ from pullthrough.storage.schema import (
     repository_manifests,
     tags,
 )
-from pullthrough.storage.sqlite import find_damage, upsert
+from pullthrough.storage.sql.parts import PART, in_parts
 
-#: Values in one IN list; databases limit the parameters of a statement.
-_PART = 500
 _BODIES_PER_READ = 50
 #: A blob that was pushed, or whose last image was deleted, is kept for so long without being named. A push takes less.
 LOOSE_SECONDS = 86_400.0
 
-_T = TypeVar("_T")
 _images = repository_manifests
 _last_used = func.coalesce(blobs.c.pulled_at, blobs.c.stored_at)
 _is_named = exists().where(manifest_blobs.c.blob_digest == blobs.c.digest)
@@ -101,7 +96,7 @@ class Inventory:
     def tags_of(self, image_ids: Collection[int]) -> dict[int, list[str]]:
         found: dict[int, list[str]] = {}
         with self._database.reading() as connection:
-            for part in _parts(image_ids):
+            for part in in_parts(image_ids):
                 statement = select(tags.c.image_id, tags.c.name).where(tags.c.image_id.in_(part)).order_by(tags.c.name)
                 for image_id, name in connection.execute(statement):
                     found.setdefault(image_id, []).append(name)
@@ -126,7 +121,9 @@ class Inventory:
         in use, was last pulled after `unused_since`, or was pushed within the day before. The caller removes the files of
         the blobs returned, after this.
         """
-        with self._database.writing() as connection:
+
+        def change(connection: Connection) -> Removed:
+            note_change(connection, Topic.ANSWERS)
             gone = _unchanged(connection, images, in_use, unused_since)
             ids = [image.image_id for image in gone]
             named = _named_blobs(connection, ids)
@@ -136,24 +133,30 @@ class Inventory:
             owners = {blob.digest: blob.image_id for blob in sorted(named, key=lambda blob: order[blob.image_id])}
             freed = _remove_blobs(connection, owners, unused_since)
             _remove_empty(connection, affected)
-        return Removed(tuple(gone), tuple((owners[blob.digest], blob) for blob in freed))
+            return Removed(tuple(gone), tuple((owners[blob.digest], blob) for blob in freed))
+
+        return self._database.write(change)
 
     def remove_unnamed_blobs(
         self, digests: Iterable[Digest], *, in_use: Container[Digest], unused_since: float
     ) -> list[StoredBlob]:
         """Forget those of the blobs that still no manifest names; the caller removes their files after this."""
-        with self._database.writing() as connection:
-            wanted = [digest for digest in digests if digest not in in_use]
+        wanted = [digest for digest in digests if digest not in in_use]
+
+        def change(connection: Connection) -> list[StoredBlob]:
+            note_change(connection, Topic.ANSWERS)
             affected = [
                 row[0]
-                for part in _parts(wanted)
+                for part in in_parts(wanted)
                 for row in connection.execute(
                     select(repository_blobs.c.repository_id).distinct().where(repository_blobs.c.digest.in_(part))
                 )
             ]
             freed = _remove_blobs(connection, wanted, unused_since)
             _remove_empty(connection, affected)
-        return freed
+            return freed
+
+        return self._database.write(change)
 
     def remove_listings(self, wanted_bytes: int, validated_before: float) -> int:
         """Forget lists of upstreams, those first that were read from there the longest ago, until so many bytes are gone.
@@ -163,24 +166,26 @@ class Inventory:
             .where(listings.c.validated_at < validated_before)
             .order_by(listings.c.validated_at)
         )
-        freed = 0
-        with self._database.writing(changes_answers=False) as connection:
+
+        def change(connection: Connection) -> int:
+            freed = 0
             gone = []
             for row in connection.execute(statement):
                 if freed >= wanted_bytes:
                     break
                 gone.append(row[0])
                 freed += row[1]
-            for part in _parts(gone):
+            for part in in_parts(gone):
                 connection.execute(delete(listings).where(listings.c.id.in_(part)))
-        return freed
+            return freed
+
+        return self._database.write(change)
 
     # Check
 
     def find_damage(self) -> list[str]:
         """What the database itself finds wrong with its file; empty if nothing."""
-        with self._database.reading() as connection:
-            return find_damage(connection)
+        return self._database.find_damage()
 
     def stored_blobs(self) -> Iterator[StoredBlob]:
         """Every published blob, by digest; read in parts, so that none is kept waiting by a slow reader."""
@@ -190,7 +195,7 @@ class Inventory:
                 select(blobs.c.digest, blobs.c.size_bytes, _last_used)
                 .where(blobs.c.digest > last)
                 .order_by(blobs.c.digest)
-                .limit(_PART)
+                .limit(PART)
             )
             with self._database.reading() as connection:
                 rows = connection.execute(statement).all()
@@ -219,7 +224,7 @@ class Inventory:
     def unknown_blobs(self, digests: Iterable[Digest]) -> list[Digest]:
         """Those that the catalog does not have as published."""
         unknown: list[Digest] = []
-        for part in _parts(digests):
+        for part in in_parts(digests):
             with self._database.reading() as connection:
                 known = set(connection.execute(select(blobs.c.digest).where(blobs.c.digest.in_(part))).scalars())
             unknown += [digest for digest in part if digest not in known]
@@ -235,21 +240,24 @@ class Inventory:
             {"digest": digest, "size_bytes": size, "stored_at": used_at, "verified_boot": verified_boot}
             for digest, size, used_at in found
         ]
-        for part in _parts(rows):
-            with self._database.writing() as connection:
-                upsert(connection, blobs, part, key=["digest"], update=[])
+        for part in in_parts(rows):
+            self._database.write(_adopt, part)
 
     def forget_manifest(self, digest: Digest, *, now: float) -> None:
         """Take the manifest out of every repository, with the tags that name it; it is fetched again when asked for.
 
         Its blobs are loose from now on: who pushes it again need not push them.
         """
-        with self._database.writing() as connection:
+
+        def change(connection: Connection) -> None:
+            note_change(connection, Topic.ANSWERS)
             mine = list(connection.execute(select(_images.c.id).where(_images.c.digest == digest)).scalars())
             affected = _repositories_of(connection, mine)
             delete_images(connection, mine, now=now)
             connection.execute(delete(manifests).where(manifests.c.digest == digest))
             _remove_empty(connection, affected)
+
+        self._database.write(change)
 
     def dangling(self) -> list[tuple[RepositoryName, Digest]]:
         """Images whose manifest is missing. Foreign keys keep these from arising; a damaged file may hold some."""
@@ -260,6 +268,11 @@ class Inventory:
         )
         with self._database.reading() as connection:
             return [(RepositoryName(row[0]), Digest(row[1])) for row in connection.execute(statement)]
+
+
+def _adopt(connection: Connection, rows: Sequence[Mapping[str, object]]) -> None:
+    note_change(connection, Topic.ANSWERS)
+    upsert(connection, blobs, rows, key=["digest"], update=[])
 
 
 def _is_loose(unused_since: float) -> Exists:
@@ -275,7 +288,7 @@ def _unchanged(
     now: dict[int, tuple[float, float | None]] = {}
     busy = _pinned(connection)
     busy.update(blob.image_id for blob in _named_blobs(connection, ids) if blob.digest in in_use)
-    for part in _parts(ids):
+    for part in in_parts(ids):
         statement = select(_images.c.id, _images.c.stored_at, _images.c.pulled_at).where(
             _images.c.id.in_(part), ~_images.c.is_pushed
         )
@@ -309,7 +322,7 @@ def _pinned(connection: Connection) -> set[int]:
         wanted_in[repository_id].append(reference)
     named: set[int] = set()
     for repository_id, wanted_there in wanted_in.items():
-        for references in _parts(wanted_there):
+        for references in in_parts(wanted_there):
             by_digest = select(_images.c.id).where(
                 _images.c.repository_id == repository_id, _images.c.digest.in_(references)
             )
@@ -326,7 +339,7 @@ def _pinned(connection: Connection) -> set[int]:
         level = named
         while level:
             found: set[int] = set()
-            for part in _parts(level):
+            for part in in_parts(level):
                 statement = (
                     select(wanted)
                     .select_from(manifest_children)
@@ -349,7 +362,7 @@ def _named_blobs(connection: Connection, image_ids: Collection[int]) -> list[Nam
     others = manifest_blobs.alias()
     count = select(func.count()).where(others.c.blob_digest == manifest_blobs.c.blob_digest).scalar_subquery()
     found: list[NamedBlob] = []
-    for part in _parts(image_ids):
+    for part in in_parts(image_ids):
         statement = (
             select(manifest_blobs.c.image_id, manifest_blobs.c.blob_digest, blobs.c.size_bytes, _last_used, count)
             .outerjoin(blobs, blobs.c.digest == manifest_blobs.c.blob_digest)
@@ -362,7 +375,7 @@ def _named_blobs(connection: Connection, image_ids: Collection[int]) -> list[Nam
 
 def _remove_blobs(connection: Connection, digests: Iterable[Digest], unused_since: float) -> list[StoredBlob]:
     freed: list[StoredBlob] = []
-    for part in _parts(digests):
+    for part in in_parts(digests):
         statement = select(blobs.c.digest, blobs.c.size_bytes, _last_used).where(
             blobs.c.digest.in_(part), ~_is_named, _last_used <= unused_since, ~_is_loose(unused_since)
         )
@@ -375,13 +388,13 @@ def _remove_blobs(connection: Connection, digests: Iterable[Digest], unused_sinc
 def _repositories_of(connection: Connection, image_ids: Collection[int]) -> list[int]:
     return [
         row[0]
-        for part in _parts(image_ids)
+        for part in in_parts(image_ids)
         for row in connection.execute(select(_images.c.repository_id).distinct().where(_images.c.id.in_(part)))
     ]
 
 
 def _remove_empty(connection: Connection, repository_ids: Iterable[int]) -> None:
-    for part in _parts(set(repository_ids)):
+    for part in in_parts(set(repository_ids)):
         connection.execute(
             delete(repositories).where(
                 repositories.c.id.in_(part),
@@ -390,9 +403,3 @@ def _remove_empty(connection: Connection, repository_ids: Iterable[int]) -> None
                 ~exists().where(repository_blobs.c.repository_id == repositories.c.id),
             )
         )
-
-
-def _parts(values: Iterable[_T]) -> Iterator[list[_T]]:
-    rest = iter(values)
-    while part := list(islice(rest, _PART)):
-        yield part

@@ -7,23 +7,21 @@ epoch.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
-from itertools import islice
 
 from sqlalchemy import Connection, delete, insert, or_, select, update
 
 from pullthrough.errors import RepositoryUnknown
 from pullthrough.oci.names import RepositoryName
-from pullthrough.storage.database import Database
+from pullthrough.storage.database import Database, upsert
 from pullthrough.storage.schema import lifecycle_preview_images, lifecycle_previews, repositories
-from pullthrough.storage.sqlite import upsert
+from pullthrough.storage.sql.parts import in_parts
 
 #: The API's LifecyclePolicyPreviewStatus.
 IN_PROGRESS = "IN_PROGRESS"
 COMPLETE = "COMPLETE"
 FAILED = "FAILED"
-_PART = 500
 _results = lifecycle_preview_images
 
 
@@ -69,13 +67,16 @@ class Lifecycles:
 
     def set_policy(self, repository: RepositoryName, text: str | None) -> LifecyclePolicyRecord:
         """What there was before. None takes it away; another text has not been evaluated yet."""
-        with self._database.writing(changes_answers=False) as connection:
+
+        def change(connection: Connection) -> LifecyclePolicyRecord:
             repository_id, before = _policy(connection, repository)
             values: dict[str, object] = {"lifecycle_policy": text, "kept": True}
             if text != before.text:
                 values["lifecycle_evaluated_at"] = None
             connection.execute(update(repositories).where(repositories.c.id == repository_id).values(values))
-        return before
+            return before
+
+        return self._database.write(change)
 
     def due(self, before: float) -> list[tuple[RepositoryName, str]]:
         """The policies that were not evaluated since then, with their repositories' names."""
@@ -92,24 +93,29 @@ class Lifecycles:
             return [(RepositoryName(row[0]), row[1]) for row in connection.execute(statement)]
 
     def note_evaluated(self, repository: RepositoryName, now: float) -> None:
-        with self._database.writing(changes_answers=False) as connection:
+        def change(connection: Connection) -> None:
             connection.execute(
                 update(repositories).where(repositories.c.name == repository).values(lifecycle_evaluated_at=now)
             )
+
+        self._database.write(change)
 
     # Previews
 
     def begin_preview(self, repository: RepositoryName, policy: str) -> None:
         """The last preview is forgotten."""
-        with self._database.writing(changes_answers=False) as connection:
+
+        def change(connection: Connection) -> None:
             repository_id, _ = _policy(connection, repository)
             _write_preview(connection, repository_id, Preview(policy, IN_PROGRESS, 0, 0))
 
+        self._database.write(change)
+
     def end_preview(self, repository: RepositoryName, preview: Preview, results: Collection[PreviewResult]) -> None:
-        with self._database.writing(changes_answers=False) as connection:
+        def change(connection: Connection) -> None:
             repository_id, _ = _policy(connection, repository)
             _write_preview(connection, repository_id, preview)
-            for part in _parts(results):
+            for part in in_parts(results):
                 connection.execute(
                     insert(_results),
                     [
@@ -125,6 +131,8 @@ class Lifecycles:
                         for result in part
                     ],
                 )
+
+        self._database.write(change)
 
     def preview(self, repository: RepositoryName) -> Preview | None:
         """The last one; None where none was begun."""
@@ -199,9 +207,3 @@ def _write_preview(connection: Connection, repository_id: int, preview: Preview)
         key=["repository_id"],
         update=["policy", "status", "expiring", "transitioning"],
     )
-
-
-def _parts(values: Iterable[PreviewResult]) -> Iterator[list[PreviewResult]]:
-    rest = iter(values)
-    while part := list(islice(rest, _PART)):
-        yield part

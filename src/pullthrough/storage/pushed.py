@@ -7,12 +7,24 @@ loose for a day is collected; so are the blobs of deleted images.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable, Iterator, Sequence
+from collections.abc import Collection, Container, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, case, delete, exists, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Delete,
+    and_,
+    bindparam,
+    case,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    update,
+)
 
 from pullthrough.errors import (
     BlobUnknown,
@@ -28,7 +40,7 @@ from pullthrough.oci.manifests import Manifest, parse_manifest
 from pullthrough.oci.names import RepositoryName, Tag
 from pullthrough.oci.owners import OWN, Owner
 from pullthrough.storage.catalog import grant, save_image, save_tag
-from pullthrough.storage.database import Database
+from pullthrough.storage.database import Database, Topic, note_change, upsert
 from pullthrough.storage.deletion import delete_images
 from pullthrough.storage.records import StoredBlob
 from pullthrough.storage.registry import find_template
@@ -44,19 +56,16 @@ from pullthrough.storage.schema import (
     repository_manifests,
     tags,
 )
-from pullthrough.storage.sqlite import upsert
+from pullthrough.storage.sql.parts import in_parts
 
 #: The scenario of creation templates that pushes ask.
 CREATE_ON_PUSH = "CREATE_ON_PUSH"
-#: Values in one IN list.
-_PART = 500
 #: Repositories of which one may lend a blob to an anonymous mount.
 _MAX_HOLDERS = 100
 #: What one page of referrers costs to read, at most.
 MAX_REFERRERS_A_PAGE = 1000
 MAX_REFERRER_BYTES = 4 * 1024 * 1024
 
-_T = TypeVar("_T")
 _images = repository_manifests
 _FIND = select(repositories.c.id, repositories.c.owner).where(repositories.c.name == bindparam("repository"))
 
@@ -116,10 +125,14 @@ class Pushed:
     ) -> None:
         """The verified file is in its place, and was pushed to this repository, which is made where it is missing."""
         row = {"digest": digest, "size_bytes": size_bytes, "stored_at": now, "verified_boot": boot_id}
-        with self._database.writing() as connection:
+
+        def change(connection: Connection) -> None:
+            note_change(connection, Topic.ANSWERS)
             repository_id = _keep_repository(connection, repository, now)
             upsert(connection, blobs, [row], key=["digest"], update=["size_bytes", "stored_at", "verified_boot"])
             _grant_loose(connection, repository_id, [digest], now)
+
+        self._database.write(change)
 
     def holders(self, digest: Digest) -> list[RepositoryName]:
         """The repositories that may read the blob; some of them, where they are many."""
@@ -138,13 +151,17 @@ class Pushed:
     ) -> bool:
         """Let the repository read what `source` may read. False where that may not, or is another owner's; None takes
         whoever has it."""
-        with self._database.writing() as connection:
+
+        def change(connection: Connection) -> bool:
+            note_change(connection, Topic.ANSWERS)
             found = connection.execute(_FIND, {"repository": source}).first()
             if found is None or owner not in (None, found.owner) or not _granted(connection, found.id, [digest]):
                 return False
             repository_id = _keep_repository(connection, repository, now)
             _grant_loose(connection, repository_id, [digest], now)
-        return True
+            return True
+
+        return self._database.write(change)
 
     def grant_named(self, repository: RepositoryName, digest: Digest) -> bool:
         """Let the repository read a blob that one of its pushed manifests names, which it had when that was pushed.
@@ -164,20 +181,26 @@ class Pushed:
             )
             .limit(1)
         )
-        with self._database.writing() as connection:
+
+        def change(connection: Connection) -> bool:
+            note_change(connection, Topic.ANSWERS)
             repository_id = connection.execute(named).scalar()
             there = connection.execute(select(blobs.c.digest).where(blobs.c.digest == digest)).first()
             if repository_id is None or there is None:
                 return False
             grant(connection, repository_id, digest)
-        return True
+            return True
+
+        return self._database.write(change)
 
     def delete_blob(self, repository: RepositoryName, digest: Digest) -> None:
         """Take the blob out of the repository; other repositories keep it.
 
         Raises BlobUnknown where the repository does not have it, StillReferenced where one of its manifests names it.
         """
-        with self._database.writing() as connection:
+
+        def change(connection: Connection) -> None:
+            note_change(connection, Topic.ANSWERS)
             repository_id = connection.execute(_FIND, {"repository": repository}).scalar()
             if repository_id is None or not _granted(connection, repository_id, [digest]):
                 raise BlobUnknown(f"{repository} does not have the blob {digest}")
@@ -190,6 +213,8 @@ class Pushed:
             if naming is not None:
                 raise StillReferenced(f"{digest} belongs to the image {repository}@{naming}: delete that first")
             connection.execute(delete(repository_blobs).where(*_is_grant(repository_id, digest)))
+
+        self._database.write(change)
 
     # Manifests
 
@@ -209,7 +234,9 @@ class Pushed:
         Raises ManifestBlobUnknown where the repository lacks a blob or a manifest that it names (but for the subject,
         and for layers that need not be distributed), TagImmutable where the tag may not be moved.
         """
-        with self._database.writing() as connection:
+
+        def change(connection: Connection) -> PushedManifest:
+            note_change(connection, Topic.ANSWERS)
             repository_id = _keep_repository(connection, repository, now)
             _check_content(connection, repository, repository_id, manifest)
             mine = (_images.c.repository_id == repository_id, _images.c.digest == digest)
@@ -219,7 +246,7 @@ class Pushed:
             upsert(connection, manifests, [{"digest": digest, "body": body}], key=["digest"], update=["body"])
             image_id = save_image(connection, repository_id, digest, manifest, now)
             # Who pushes an archived image again wants it to be pulled.
-            for part in _parts([digest, *(child.digest for child in manifest.children)]):
+            for part in in_parts([digest, *(child.digest for child in manifest.children)]):
                 connection.execute(
                     update(_images)
                     .where(_images.c.repository_id == repository_id, _images.c.digest.in_(part))
@@ -234,12 +261,16 @@ class Pushed:
             connection.execute(
                 delete(negatives).where(negatives.c.repository == repository, negatives.c.reference.in_(references))
             )
-        subject = manifest.subject.digest if manifest.subject else None
-        return PushedManifest(digest, manifest.media_type, manifest.artifact_type, subject, before is None, moved)
+            subject = manifest.subject.digest if manifest.subject else None
+            return PushedManifest(digest, manifest.media_type, manifest.artifact_type, subject, before is None, moved)
+
+        return self._database.write(change)
 
     def delete_manifest(self, repository: RepositoryName, digest: Digest, *, now: float) -> DeletedImage:
         """Delete an image and its tags. Raises ManifestUnknown, or StillReferenced where an index has it as a child."""
-        with self._database.writing() as connection:
+
+        def change(connection: Connection) -> DeletedImage:
+            note_change(connection, Topic.ANSWERS)
             row = connection.execute(
                 select(_images.c.id, _images.c.repository_id, _images.c.media_type, _images.c.artifact_type)
                 .join(repositories, repositories.c.id == _images.c.repository_id)
@@ -263,11 +294,15 @@ class Pushed:
                 digest, row.media_type, row.artifact_type, tuple(Tag(name) for name in names.scalars())
             )
             delete_images(connection, [row.id], now=now)
-        return deleted
+            return deleted
+
+        return self._database.write(change)
 
     def delete_tag(self, repository: RepositoryName, tag: Tag) -> DeletedImage:
         """Delete a tag; its manifest stays, by its digest. Raises ManifestUnknown."""
-        with self._database.writing() as connection:
+
+        def change(connection: Connection) -> DeletedImage:
+            note_change(connection, Topic.ANSWERS)
             row = connection.execute(
                 select(tags.c.repository_id, _images.c.digest, _images.c.media_type, _images.c.artifact_type)
                 .join(repositories, repositories.c.id == tags.c.repository_id)
@@ -277,7 +312,9 @@ class Pushed:
             if row is None:
                 raise ManifestUnknown(f"{repository} does not have the tag {tag}")
             connection.execute(delete(tags).where(tags.c.repository_id == row.repository_id, tags.c.name == tag))
-        return DeletedImage(Digest(row.digest), row.media_type, row.artifact_type, (tag,))
+            return DeletedImage(Digest(row.digest), row.media_type, row.artifact_type, (tag,))
+
+        return self._database.write(change)
 
     def referrers(
         self,
@@ -329,7 +366,7 @@ class Pushed:
                     break
                 page.append(row)
             bodies: dict[str, bytes] = {}
-            for part in _parts(row.digest for row in page):
+            for part in in_parts(row.digest for row in page):
                 found = connection.execute(
                     select(manifests.c.digest, manifests.c.body).where(manifests.c.digest.in_(part))
                 )
@@ -358,22 +395,28 @@ class Pushed:
         # Looked for before anything is written, and judged again then: writers wait only for what really goes.
         with self._database.reading() as connection:
             loose = set(connection.execute(select(repository_blobs.c.digest).where(is_loose)).scalars())
-        for part in _parts(loose):
-            with self._database.writing() as connection:
-                connection.execute(delete(repository_blobs).where(repository_blobs.c.digest.in_(part), is_loose))
+        for part in in_parts(loose):
+            self._database.write(
+                _execute, delete(repository_blobs).where(repository_blobs.c.digest.in_(part), is_loose)
+            )
         with self._database.reading() as connection:
             nobodys = list(connection.execute(select(blobs.c.digest).where(is_nobodys)).scalars())
         gone: list[StoredBlob] = []
-        for part in _parts(digest for digest in nobodys if digest not in in_use):
-            with self._database.writing() as connection:
-                rows = connection.execute(
-                    select(blobs.c.digest, blobs.c.size_bytes, blobs.c.stored_at).where(
-                        blobs.c.digest.in_(part), is_nobodys
-                    )
-                ).all()
-                connection.execute(delete(blobs).where(blobs.c.digest.in_([row.digest for row in rows])))
-            gone += [StoredBlob(Digest(row[0]), row[1], row[2]) for row in rows]
+        for part in in_parts(digest for digest in nobodys if digest not in in_use):
+            gone += self._database.write(_remove_blobs, and_(blobs.c.digest.in_(part), is_nobodys))
         return gone
+
+
+def _execute(connection: Connection, statement: Delete) -> None:
+    note_change(connection, Topic.ANSWERS)
+    connection.execute(statement)
+
+
+def _remove_blobs(connection: Connection, wanted: ColumnElement[bool]) -> list[StoredBlob]:
+    note_change(connection, Topic.ANSWERS)
+    rows = connection.execute(select(blobs.c.digest, blobs.c.size_bytes, blobs.c.stored_at).where(wanted)).all()
+    connection.execute(delete(blobs).where(blobs.c.digest.in_([row.digest for row in rows])))
+    return [StoredBlob(Digest(row[0]), row[1], row[2]) for row in rows]
 
 
 def _keep_repository(connection: Connection, repository: RepositoryName, now: float) -> int:
@@ -399,7 +442,7 @@ def _grant_loose(connection: Connection, repository_id: int, digests: Sequence[D
 
 def _granted(connection: Connection, repository_id: int, digests: Collection[Digest]) -> set[str]:
     found: set[str] = set()
-    for part in _parts(digests):
+    for part in in_parts(digests):
         found.update(
             connection.execute(
                 select(repository_blobs.c.digest).where(
@@ -424,7 +467,7 @@ def _check_content(connection: Connection, repository: RepositoryName, repositor
             blobs=missing,
         )
     children = {child.digest for child in manifest.children}
-    for part in _parts(children):
+    for part in in_parts(list(children)):
         children -= {
             Digest(digest)
             for digest in connection.execute(
@@ -464,9 +507,3 @@ def _descriptor(row: Any, body: bytes) -> dict[str, Any]:
     if annotations:
         descriptor["annotations"] = annotations
     return descriptor
-
-
-def _parts(values: Iterable[_T]) -> Iterator[list[_T]]:
-    rest = iter(list(values))
-    while part := list(islice(rest, _PART)):
-        yield part

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, s
 
 from pullthrough.declaration import ROOT
 from pullthrough.errors import AlreadyExists, LimitReached
-from pullthrough.storage.database import Database
+from pullthrough.storage.database import Database, Topic, note_change, upsert
 from pullthrough.storage.schema import (
     absent_names,
     cache_rules,
@@ -25,7 +25,6 @@ from pullthrough.storage.schema import (
     pull_time_exclusions,
     registry_documents,
 )
-from pullthrough.storage.sqlite import upsert
 
 #: A registry has at most so many of each.
 #: https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html
@@ -79,16 +78,22 @@ class Registry:
 
     def create_cache_rule(self, rule: CacheRule, *, others: int = 0) -> None:
         """`others` rules, written elsewhere, count too. Raises AlreadyExists or LimitReached."""
-        with self._database.writing(changes_configuration=True) as connection:
+
+        def change(connection: Connection) -> None:
+            note_change(connection, Topic.ANSWERS, Topic.CONFIGURATION)
             _refuse_another(connection, cache_rules, rule.prefix, MAX_CACHE_RULES - others, "pull through cache rules")
             connection.execute(insert(cache_rules).values(**asdict(rule)))
             _forget_answers(connection, rule.prefix)
+
+        self._database.write(change)
 
     def update_cache_rule(
         self, prefix: str, *, credential_arn: str | None, custom_role_arn: str | None, now: float
     ) -> CacheRule | None:
         """None leaves what is there. None where there is no such rule; nothing is written where nothing is given."""
-        with self._database.writing(changes_configuration=True) as connection:
+
+        def change(connection: Connection) -> CacheRule | None:
+            note_change(connection, Topic.ANSWERS, Topic.CONFIGURATION)
             rule = _find_cache_rule(connection, prefix)
             if rule is None or (credential_arn is None and custom_role_arn is None):
                 return rule
@@ -100,16 +105,22 @@ class Registry:
             )
             connection.execute(update(cache_rules).where(cache_rules.c.prefix == prefix).values(**asdict(rule)))
             _forget_answers(connection, prefix)
-        return rule
+            return rule
+
+        return self._database.write(change)
 
     def delete_cache_rule(self, prefix: str) -> CacheRule | None:
         """What was deleted. The repositories under it stay as they are. None where there is no such rule."""
-        with self._database.writing(changes_configuration=True) as connection:
+
+        def change(connection: Connection) -> CacheRule | None:
+            note_change(connection, Topic.ANSWERS, Topic.CONFIGURATION)
             rule = _find_cache_rule(connection, prefix)
             if rule is not None:
                 connection.execute(delete(cache_rules).where(cache_rules.c.prefix == prefix))
                 _forget_answers(connection, prefix)
-        return rule
+            return rule
+
+        return self._database.write(change)
 
     # Repository creation templates
 
@@ -121,17 +132,21 @@ class Registry:
 
     def create_template(self, template: CreationTemplate) -> None:
         """Raises AlreadyExists or LimitReached."""
-        with self._database.writing(changes_answers=False) as connection:
+
+        def change(connection: Connection) -> None:
             _refuse_another(connection, creation_templates, template.prefix, MAX_TEMPLATES, "creation templates")
             values = asdict(template) | {"body": json.dumps(template.body)}
             connection.execute(insert(creation_templates).values(**values))
+
+        self._database.write(change)
 
     def update_template(
         self, prefix: str, change: Callable[[Mapping[str, Any]], Mapping[str, Any]], now: float
     ) -> CreationTemplate | None:
         """`change` makes the new body of the old one, and what it raises leaves that. None if there is no such one."""
         is_template = creation_templates.c.prefix == prefix
-        with self._database.writing(changes_answers=False) as connection:
+
+        def write(connection: Connection) -> CreationTemplate | None:
             row = connection.execute(select(creation_templates).where(is_template)).first()
             if row is None:
                 return None
@@ -140,15 +155,20 @@ class Registry:
             connection.execute(
                 update(creation_templates).where(is_template).values(body=json.dumps(body), updated_at=now)
             )
-        return replace(before, body=body, updated_at=now)
+            return replace(before, body=body, updated_at=now)
+
+        return self._database.write(write)
 
     def delete_template(self, prefix: str) -> CreationTemplate | None:
         """What was deleted; None where there is no such template."""
         is_template = creation_templates.c.prefix == prefix
-        with self._database.writing(changes_answers=False) as connection:
+
+        def change(connection: Connection) -> CreationTemplate | None:
             row = connection.execute(select(creation_templates).where(is_template)).first()
             connection.execute(delete(creation_templates).where(is_template))
-        return None if row is None else _template(row)
+            return None if row is None else _template(row)
+
+        return self._database.write(change)
 
     # The registry's own documents
 
@@ -164,15 +184,23 @@ class Registry:
 
     def put_document(self, name: str, body: str, now: float) -> None:
         row = {"name": name, "body": body, "updated_at": now}
-        with self._database.writing(changes_configuration=True) as connection:
+
+        def change(connection: Connection) -> None:
+            note_change(connection, Topic.ANSWERS, Topic.CONFIGURATION)
             upsert(connection, registry_documents, [row], key=["name"], update=["body", "updated_at"])
+
+        self._database.write(change)
 
     def delete_document(self, name: str) -> str | None:
         """The body that was deleted; None where there was none."""
-        with self._database.writing(changes_configuration=True) as connection:
+
+        def change(connection: Connection) -> str | None:
+            note_change(connection, Topic.ANSWERS, Topic.CONFIGURATION)
             body = _document(connection, name)
             connection.execute(delete(registry_documents).where(registry_documents.c.name == name))
-        return body
+            return body
+
+        return self._database.write(change)
 
     # Pull-time exclusions
 
@@ -184,19 +212,27 @@ class Registry:
 
     def add_exclusion(self, principal_arn: str, now: float) -> None:
         """Raises AlreadyExists or LimitReached."""
-        with self._database.writing(changes_configuration=True) as connection:
+
+        def change(connection: Connection) -> None:
+            note_change(connection, Topic.ANSWERS, Topic.CONFIGURATION)
             _refuse_another(
                 connection, pull_time_exclusions, principal_arn, MAX_EXCLUSIONS, "pull time update exclusions"
             )
             connection.execute(insert(pull_time_exclusions).values(principal_arn=principal_arn, created_at=now))
 
+        self._database.write(change)
+
     def remove_exclusion(self, principal_arn: str) -> bool:
         """False where there was none."""
-        with self._database.writing(changes_configuration=True) as connection:
+
+        def change(connection: Connection) -> bool:
+            note_change(connection, Topic.ANSWERS, Topic.CONFIGURATION)
             removed = connection.execute(
                 delete(pull_time_exclusions).where(pull_time_exclusions.c.principal_arn == principal_arn)
             )
-        return removed.rowcount > 0
+            return removed.rowcount > 0
+
+        return self._database.write(change)
 
 
 def find_template(connection: Connection, name: str, scenario: str) -> CreationTemplate | None:

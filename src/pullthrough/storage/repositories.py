@@ -9,7 +9,6 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, false, insert, or_, select, update
@@ -17,7 +16,7 @@ from sqlalchemy import Connection, bindparam, delete, false, insert, or_, select
 from pullthrough.errors import AlreadyExists, LimitReached, NotEmpty
 from pullthrough.oci.names import RepositoryName
 from pullthrough.oci.owners import OWN, UNKNOWN, Owner
-from pullthrough.storage.database import Database, note_configuration
+from pullthrough.storage.database import Database, Topic, note_change, upsert
 from pullthrough.storage.deletion import delete_images
 from pullthrough.storage.registry import find_template, is_under
 from pullthrough.storage.schema import (
@@ -29,12 +28,11 @@ from pullthrough.storage.schema import (
     repository_manifests,
     resource_tags,
 )
-from pullthrough.storage.sqlite import upsert
+from pullthrough.storage.sql.parts import PART, in_parts
 
 #: AWS tags of one resource. https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html
 MAX_RESOURCE_TAGS = 50
 
-_PART = 500
 _images = repository_manifests
 _FIND = select(repositories.c.id, repositories.c.owner).where(repositories.c.name == bindparam("repository"))
 #: What a repository without a template is made with; the tables' own defaults.
@@ -88,7 +86,11 @@ class Repositories:
 
     def create(self, name: RepositoryName, settings: RepositorySettings, now: float) -> RepositoryRecord:
         """Raises AlreadyExists, also for one that pulls have made."""
-        with self._database.writing(changes_configuration=bool(settings.tags)) as connection:
+
+        def change(connection: Connection) -> RepositoryRecord:
+            note_change(connection, Topic.ANSWERS)
+            if settings.tags:
+                note_change(connection, Topic.CONFIGURATION)
             if _find(connection, name) is not None:
                 raise AlreadyExists(f"the repository {name} is there already")
             connection.execute(
@@ -104,6 +106,8 @@ class Repositories:
             )
             _write_tags(connection, name, settings.tags or {})
             return _require(connection, name)
+
+        return self._database.write(change)
 
     def find(self, name: RepositoryName) -> RepositoryRecord | None:
         with self._database.reading() as connection:
@@ -133,7 +137,9 @@ class Repositories:
         """
         while force and self._delete_some_images(name):
             pass
-        with self._database.writing(changes_configuration=True) as connection:
+
+        def change(connection: Connection) -> RepositoryRecord | None:
+            note_change(connection, Topic.ANSWERS, Topic.CONFIGURATION)
             record = _find(connection, name)
             if record is None:
                 return None
@@ -147,7 +153,9 @@ class Repositories:
                 connection.execute(delete(table).where(table.c.repository == name))
             connection.execute(delete(resource_tags).where(resource_tags.c.resource == _resource(name)))
             connection.execute(delete(repositories).where(repositories.c.id == record.id))
-        return record
+            return record
+
+        return self._database.write(change)
 
     def _delete_some_images(self, name: RepositoryName) -> bool:
         """The newest of those above what one transaction may delete; False where there are not so many."""
@@ -156,15 +164,19 @@ class Repositories:
             .join(repositories)
             .where(repositories.c.name == name)
             .order_by(_images.c.id.desc())
-            .limit(2 * _PART)
+            .limit(2 * PART)
         )
         with self._database.reading() as connection:
             images = connection.execute(mine).scalars().all()
-        if len(images) <= _PART:
+        if len(images) <= PART:
             return False
-        with self._database.writing() as connection:
-            delete_images(connection, images[:_PART], now=None)
-        return True
+
+        def change(connection: Connection) -> bool:
+            note_change(connection, Topic.ANSWERS)
+            delete_images(connection, images[:PART], now=None)
+            return True
+
+        return self._database.write(change)
 
     # Settings. None where there is no such repository. Who sets something wants it to stay: it is kept from then on.
 
@@ -181,17 +193,26 @@ class Repositories:
 
     def take_policy(self, name: RepositoryName) -> RepositoryRecord | None:
         """The repository as it was, its policy with it."""
-        with self._database.writing(changes_configuration=True) as connection:
+
+        def change(connection: Connection) -> RepositoryRecord | None:
+            note_change(connection, Topic.ANSWERS, Topic.CONFIGURATION)
             record = _find(connection, name)
             connection.execute(update(repositories).where(repositories.c.name == name).values(policy=None))
-        return record
+            return record
+
+        return self._database.write(change)
 
     def _set(
         self, name: RepositoryName, *, changes_configuration: bool = False, **values: Any
     ) -> RepositoryRecord | None:
-        with self._database.writing(changes_configuration=changes_configuration) as connection:
+        def change(connection: Connection) -> RepositoryRecord | None:
+            note_change(connection, Topic.ANSWERS)
+            if changes_configuration:
+                note_change(connection, Topic.CONFIGURATION)
             connection.execute(update(repositories).where(repositories.c.name == name).values(kept=True, **values))
             return _find(connection, name)
+
+        return self._database.write(change)
 
     def policies(self) -> dict[RepositoryName, str]:
         """The repository policies there are."""
@@ -223,12 +244,16 @@ class Repositories:
 
     def settle_owners(self, owners: Mapping[RepositoryName, Owner]) -> None:
         """Whose is what nobody knew of."""
-        with self._database.writing() as connection:
+
+        def change(connection: Connection) -> None:
+            note_change(connection, Topic.ANSWERS)
             for name, owner in owners.items():
                 for table, column in ((repositories, repositories.c.name), (listings, listings.c.repository)):
                     connection.execute(
                         update(table).where(column == name, table.c.owner == UNKNOWN).values(owner=owner)
                     )
+
+        self._database.write(change)
 
     # AWS's tags. Policies may ask for them, so that all workers learn of each change.
 
@@ -253,24 +278,32 @@ class Repositories:
 
     def tag(self, name: RepositoryName, added: Mapping[str, str]) -> bool:
         """False where there is no such repository. Raises LimitReached where it had more tags than it may then."""
-        with self._database.writing(changes_answers=False, changes_configuration=True) as connection:
+
+        def change(connection: Connection) -> bool:
+            note_change(connection, Topic.CONFIGURATION)
             if _find(connection, name) is None:
                 return False
             if len(_read_tags(connection, name).keys() | added.keys()) > MAX_RESOURCE_TAGS:
                 raise LimitReached(f"a repository may have no more than {MAX_RESOURCE_TAGS} tags")
             _write_tags(connection, name, added)
             connection.execute(update(repositories).where(repositories.c.name == name).values(kept=True))
-        return True
+            return True
 
-    def untag(self, name: RepositoryName, keys: Iterable[str]) -> bool:
+        return self._database.write(change)
+
+    def untag(self, name: RepositoryName, keys: Collection[str]) -> bool:
         """False where there is no such repository; keys that it does not have are no error."""
-        with self._database.writing(changes_answers=False, changes_configuration=True) as connection:
+
+        def change(connection: Connection) -> bool:
+            note_change(connection, Topic.CONFIGURATION)
             if _find(connection, name) is None:
                 return False
-            for part in _parts(keys):
+            for part in in_parts(keys):
                 mine = (resource_tags.c.resource == _resource(name)) & resource_tags.c.key.in_(part)
                 connection.execute(delete(resource_tags).where(mine))
-        return True
+            return True
+
+        return self._database.write(change)
 
 
 def claim_repository(
@@ -302,7 +335,7 @@ def claim_repository(
         _empty(connection, row.id, name)
     connection.execute(update(repositories).where(repositories.c.id == row.id).values(owner=owner))
     if owner == OWN:
-        note_configuration(connection)  # a rule may cover it
+        note_change(connection, Topic.CONFIGURATION)  # a rule may cover it
     return int(row.id)
 
 
@@ -325,7 +358,7 @@ def _make_repository(connection: Connection, name: str, owner: Owner, now: float
         tags = {tag["Key"]: tag["Value"] for tag in body.get("resourceTags", [])}
         _write_tags(connection, name, tags)
     if owner == OWN or values.get("policy") or tags:
-        note_configuration(connection)
+        note_change(connection, Topic.CONFIGURATION)
     connection.execute(insert(repositories).values(**values))
     return int(connection.execute(_FIND, {"repository": name}).one().id)
 
@@ -416,9 +449,3 @@ def _write_tags(connection: Connection, name: str, added: Mapping[str, str]) -> 
 
 def _dump(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"))
-
-
-def _parts(values: Iterable[str]) -> Iterable[list[str]]:
-    rest = iter(values)
-    while part := list(islice(rest, _PART)):
-        yield part

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from sqlalchemy import Column, Connection, Table, func, select, update
 
 from pullthrough.errors import CatalogBroken, SealingKeyMissing
-from pullthrough.storage.database import Database
+from pullthrough.storage.database import Database, Topic, note_change
 from pullthrough.storage.master_keys import KEY_ID_BYTES, KEY_VARIABLE, MasterKey, MasterKeys
 from pullthrough.storage.schema import access_keys, secret_versions
 
@@ -92,8 +92,16 @@ class Sealer:
         keys is the new one. Raises SealingKeyMissing, StorageError; then nothing has changed but that a new, unused
         key may stand in the file.
         """
-        with database.writing(changes_answers=False, changes_configuration=True) as connection, self._lock:
-            new = self._next_key(connection)
+        made = self._keys.new_key()
+        count = database.write(self._encrypt_anew, made)
+        if not self._keys.in_environment:
+            database.write(self._forget_old_keys)
+        return count
+
+    def _encrypt_anew(self, connection: Connection, made: MasterKey) -> int:
+        note_change(connection, Topic.CONFIGURATION)
+        with self._lock:
+            new = self._next_key(connection, made)
             count = 0
             for table, context in ((secret_versions, secret_context), (access_keys, access_key_context)):
                 ids = list(table.primary_key)
@@ -104,14 +112,11 @@ class Sealer:
                     anew = self._encrypt(new, value, context(*row_id))
                     connection.execute(update(table).where(*is_row).values(sealed=anew))
                     count += 1
-        self._forget_old_keys(database)
-        return count
+            return count
 
-    def _forget_old_keys(self, database: Database) -> None:
+    def _forget_old_keys(self, connection: Connection) -> None:
         """Take the keys out of the file that nothing is encrypted with any more."""
-        if self._keys.in_environment:
-            return
-        with database.writing(changes_answers=False) as connection, self._lock:
+        with self._lock:
             keys = self._keys.read()
             if len(keys) > 1 and _used_ids(connection) <= {keys[0].key_id}:
                 self._keys.replace(keys[:1])
@@ -146,8 +151,8 @@ class Sealer:
         self._sufficed = self._signature
         return current
 
-    def _next_key(self, connection: Connection) -> MasterKey:
-        """The key to come, in the file already, the old ones behind it."""
+    def _next_key(self, connection: Connection, made: MasterKey) -> MasterKey:
+        """The key to come, in the file already, the old ones behind it: the one made for this, but for the environment's."""
         current = self._usable_key(connection)
         if self._keys.in_environment:
             if _used_ids(connection) <= {current.key_id}:
@@ -157,10 +162,10 @@ class Sealer:
                     "`openssl rand -base64 32`.",
                 )
             return current
-        new = self._keys.new_key()
-        self._keys.replace((new, *self._present))
-        self._load()
-        return new
+        if current != made:  # the transaction may be run again
+            self._keys.replace((made, *self._present))
+            self._load()
+        return made
 
     def _known_key(self, sealed: bytes) -> MasterKey:
         return self._known[sealed[len(_VERSION) : _HEADER_BYTES]]

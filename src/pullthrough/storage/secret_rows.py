@@ -10,8 +10,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, delete, func, select, update
 
 from pullthrough.errors import LimitReached, RequestError, SecretNotUsable, SecretUnknown
+from pullthrough.storage.database import upsert
 from pullthrough.storage.schema import resource_tags, secret_stages, secret_versions, secrets
-from pullthrough.storage.sqlite import upsert
 
 CURRENT = "AWSCURRENT"
 PREVIOUS = "AWSPREVIOUS"

@@ -28,7 +28,7 @@ from pullthrough.errors import (
     StorageError,
 )
 from pullthrough.storage import secret_rows as rows
-from pullthrough.storage.database import Database
+from pullthrough.storage.database import Database, Topic, note_change
 from pullthrough.storage.schema import resource_tags, secret_stages, secret_versions, secrets
 from pullthrough.storage.sealing import Sealer, secret_context
 from pullthrough.storage.secret_rows import CURRENT, SecretRecord, Value, VersionRecord
@@ -115,7 +115,9 @@ class Secrets:
         Raises AlreadyExists; SecretNotUsable where one of this name is marked for deletion.
         """
         now = self._clock()
-        with self._database.writing(changes_answers=False, changes_configuration=True) as connection:
+
+        def change(connection: Connection) -> SecretRecord:
+            note_change(connection, Topic.CONFIGURATION)
             rows.purge(connection, now)
             row = connection.execute(select(secrets).where(secrets.c.name == name)).first()
             if row is not None and row.deleted_at is not None:
@@ -142,6 +144,8 @@ class Secrets:
             row = rows.find(connection, name, now)
             return rows.records(connection, [row], only=name)[0]
 
+        return self._database.write(change)
+
     def put_value(self, secret_id: str, *, token: str, value: Value, stages: Collection[str] = ()) -> tuple[str, ...]:
         """A new version of id `token`, which takes these stages, or AWSCURRENT; all its stages.
 
@@ -149,13 +153,17 @@ class Secrets:
         AlreadyExists where there is another value under this token.
         """
         now = self._clock()
-        with self._database.writing(changes_answers=False, changes_configuration=True) as connection:
+
+        def change(connection: Connection) -> tuple[str, ...]:
+            note_change(connection, Topic.CONFIGURATION)
             row = rows.usable(connection, secret_id, now)
             if self._is_same(connection, row.name, token, value):
                 return rows.stages_of(connection, row.name, token)
             self._put_version(connection, row.name, token, value, stages or [CURRENT], now)
             rows.touch(connection, row.name, now)
             return rows.stages_of(connection, row.name, token)
+
+        return self._database.write(change)
 
     def update(
         self,
@@ -169,11 +177,15 @@ class Secrets:
         """Change what is given; a value becomes a version as by `put_value`, and raises the same."""
         now = self._clock()
         given = {"description": description, "kms_key_id": kms_key_id}
-        with self._database.writing(changes_answers=False, changes_configuration=True) as connection:
+
+        def change(connection: Connection) -> None:
+            note_change(connection, Topic.CONFIGURATION)
             row = rows.usable(connection, secret_id, now)
             if value is not None and not self._is_same(connection, row.name, token, value):
                 self._put_version(connection, row.name, token, value, [CURRENT], now)
             rows.touch(connection, row.name, now, **{key: new for key, new in given.items() if new is not None})
+
+        self._database.write(change)
 
     def move_stage(self, secret_id: str, stage: str, *, remove_from: str = "", move_to: str = "") -> None:
         """Take a stage from one version, give it to another, or both.
@@ -182,7 +194,9 @@ class Secrets:
         it is said to be, or would be nowhere though it must be somewhere.
         """
         now = self._clock()
-        with self._database.writing(changes_answers=False, changes_configuration=True) as connection:
+
+        def change(connection: Connection) -> None:
+            note_change(connection, Topic.CONFIGURATION)
             row = rows.usable(connection, secret_id, now)
             for version_id in filter(None, (remove_from, move_to)):
                 if rows.version_row(connection, row.name, version_id) is None:
@@ -213,28 +227,39 @@ class Secrets:
                 connection.execute(delete(secret_stages).where(is_stage))
             rows.touch(connection, row.name, now)
 
+        self._database.write(change)
+
     def set_policy(self, secret_id: str, policy: str | None) -> None:
         """Raises SecretUnknown, SecretNotUsable."""
         now = self._clock()
-        with self._database.writing(changes_answers=False) as connection:
+
+        def change(connection: Connection) -> None:
             rows.touch(connection, rows.usable(connection, secret_id, now).name, now, policy=policy)
+
+        self._database.write(change)
 
     def tag(self, secret_id: str, tags: Mapping[str, str]) -> None:
         """Raises SecretUnknown, SecretNotUsable; RequestError where there would be too many."""
         now = self._clock()
-        with self._database.writing(changes_answers=False) as connection:
+
+        def change(connection: Connection) -> None:
             row = rows.usable(connection, secret_id, now)
             rows.put_tags(connection, row.name, tags)
             rows.touch(connection, row.name, now)
 
+        self._database.write(change)
+
     def untag(self, secret_id: str, keys: Collection[str]) -> None:
         """Keys that it does not have are no error. Raises SecretUnknown, SecretNotUsable."""
         now = self._clock()
-        with self._database.writing(changes_answers=False) as connection:
+
+        def change(connection: Connection) -> None:
             row = rows.usable(connection, secret_id, now)
             for key in keys:
                 connection.execute(delete(resource_tags).where(rows.tag_resource(row.name), resource_tags.c.key == key))
             rows.touch(connection, row.name, now)
+
+        self._database.write(change)
 
     # --- deletion ---------------------------------------------------------------------------------------------------
 
@@ -242,28 +267,40 @@ class Secrets:
         """When it will be gone; until then `restore` undoes this. Raises SecretUnknown, SecretNotUsable."""
         now = self._clock()
         due = now + after_days * DAY_SECONDS
-        with self._database.writing(changes_answers=False, changes_configuration=True) as connection:
+
+        def change(connection: Connection) -> float:
+            note_change(connection, Topic.CONFIGURATION)
             row = rows.find(connection, secret_id, now)
             if row.deleted_at is not None:
                 raise SecretNotUsable(
                     "You can't perform this operation on the secret because it was already scheduled for deletion."
                 )
             rows.touch(connection, row.name, now, deleted_at=now, delete_due_at=due)
-        return due
+            return due
+
+        return self._database.write(change)
 
     def delete(self, secret_id: str) -> None:
         """At once, also while it is marked. Raises SecretUnknown."""
         now = self._clock()
-        with self._database.writing(changes_answers=False, changes_configuration=True) as connection:
+
+        def change(connection: Connection) -> None:
+            note_change(connection, Topic.CONFIGURATION)
             rows.remove(connection, [rows.find(connection, secret_id, now).name])
+
+        self._database.write(change)
 
     def restore(self, secret_id: str) -> None:
         """Nothing happens to one that is not marked for deletion. Raises SecretUnknown."""
         now = self._clock()
-        with self._database.writing(changes_answers=False, changes_configuration=True) as connection:
+
+        def change(connection: Connection) -> None:
+            note_change(connection, Topic.CONFIGURATION)
             row = rows.find(connection, secret_id, now)
             if row.deleted_at is not None:
                 rows.touch(connection, row.name, now, deleted_at=None, delete_due_at=None)
+
+        self._database.write(change)
 
     def purge(self) -> None:
         """Remove those whose window is over; for everybody else they are gone since then."""
@@ -271,8 +308,11 @@ class Secrets:
         with self._database.reading() as connection:
             if connection.execute(select(secrets.c.name).where(secrets.c.delete_due_at <= now)).first() is None:
                 return
-        with self._database.writing(changes_answers=False) as connection:
+
+        def change(connection: Connection) -> None:
             rows.purge(connection, now)
+
+        self._database.write(change)
 
     # --- versions, within a transaction -----------------------------------------------------------------------------
 
@@ -314,7 +354,11 @@ class Secrets:
         if min(accessed_at or 0, version.accessed_at or 0) >= today:
             return
         is_version = (secret_versions.c.secret == name) & (secret_versions.c.version_id == version.version_id)
-        # A disk that is full must not keep anybody from reading.
-        with suppress(StorageError), self._database.writing(changes_answers=False) as connection:
+
+        def change(connection: Connection) -> None:
             connection.execute(update(secrets).where(secrets.c.name == name).values(accessed_at=today))
             connection.execute(update(secret_versions).where(is_version).values(accessed_at=today))
+
+        # A disk that is full must not keep anybody from reading.
+        with suppress(StorageError):
+            self._database.write(change)

@@ -200,8 +200,7 @@ async def test_tags_are_read_when_they_are_asked_for_and_seen_by_all(workers: tu
             1,
         )
     )
-    with one.catalog.database.writing() as connection:
-        claim_repository(connection, NGINX, OWNER, 1, "PULL_THROUGH_CACHE")
+    one.catalog.database.write(claim_repository, NGINX, OWNER, 1, "PULL_THROUGH_CACHE")
     await (await other.see()).read_repository_tags()
     assert configuration.repository_tags == {NGINX: {"made-by": "pull"}}
 

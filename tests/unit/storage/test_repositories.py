@@ -139,9 +139,8 @@ def test_the_tags_of_all_repositories_are_those_of_no_secret(repositories: Repos
     repositories.create(NGINX, RepositorySettings(tags={"b": "1", "a": "2"}), 1)
     repositories.create(OTHER, RepositorySettings(tags={"a": "3"}), 1)
     repositories.create(parse_repository_name("plain"), RepositorySettings(), 1)
-    with catalog.database.writing() as connection:
-        rows = [{"resource": f"{kind}/x", "key": "k", "value": "v"} for kind in ("secret", "repositories")]
-        connection.execute(insert(resource_tags), rows)
+    rows = [{"resource": f"{kind}/x", "key": "k", "value": "v"} for kind in ("secret", "repositories")]
+    catalog.database.write(lambda connection: connection.execute(insert(resource_tags), rows))
     assert repositories.all_tags() == {NGINX: {"b": "1", "a": "2"}, OTHER: {"a": "3"}}
 
 
@@ -208,11 +207,14 @@ def fill(repositories: Repositories, catalog: Catalog, count: int) -> None:
     """Make the repository, with so many images."""
     repositories.create(NGINX, RepositorySettings(), 1)
     mine = [digest_of(b"%d" % number) for number in range(count)]
-    with catalog.database.writing() as connection:
+
+    def add(connection: Connection) -> None:
         connection.execute(insert(manifests), [{"digest": digest, "body": b"{}"} for digest in mine])
         (repository_id,) = connection.execute(select(repository_table.c.id)).scalars()
         row = {"repository_id": repository_id, "media_type": "", "stored_at": 1}
         connection.execute(insert(repository_manifests), [{**row, "digest": digest} for digest in mine])
+
+    catalog.database.write(add)
 
 
 def images_left(catalog: Catalog) -> list[int]:
@@ -330,8 +332,7 @@ def test_a_template_is_applied_for_its_scenario_only(
 ) -> None:
     use_template(registry, scenario="CREATE_ON_PUSH", imageTagMutability="IMMUTABLE")
     save(catalog)
-    with catalog.database.writing() as connection:
-        claim_repository(connection, "docker-hub/pushed", OWN, 1, "CREATE_ON_PUSH")
+    catalog.database.write(claim_repository, "docker-hub/pushed", OWN, 1, "CREATE_ON_PUSH")
     mutability = {record.name: record.tag_mutability for record in repositories.page("", 10)}
     assert mutability == {NGINX: "MUTABLE", "docker-hub/pushed": "IMMUTABLE"}
 

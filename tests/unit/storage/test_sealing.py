@@ -99,8 +99,7 @@ def test_the_same_value_is_never_encrypted_to_the_same(house: House) -> None:
 
 def test_a_value_is_bound_to_its_row(house: House) -> None:
     database, sealer = house.open(), house.sealer()
-    with database.writing() as connection:
-        sealed = sealer.seal(connection, b"x", b"secret/a/1")
+    sealed = database.write(sealer.seal, b"x", b"secret/a/1")
     assert sealer.open(sealed, b"secret/a/1") == b"x"
     with pytest.raises(CatalogBroken, match="secret/b/1"):
         sealer.open(sealed, b"secret/b/1")

@@ -1,0 +1,1 @@
+"""The SQL database under the catalog: transactions, the tables, and what differs from one database to another."""
