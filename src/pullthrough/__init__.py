@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pullthrough.version import __version__
+
 if TYPE_CHECKING:
     from pullthrough.provision.api import PullThroughCache
-
-__version__ = "0.1.0"
 
 __all__ = ["PullThroughCache", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    """Imported when it is asked for: the command line has its version from here, and answers `--help` at once."""
+    """Imported when it is asked for: every module imports this package, and the command line answers `--help` at once."""
     if name == "PullThroughCache":
         from pullthrough.provision.api import PullThroughCache
 

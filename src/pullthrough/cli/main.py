@@ -16,7 +16,6 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_group
 
-from pullthrough import __version__
 from pullthrough.cli import (
     addresses,
     apply,
@@ -45,6 +44,7 @@ from pullthrough.cli import (
 from pullthrough.cli.exit_codes import ExitCode, exit_code_of
 from pullthrough.cli.parts import Parts
 from pullthrough.errors import PullthroughError
+from pullthrough.version import __version__
 
 # Plain help pages: rich, which would draw frames around them, takes longer to import than all the rest.
 app = typer.Typer(

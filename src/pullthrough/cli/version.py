@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import platform
 
-from pullthrough import __version__
 from pullthrough.cli.options import JsonOption
 from pullthrough.cli.output import write, write_json
+from pullthrough.version import __version__
 
 
 def version(as_json: JsonOption = False) -> None:

@@ -13,7 +13,6 @@ from functools import lru_cache, partial
 
 from aiohttp import web
 
-from pullthrough import __version__
 from pullthrough.access.access import Access
 from pullthrough.asker import ASKER, client_of
 from pullthrough.distribution.access_log import AccessLogger, Entry
@@ -30,6 +29,7 @@ from pullthrough.engine.engine import Engine
 from pullthrough.engine.outcomes import Outcome
 from pullthrough.errors import ContentUnknown, PullthroughError, RepositoryUnknown, UploadOutOfOrder
 from pullthrough.faces.face import FastAnswer
+from pullthrough.version import __version__
 
 _log = logging.getLogger(__name__)
 SERVER_NAME = f"pullthrough/{__version__}"

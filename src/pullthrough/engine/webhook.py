@@ -22,9 +22,9 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
-from pullthrough import __version__
 from pullthrough.errors import ConfigurationError
 from pullthrough.upstream.wires import Wire
+from pullthrough.version import __version__
 
 _log = logging.getLogger(__name__)
 #: For one request, the answer included.

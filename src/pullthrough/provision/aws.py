@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from pullthrough import __version__
 from pullthrough.errors import ActionDenied, AwsRefused, AwsUnreachable, ProvisionError, TargetUnusable
 from pullthrough.provision.target import Target, region_without_caches
+from pullthrough.version import __version__
 
 CONNECT_TIMEOUT_SECONDS = 5.0
 #: Validating a rule, and the first pull of an image, wait for another registry.

@@ -13,13 +13,13 @@ import socket
 from collections.abc import Mapping
 from typing import cast
 
-from pullthrough import __version__
 from pullthrough.errors import UpstreamInvalid, UpstreamRefused, UpstreamUnavailable
 from pullthrough.upstream.abort import AbortHandle
 from pullthrough.upstream.addresses import AddressClass
 from pullthrough.upstream.connections import Admits, Connection, Connections
 from pullthrough.upstream.observer import UpstreamObserver
 from pullthrough.upstream.urls import Url
+from pullthrough.version import __version__
 
 MAX_HEAD_BYTES = 64 * 1024
 #: What is read of a body that nobody wants, so that its connection can be kept.
