@@ -1,4 +1,4 @@
-"""Durations and sizes as people write them, and back.
+"""Durations and sizes as people write them, and back; times as JSON has them.
 
 A number without a unit is refused: `timeout = 30` means seconds to one reader and milliseconds to the next.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import overload
 
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION_PART = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)(ms|s|m|h|d)", re.ASCII)
@@ -68,6 +70,17 @@ def format_duration(seconds: float) -> str:
     minutes, last = divmod(rest, 60)
     parts = ((days, "d"), (hours, "h"), (minutes, "m"), (last, "s"))
     return "".join(f"{value}{unit}" for value, unit in parts if value)
+
+
+@overload
+def format_time(seconds: float) -> str: ...
+@overload
+def format_time(seconds: float | None) -> str | None: ...
+def format_time(seconds: float | None) -> str | None:
+    """A time since 1970 as JSON has it: ISO 8601, UTC, whole seconds, as in `2026-12-01T08:30:00Z`. None stays None."""
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(int(seconds), UTC).isoformat().replace("+00:00", "Z")
 
 
 def parse_size(text: str) -> int:

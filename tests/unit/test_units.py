@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pullthrough.units import format_bytes, format_duration, format_size, parse_duration, parse_size
+from pullthrough.units import format_bytes, format_duration, format_size, format_time, parse_duration, parse_size
 
 
 @pytest.mark.parametrize(
@@ -151,3 +151,8 @@ def test_sizes_survive_being_shown_and_read(size_bytes: int) -> None:
 )
 def test_bytes_are_shown_in_binary_units(size_bytes: int, text: str) -> None:
     assert format_bytes(size_bytes) == text
+
+
+def test_times_are_whole_seconds_of_utc() -> None:
+    assert format_time(1_764_577_800.9) == "2025-12-01T08:30:00Z"
+    assert format_time(None) is None

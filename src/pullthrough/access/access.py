@@ -17,7 +17,6 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Protocol
 
 from pullthrough.access import principals, tokens, urls
@@ -40,6 +39,7 @@ from pullthrough.errors import AccessDenied, StorageError, Unauthorized
 from pullthrough.oci.digests import Digest
 from pullthrough.oci.names import RepositoryName, is_host
 from pullthrough.settings import EcrAuth, Settings, parse_listen
+from pullthrough.units import format_time
 
 _log = logging.getLogger(__name__)
 
@@ -339,7 +339,7 @@ class Access:
             "aws:userid": principal.user_id,
             "aws:username": principal.name,
             "aws:securetransport": "true" if self._scheme == "https" else "false",
-            "aws:currenttime": datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            "aws:currenttime": format_time(now),
             "aws:epochtime": str(int(now)),
             "aws:requestedregion": self._region,
         }

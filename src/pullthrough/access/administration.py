@@ -14,7 +14,6 @@ from __future__ import annotations
 import base64
 import secrets
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from pullthrough.access.policies import PolicyKind, parse_policy
@@ -23,6 +22,7 @@ from pullthrough.settings import KeySettings, Role, is_key_name
 from pullthrough.storage.access_keys import AccessKeys
 from pullthrough.storage.database import Database
 from pullthrough.storage.sealing import Sealer
+from pullthrough.units import format_time
 
 FIRST = "admin"
 #: Of AWS's shape: `AKIA` and 16 letters and digits; 40 characters.
@@ -125,14 +125,11 @@ class KeyAdministration:
 
 
 def _entry(access_key_id: str, name: str, role: str, created_at: float | None) -> dict[str, Any]:
-    created = None
-    if created_at is not None:
-        created = datetime.fromtimestamp(created_at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     return {
         "name": name,
         "access_key_id": access_key_id,
         "role": role if role in list(Role) else "policy",
-        "created_at": created,
+        "created_at": format_time(created_at),
     }
 
 

@@ -41,6 +41,7 @@ from pullthrough.oci.codes import ErrorCode, error_body
 from pullthrough.oci.digests import Digest, digest_of, is_digest
 from pullthrough.oci.names import parse_reference, parse_repository_name
 from pullthrough.oci.ranges import ByteRange, parse_range
+from pullthrough.units import format_time
 
 #: Docker Hub's window: https://docs.docker.com/docker-hub/usage/pulls/
 RATE_LIMIT_WINDOW_SECONDS = 21_600
@@ -344,13 +345,12 @@ class UpstreamRegistry:
                 if name in self._repositories and (identity.user or name not in self.options.private)
             ]
         token = self.tokens.issue(identity.user, granted)
-        issued_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._clock()))
         return _json_answer(
             {
                 "token": token,
                 "access_token": token,
                 "expires_in": int(self.options.token_seconds),
-                "issued_at": issued_at,
+                "issued_at": format_time(self._clock()),
             }
         )
 

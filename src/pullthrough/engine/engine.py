@@ -10,7 +10,6 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from typing import Any, ParamSpec, TypeVar
 
 from pullthrough.engine.blobs import BlobAnswer, BlobFacts, Blobs, Patience
@@ -68,7 +67,7 @@ from pullthrough.storage.repositories import Repositories
 from pullthrough.storage.sealing import Sealer
 from pullthrough.storage.secrets import Secrets
 from pullthrough.storage.uploads import Uploads
-from pullthrough.units import format_bytes
+from pullthrough.units import format_bytes, format_time
 from pullthrough.upstream.upstreams import Upstreams
 
 _log = logging.getLogger(__name__)
@@ -408,7 +407,7 @@ class Engine:
             "image": image,
             "digest": str(answer.manifest.digest),
             "changed": before != answer.manifest.digest,
-            "checked_at": _iso(self.clock() - (answer.outcome.age_seconds or 0)),
+            "checked_at": format_time(self.clock() - (answer.outcome.age_seconds or 0)),
         }
 
     def _known_digest(self, target: Target, reference: Reference) -> Digest | None:
@@ -623,7 +622,3 @@ class _Observer:
 
     def on_credential(self, upstream: str, ok: bool) -> None:
         self._metrics.credential_ok(upstream, ok)
-
-
-def _iso(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

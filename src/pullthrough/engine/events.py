@@ -13,7 +13,6 @@ import json
 import logging
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from pullthrough.engine.rules import Target
@@ -32,6 +31,7 @@ from pullthrough.oci.digests import Digest
 from pullthrough.oci.names import Reference
 from pullthrough.storage.events import EventLog
 from pullthrough.storage.locks import Locks
+from pullthrough.units import format_time
 
 _log = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ class Events:
             "detail-type": detail_type,
             "source": "aws.ecr",
             "account": self._account,
-            "time": datetime.fromtimestamp(int(now), UTC).isoformat().replace("+00:00", "Z"),
+            "time": format_time(now),
             "region": self._region,
             "resources": [f"arn:aws:ecr:{self._region}:{self._account}:repository/{repository}"],
             "detail": {key: value for key, value in detail.items() if value is not None},

@@ -19,7 +19,6 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from pullthrough.storage.blobs import BlobStore, partial_digest
 from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.locks import Locks
 from pullthrough.storage.records import ImageUse, NamedBlob, StoredBlob
-from pullthrough.units import format_bytes
+from pullthrough.units import format_bytes, format_time
 
 #: Pull times reach the catalog up to 10 s late, and a client takes a moment from the manifest to the layers.
 GRACE_SECONDS = 60.0
@@ -96,7 +95,7 @@ class EvictionReport:
                     "image": item.image,
                     "digest": str(item.digest),
                     "bytes": item.freed_bytes,
-                    "last_pulled": _iso(item.last_pulled_at),
+                    "last_pulled": format_time(item.last_pulled_at),
                     "reason": item.reason,
                 }
                 for item in self.evicted
@@ -433,11 +432,3 @@ def _ago(what: str, then: float, now: float) -> str:
             count = seconds // length
             return f"{what} {count} {unit}{'' if count == 1 else 's'} ago"
     raise AssertionError("the loop ends with seconds")
-
-
-def _iso(seconds: float | None) -> str | None:
-    return (
-        None
-        if seconds is None
-        else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from pullthrough.declaration import Declaration, Rule
@@ -17,6 +16,7 @@ from pullthrough.provision.observe import Observed
 from pullthrough.provision.plan import LeftAlone, Plan, Step
 from pullthrough.provision.resources import Desired, Existing, Json, Key, ResourceKind
 from pullthrough.provision.target import Target
+from pullthrough.units import format_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class CredentialStatus:
         return {
             "secret": self.secret,
             "there": self.is_there,
-            "changed_at": iso(self.changed_at),
+            "changed_at": format_time(self.changed_at),
             "age_seconds": None if self.age_seconds is None else int(self.age_seconds),
             "scheduled_for_deletion": self.is_scheduled_for_deletion,
         }
@@ -71,8 +71,8 @@ class RuleStatus:
             "there": self.is_there,
             "in_engine_file": self.is_of_engine_file,
             "credential": self.credential.as_json() if self.credential else None,
-            "created_at": iso(self.created_at),
-            "changed_at": iso(self.changed_at),
+            "created_at": format_time(self.created_at),
+            "changed_at": format_time(self.changed_at),
             "repositories": self.repositories,
         }
 
@@ -95,8 +95,8 @@ class TemplateStatus:
             "declared": self.is_declared,
             "there": self.is_there,
             "marked_by": self.marked_by,
-            "created_at": iso(self.created_at),
-            "changed_at": iso(self.changed_at),
+            "created_at": format_time(self.created_at),
+            "changed_at": format_time(self.changed_at),
         }
 
 
@@ -288,10 +288,3 @@ def _difference(step: Step) -> dict[str, Json]:
         "reason": step.reason,
         "attributes": [name for name, _, _ in step.changes],
     }
-
-
-def iso(seconds: float | None) -> str | None:
-    """A time as JSON has it: ISO 8601, UTC, whole seconds."""
-    if seconds is None:
-        return None
-    return datetime.fromtimestamp(int(seconds), UTC).isoformat().replace("+00:00", "Z")
