@@ -23,7 +23,7 @@ from pullthrough.settings import SizeLimit
 from pullthrough.storage.blobs import BlobStore
 from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.folder import DataFolder
-from pullthrough.storage.locks import Locks
+from pullthrough.storage.locks import FileLocks
 from pullthrough.storage.uploads import Uploads
 from tests.contracts.images import image
 from tests.owners import OWNER
@@ -53,7 +53,7 @@ def work_until_killed(path: Path, start: int, *, evict: bool) -> Callable[[Calla
             store,
             Limits(SizeLimit(size_bytes=5_000), SizeLimit()),
             in_use=frozenset,
-            locks=Locks(folder.locks_path),
+            locks=FileLocks(folder.locks_path),
             clock=lambda: time.time() + 3600,
         )
         tell("begin")
@@ -169,7 +169,7 @@ def test_of_two_evictors_at_once_nothing_is_counted_twice(tmp_path: Path) -> Non
             BlobStore(folder),
             Limits(SizeLimit(size_bytes=limit), SizeLimit()),
             in_use=frozenset,
-            locks=Locks(folder.locks_path),
+            locks=FileLocks(folder.locks_path),
             clock=lambda: time.time() + 3600,
         ).run(dry_run=False)
         tell(str(report.freed_bytes))

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pullthrough.demo.images import Blob, make_image
-from pullthrough.storage.locks import Locks
+from pullthrough.storage.locks import FileLocks
 from tests.e2e.engine import Engine
 from tests.e2e.processes import wait_for
 from tests.fakes.upstream import Corrupt, ScriptedUpstream, Throttle, Valve
@@ -152,7 +152,7 @@ def test_the_reserve_is_not_taken_back_while_room_is_made_with_it(
         whole = reserve.stat().st_size
         assert whole > 0
         # As a worker that makes room at this moment.
-        lock = Locks(site.engine.data / "locks").try_lock("reserve")
+        lock = FileLocks(site.engine.data / "locks").try_lock("reserve")
         assert lock is not None
         with lock:
             os.truncate(reserve, 0)

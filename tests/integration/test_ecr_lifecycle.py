@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pullthrough.demo import images as demo
-from pullthrough.storage.locks import Locks
+from pullthrough.storage.locks import FileLocks
 from tests.aws import ACCOUNT_ID, answer, fails_with, push, put, small_image, unique
 from tests.e2e import images
 from tests.e2e.processes import wait_for
@@ -165,7 +165,7 @@ def test_there_is_no_preview_before_one_is_started(ecr: Any, own: str) -> None:
 
 def test_one_preview_at_a_time_over_all_workers(site: Site, ecr: Any, own: str) -> None:
     # As a worker that is at it holds it.
-    lock = Locks(site.engine.data / "locks").try_lock(f"lifecycle-preview:{own}")
+    lock = FileLocks(site.engine.data / "locks").try_lock(f"lifecycle-preview:{own}")
     assert lock is not None
     with lock:
         for _ in range(TRIES):

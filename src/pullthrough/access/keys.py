@@ -13,7 +13,7 @@ from pullthrough.access.policies import DENY_ALL, ROLE_POLICIES, Policy, PolicyI
 from pullthrough.engine.tasks import Caller
 from pullthrough.settings import KeySettings, Role
 from pullthrough.storage.access_keys import AccessKeys, StoredKey
-from pullthrough.storage.generation import Generation
+from pullthrough.storage.interfaces import Changes
 
 _log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class Keys:
         configured: Mapping[str, KeySettings],
         stored: AccessKeys,
         *,
-        generation: Generation,
+        generation: Changes,
         call: Caller,
     ) -> None:
         """Raises ConfigurationError where a file of a configured key cannot be used."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from pullthrough.settings import AccessLog
-from pullthrough.storage.locks import Locks
+from pullthrough.storage.interfaces import Locks
 
 _text = json.encoder.encode_basestring_ascii
 _FLUSH_SECONDS = 0.25

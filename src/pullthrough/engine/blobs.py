@@ -54,7 +54,7 @@ from pullthrough.oci.digests import Digest
 from pullthrough.oci.ranges import ByteRange
 from pullthrough.storage.blobs import BlobStore
 from pullthrough.storage.catalog import Catalog
-from pullthrough.storage.locks import Locks
+from pullthrough.storage.interfaces import Locks
 from pullthrough.storage.pushed import Pushed
 from pullthrough.storage.records import BlobRecord
 from pullthrough.upstream.abort import AbortHandle

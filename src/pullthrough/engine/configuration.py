@@ -15,7 +15,7 @@ from pullthrough.engine.rules import RuleBook
 from pullthrough.engine.tasks import Caller
 from pullthrough.oci.names import RepositoryName, canonical_host
 from pullthrough.settings import Settings
-from pullthrough.storage.generation import Generation
+from pullthrough.storage.interfaces import Changes
 from pullthrough.storage.registry import CacheRule, Registry
 from pullthrough.storage.repositories import Repositories
 
@@ -62,7 +62,7 @@ class Configuration:
         registry: Registry,
         repositories: Repositories,
         account_of: Callable[[str], str],
-        generation: Generation,
+        generation: Changes,
         call: Caller,
     ) -> None:
         """`account_of`: the user name in the secret of an ARN; blocking."""

@@ -59,7 +59,7 @@ from pullthrough.storage.folder import DataFolder
 from pullthrough.storage.generation import Generation
 from pullthrough.storage.images import Images
 from pullthrough.storage.lifecycles import Lifecycles
-from pullthrough.storage.locks import Locks
+from pullthrough.storage.locks import FileLocks
 from pullthrough.storage.master_keys import MasterKeys
 from pullthrough.storage.pushed import Pushed
 from pullthrough.storage.registry import Registry
@@ -140,7 +140,7 @@ class Engine:
             call=self.call,
         )
         self.store = BlobStore(folder)
-        self.locks = Locks(folder.locks_path)
+        self.locks = FileLocks(folder.locks_path)
         self.upstreams = Upstreams(
             settings.upstreams,
             observe=_Observer(metrics),

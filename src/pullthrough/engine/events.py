@@ -30,7 +30,7 @@ from pullthrough.errors import (
 from pullthrough.oci.digests import Digest
 from pullthrough.oci.names import Reference
 from pullthrough.storage.events import EventLog
-from pullthrough.storage.locks import Locks
+from pullthrough.storage.interfaces import Locks
 from pullthrough.units import format_time
 
 _log = logging.getLogger(__name__)

@@ -26,7 +26,7 @@ from pullthrough.oci.digests import Digest
 from pullthrough.settings import SizeLimit
 from pullthrough.storage.blobs import BlobStore, partial_digest
 from pullthrough.storage.catalog import Catalog
-from pullthrough.storage.locks import Locks
+from pullthrough.storage.interfaces import Locks
 from pullthrough.storage.records import ImageUse, NamedBlob, StoredBlob
 from pullthrough.units import format_bytes, format_time
 

@@ -21,9 +21,9 @@ from pullthrough.errors import LifecyclePolicyInvalid, RepositoryUnknown, Storag
 from pullthrough.oci.digests import Digest
 from pullthrough.oci.names import RepositoryName, Tag
 from pullthrough.storage.images import Group, Images
+from pullthrough.storage.interfaces import Lock, Locks
 from pullthrough.storage.inventory import Inventory
 from pullthrough.storage.lifecycles import COMPLETE, FAILED, IN_PROGRESS, Lifecycles, Preview, PreviewResult
-from pullthrough.storage.locks import Lock, Locks
 from pullthrough.storage.records import ImageState
 
 _log = logging.getLogger(__name__)

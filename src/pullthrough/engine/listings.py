@@ -26,7 +26,7 @@ from pullthrough.oci.lists import Page
 from pullthrough.oci.names import RepositoryName
 from pullthrough.oci.owners import Owner
 from pullthrough.storage.catalog import Catalog
-from pullthrough.storage.locks import Locks
+from pullthrough.storage.interfaces import Locks
 from pullthrough.storage.pushed import Pushed
 from pullthrough.storage.records import ListingRecord
 from pullthrough.storage.repositories import NotKept

@@ -38,7 +38,7 @@ from pullthrough.errors import (
 from pullthrough.oci.manifests import parse_manifest
 from pullthrough.oci.names import Digest, Reference, Tag
 from pullthrough.storage.catalog import Catalog
-from pullthrough.storage.locks import Locks
+from pullthrough.storage.interfaces import Locks
 from pullthrough.storage.records import ManifestRecord, TagRecord
 from pullthrough.storage.repositories import NotKept
 from pullthrough.upstream.upstream import Turn

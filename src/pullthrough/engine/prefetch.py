@@ -15,7 +15,7 @@ from pullthrough.errors import PullthroughError
 from pullthrough.oci.digests import Digest
 from pullthrough.oci.manifests import Descriptor
 from pullthrough.storage.catalog import Catalog
-from pullthrough.storage.locks import Locks
+from pullthrough.storage.interfaces import Locks
 from pullthrough.upstream.upstreams import Upstreams
 
 #: Names that are kept for one upstream; an image of more layers brings no more of them.

@@ -34,8 +34,8 @@ from pullthrough.oci.names import Reference, RepositoryName, Tag
 from pullthrough.oci.ranges import ByteRange
 from pullthrough.storage.blobs import BlobStore
 from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.interfaces import Locks
 from pullthrough.storage.inventory import LOOSE_SECONDS
-from pullthrough.storage.locks import Locks
 from pullthrough.storage.pushed import DeletedImage, Pushed, PushedManifest
 from pullthrough.storage.uploads import STALE_SECONDS, Upload, Uploads
 

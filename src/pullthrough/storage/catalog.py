@@ -34,7 +34,7 @@ from pullthrough.oci.manifests import Descriptor, Manifest
 from pullthrough.oci.names import RepositoryName, Tag
 from pullthrough.oci.owners import OWN, Owner, Source, is_anonymous, source_of
 from pullthrough.storage.database import Database, Topic, note_change, upsert
-from pullthrough.storage.generation import Generation
+from pullthrough.storage.interfaces import Changes
 from pullthrough.storage.inventory import Inventory
 from pullthrough.storage.records import BlobKind, BlobRecord, ListingRecord, ManifestRecord, TagRecord, Totals
 from pullthrough.storage.repositories import NotKept, RepositoryOwned, claim_repository, is_immutable, may_move_tag
@@ -194,9 +194,9 @@ class Catalog:
     def open(
         cls,
         path: Path,
-        generation: Generation | None = None,
+        generation: Changes | None = None,
         clock: Callable[[], float] = time.time,
-        configuration: Generation | None = None,
+        configuration: Changes | None = None,
     ) -> Catalog:
         """Open the catalog; make it, or bring its schema up to date, where need be.
 

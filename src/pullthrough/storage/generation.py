@@ -1,8 +1,4 @@
-"""Counters in shared memory that tell each worker whether any of them changed the catalog.
-
-A worker reads the counters *before* it reads the catalog and keeps them with what it remembers; what it remembers is
-true as long as they are the same.
-"""
+"""Counters in shared memory that tell each worker of one machine whether any of them has changed something."""
 
 from __future__ import annotations
 
@@ -16,9 +12,9 @@ _LAST = (1 << 64) - 1
 
 
 class Generation:
-    """One process's view. It writes its own slot only, so that no increment is ever lost to another's.
+    """The counters, as one process has them. It writes its own slot only, so that no increment is lost to another's.
 
-    Making one counts as a change: the slot's last owner may have died between its commit and its increment.
+    Making one counts as a change: the last owner of the slot may have died between its commit and its increment.
     """
 
     def __init__(self, path: Path, slot: int, slots: int) -> None:
@@ -39,11 +35,11 @@ class Generation:
         self.bump()
 
     def read(self) -> bytes:
-        """All counters. Equal to an earlier answer only if nothing was committed in between."""
+        """All counters."""
         return self._map[:]
 
     def bump(self) -> None:
-        """To be called after the commit; every worker sees it at once."""
+        """Tells of a change, once it is committed; every worker sees it at once."""
         with self._guard:
             self._counters[self._slot] = (self._counters[self._slot] + 1) & _LAST
 

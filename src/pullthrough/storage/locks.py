@@ -1,6 +1,7 @@
-"""Named locks between processes: byte ranges of one file, locked by open file description (fcntl(2), F_OFD_SETLK).
+"""Named locks between the processes of one machine: byte ranges of one file.
 
-The kernel drops a lock when its owner dies, however it dies; no lock file is ever left over.
+They are locked by open file description (fcntl(2), F_OFD_SETLK). The kernel drops a lock when its owner dies, however it
+dies; no lock file is ever left over.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ POLL_SECONDS = 0.005
 _FLOCK = struct.Struct("@hhqqi0q")
 
 
-class Lock:
-    """A lock that is held. `release` gives it back, as does the end of the process."""
+class FileLock:
+    """A lock that is held, until `release` or the end of the process."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -43,22 +44,22 @@ class Lock:
         self.release()
 
 
-class Locks:
+class FileLocks:
     """All locks of one data folder.
 
-    Each lock has a file description of its own: two holders of one key exclude each other inside a process too. A
-    process forked without exec shares the locks its parent held at that moment; those executed do not.
+    Each lock has a file description of its own: two holders of one key exclude each other inside a process too. A process
+    that is forked without exec shares the locks that its parent held at that moment; programs that are executed do not.
     """
 
     def __init__(self, path: Path, *, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
         self._path = path
         self._sleep = sleep
 
-    def try_lock(self, key: str) -> Lock | None:
-        """Take the lock now, or None where somebody holds it. Never waits."""
+    def try_lock(self, key: str) -> FileLock | None:
+        """Takes the lock now; None where somebody holds it. Never waits."""
         lock = self._open()
         if _try(lock, key):
-            return Lock(lock)
+            return FileLock(lock)
         os.close(lock)
         return None
 
@@ -66,7 +67,7 @@ class Locks:
     def held_within(
         self, key: str, patience_seconds: float, sleep: Callable[[float], object] = time.sleep
     ) -> Iterator[bool]:
-        """Whether the lock is held for the block: tried at once, then every 5 ms for so long. For threads."""
+        """Tries at once, then every 5 ms for so long; says whether the lock is held for the block. For threads."""
         lock = self.try_lock(key)
         while lock is None and patience_seconds > 0:
             sleep(POLL_SECONDS)
@@ -79,10 +80,10 @@ class Locks:
                 lock.release()
 
     @asynccontextmanager
-    async def hold(self, key: str) -> AsyncIterator[Lock]:
-        """Wait for the lock, trying every 5 ms, and hold it for the block. The first try is at once."""
+    async def hold(self, key: str) -> AsyncIterator[FileLock]:
+        """Waits for the lock, and holds it for the block. It is tried at once, then every 5 ms."""
         descriptor = self._open()
-        lock = Lock(descriptor)
+        lock = FileLock(descriptor)
         try:
             while not _try(descriptor, key):
                 await self._sleep(POLL_SECONDS)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pullthrough.distribution.access_log import AccessLogger, Entry
 from pullthrough.settings import AccessLog
-from pullthrough.storage.locks import Locks
+from pullthrough.storage.locks import FileLocks
 
 
 def entry(*, path: str = "/v2/", agent: str = "a", reason: str = "", outcome: str = "hit") -> Entry:
@@ -45,7 +45,7 @@ def test_whatever_is_sent_a_line_is_one_line_of_json(path: str, agent: str, reas
     assert (read["path"], read["agent"], read["reason"]) == (path, agent, reason)
 
 
-async def write(which: AccessLog, entries: list[Entry], path: Path, locks: Locks | None = None) -> list[str]:
+async def write(which: AccessLog, entries: list[Entry], path: Path, locks: FileLocks | None = None) -> list[str]:
     output = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     threads = ThreadPoolExecutor(1)
     log = AccessLogger(which, output, threads, locks)
@@ -58,7 +58,7 @@ async def write(which: AccessLog, entries: list[Entry], path: Path, locks: Locks
 
 
 async def test_what_waits_is_written_at_the_end(tmp_path: Path) -> None:
-    lines = await write(AccessLog.ALL, [entry()] * 3, tmp_path / "log", Locks(tmp_path / "locks"))
+    lines = await write(AccessLog.ALL, [entry()] * 3, tmp_path / "log", FileLocks(tmp_path / "locks"))
     assert [json.loads(line)["outcome"] for line in lines] == ["hit"] * 3
 
 

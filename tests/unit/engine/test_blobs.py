@@ -24,7 +24,7 @@ from pullthrough.storage.blobs import BlobStore
 from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.folder import DataFolder
 from pullthrough.storage.generation import Generation
-from pullthrough.storage.locks import Locks
+from pullthrough.storage.locks import FileLocks
 from pullthrough.storage.pushed import Pushed
 from tests.owners import OWNER
 
@@ -66,7 +66,7 @@ class Store:
             catalog=self.catalog,
             call=call,
             store=self.files,
-            locks=Locks(self.folder.locks_path),
+            locks=FileLocks(self.folder.locks_path),
             memory=Memory(self.generation),
             fills=nothing,
             upstreams=nothing,

@@ -30,7 +30,7 @@ from pullthrough.oci.digests import digest_of
 from pullthrough.oci.names import RepositoryName, Tag
 from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.events import EventLog
-from pullthrough.storage.locks import Locks
+from pullthrough.storage.locks import FileLocks
 
 DIGEST = digest_of(b"manifest")
 TARGET = Target(
@@ -72,7 +72,7 @@ class House:
             call=call,
             call_slow=call,
             tasks=tasks,
-            locks=Locks(self.folder / "locks"),
+            locks=FileLocks(self.folder / "locks"),
             clock=lambda: self.now,
             account="123456789012",
             region="eu-west-1",

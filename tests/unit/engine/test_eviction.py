@@ -19,7 +19,7 @@ from pullthrough.storage.blobs import BlobStore, Disk
 from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.folder import DataFolder
 from pullthrough.storage.generation import Generation
-from pullthrough.storage.locks import Locks
+from pullthrough.storage.locks import FileLocks
 from pullthrough.storage.pushed import Pushed
 from pullthrough.storage.records import Totals
 from pullthrough.storage.repositories import NotKept
@@ -59,7 +59,7 @@ class Store:
     folder: DataFolder
     catalog: Catalog
     blobs: BlobStore
-    locks: Locks
+    locks: FileLocks
     generation: Generation
     now: float = NOW
     in_use: set[Digest] = field(default_factory=set)
@@ -169,7 +169,7 @@ def open_store(path: Path, kind: type[Catalog]) -> Iterator[Store]:
     with DataFolder.open(path, boot_id="boot") as folder:
         generation = Generation(folder.generation_path, 0, 1)
         catalog = kind.open(folder.catalog_path, generation)
-        yield Store(folder, catalog, DiskOfSize(folder), Locks(folder.locks_path), generation)
+        yield Store(folder, catalog, DiskOfSize(folder), FileLocks(folder.locks_path), generation)
         catalog.close()
         generation.close()
 

@@ -18,7 +18,7 @@ from pullthrough.oci.names import RepositoryName, parse_repository_name
 from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.images import Filter, Group, Images
 from pullthrough.storage.lifecycles import Lifecycles
-from pullthrough.storage.locks import Locks
+from pullthrough.storage.locks import FileLocks
 from tests.contracts.images import image
 from tests.owners import OWNER
 
@@ -67,7 +67,7 @@ async def test_what_was_deleted_is_told_though_the_run_fails(tmp_path: Path) -> 
         images=images,
         lifecycles=lifecycles,
         inventory=catalog.inventory,
-        locks=Locks(tmp_path / "locks"),
+        locks=FileLocks(tmp_path / "locks"),
         tasks=Tasks(),
         call=call,
         call_slow=call,

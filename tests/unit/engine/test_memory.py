@@ -12,13 +12,16 @@ class Counter:
     def read(self) -> bytes:
         return bytes([self.value])
 
+    def bump(self) -> None:
+        self.value += 1
+
 
 def test_a_change_by_anybody_empties_it() -> None:
     counter = Counter()
     memory = Memory(counter)
     memory.put("key", "value", memory.stamp())
     assert memory.get("key") == "value"
-    counter.value += 1
+    counter.bump()
     assert memory.get("key") is None
 
 
@@ -26,7 +29,7 @@ def test_what_was_read_before_a_change_is_not_kept_after_it() -> None:
     counter = Counter()
     memory = Memory(counter)
     stamp = memory.stamp()
-    counter.value += 1
+    counter.bump()
     memory.put("key", "old", stamp)
     assert memory.get("key") is None
 

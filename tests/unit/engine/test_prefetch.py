@@ -18,7 +18,7 @@ from pullthrough.errors import StorageError, UpstreamDenied, UpstreamThrottled, 
 from pullthrough.oci.digests import Digest, digest_of
 from pullthrough.oci.manifests import Descriptor
 from pullthrough.oci.owners import Owner, upstream_owner
-from pullthrough.storage.locks import Locks
+from pullthrough.storage.locks import FileLocks
 from pullthrough.storage.records import BlobRecord
 from pullthrough.upstream.errands import Errand
 from tests.unit.engine.house import (
@@ -83,7 +83,7 @@ def prefetches(house: House, worker: Worker, at_once: int = AT_ONCE) -> Prefetch
         call=worker.fills.call,
         upstreams=worker.upstreams,  # type: ignore[arg-type]
         tasks=worker.tasks,
-        locks=Locks(house.folder.locks_path),
+        locks=FileLocks(house.folder.locks_path),
         per_upstream=at_once,
     )
 

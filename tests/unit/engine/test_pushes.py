@@ -18,7 +18,7 @@ from pullthrough.oci.owners import OWN
 from pullthrough.storage.blobs import BlobStore
 from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.folder import DataFolder
-from pullthrough.storage.locks import Locks
+from pullthrough.storage.locks import FileLocks
 from pullthrough.storage.pushed import Pushed
 from pullthrough.storage.uploads import Uploads
 
@@ -60,7 +60,7 @@ async def test_a_push_is_recorded_once_there_is_room_also_of_a_blob_that_is_ther
             pushed=pushed,
             store=store,
             uploads=Uploads(folder.uploads_path),
-            locks=Locks(folder.locks_path),
+            locks=FileLocks(folder.locks_path),
             own=Own(catalog=catalog, call=call, rules=lambda: RuleBook([]), account="000000000000"),
             call=call,
             call_slow=call,
