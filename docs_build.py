@@ -29,20 +29,9 @@ from pullthrough.cli.exit_codes import MEANINGS, ExitCode, error_classes, exit_c
 from pullthrough.cli.main import command_tree
 from pullthrough.errors import PullthroughError
 from pullthrough.settings import load_settings
-from pullthrough.settings.models import (
-    AccessSettings,
-    EcrSettings,
-    KeySettings,
-    Model,
-    RuleSettings,
-    ScanningSettings,
-    ServeSettings,
-    TemplateSettings,
-    TopSettings,
-    UpstreamSettings,
-    kinds_of,
-)
-from pullthrough.settings.sources import environment_name
+from pullthrough.settings.environment import environment_name
+from pullthrough.settings.fields import settings_of
+from pullthrough.settings.tables import TABLES, FileTable
 
 ROOT = Path(__file__).parent
 DOCS = ROOT / "docs"
@@ -230,20 +219,7 @@ The same keys for one rule. What is not said here is as in `[template]`, unless 
 
 def configuration_page() -> str:
     check_example()
-    parts = [
-        _MARK + _CONFIGURATION_HEAD + EXAMPLE + "```\n",
-        _table("Outside of tables", TopSettings.__doc__, TopSettings, ()),
-        _table("`[serve]`", ServeSettings.__doc__, ServeSettings, ("serve",)),
-        _table("`[rules.<prefix>]`", RuleSettings.__doc__, RuleSettings, ("rules", "")),
-        _table('`[upstreams."<host>"]`', UpstreamSettings.__doc__, UpstreamSettings, ("upstreams", "")),
-        _table("`[ecr]`", EcrSettings.__doc__, EcrSettings, ("ecr",)),
-        _table("`[ecr.keys.<name>]`", KeySettings.__doc__, KeySettings, ("ecr", "keys", "")),
-        _table("`[template]`", TemplateSettings.__doc__, TemplateSettings, ("template",)),
-        f"## `[templates.<prefix>]`\n\n{_wrap(_TEMPLATES)}\n",
-        _table("`[access]`", AccessSettings.__doc__, AccessSettings, ("access",)),
-        _table("`[scanning]`", ScanningSettings.__doc__, ScanningSettings, ("scanning",)),
-    ]
-    return "\n".join(parts)
+    return "\n".join([_MARK + _CONFIGURATION_HEAD + EXAMPLE + "```\n", *(_table(table) for table in TABLES)])
 
 
 def check_example() -> None:
@@ -256,25 +232,28 @@ def check_example() -> None:
         raise SystemExit(f"the example of the configuration page warns: {warnings}")
 
 
-def _table(title: str, introduction: str | None, model: type[Model], path: tuple[str, ...]) -> str:
-    text = [f"## {title}\n\n{_wrap(inspect.cleandoc(introduction or ''))}\n"]
-    docstrings = _docstrings(model)
-    for key, (attribute, kind) in kinds_of(model).items():
-        info = model.model_fields[attribute]
-        if attribute not in docstrings:
-            raise SystemExit(f"{model.__name__}.{attribute} has no docstring")
-        facts = [f"- Accepts: {kind.accepted}"]
-        if not info.is_required():
-            facts.append(f"- Default: {_default(kind.show(info.get_default(call_default_factory=True)))}")
-        if variable := environment_name(path, key):
+def _table(table: FileTable) -> str:
+    title = f"## `{table.header}`" if table.path else "## Outside of tables"
+    if table.path == ("templates",):
+        return f"{title}\n\n{_wrap(_TEMPLATES)}\n"
+    text = [f"{title}\n\n{_wrap(inspect.cleandoc(table.model.__doc__ or ''))}\n"]
+    docstrings = _docstrings(table.model)
+    for key, setting in settings_of(table.model).items():
+        if setting.attribute not in docstrings:
+            raise SystemExit(f"{table.model.__name__}.{setting.attribute} has no docstring")
+        facts = [f"- Accepts: {setting.type.accepted}"]
+        if not setting.is_required:
+            facts.append(f"- Default: {_default(setting.type.show(setting.default))}")
+        if variable := environment_name(table.path, key):
             facts.append(f"- Environment: `{variable}`")
-        if path == ("serve",) and key in ("listen", "data"):
+        if table.path == ("serve",) and key in ("listen", "data"):
             facts.append(f"- Flag: `--{key}`")
-        text.append(f"### `{key}`\n\n{_wrap(inspect.cleandoc(docstrings[attribute]))}\n\n" + "\n".join(facts) + "\n")
+        words = _wrap(inspect.cleandoc(docstrings[setting.attribute]))
+        text.append(f"### `{key}`\n\n{words}\n\n" + "\n".join(facts) + "\n")
     return "\n".join(text)
 
 
-def _docstrings(model: type[Model]) -> dict[str, str]:
+def _docstrings(model: type) -> dict[str, str]:
     """The text below each attribute of the class."""
     (definition,) = ast.parse(inspect.getsource(model)).body
     assert isinstance(definition, ast.ClassDef)

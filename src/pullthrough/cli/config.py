@@ -114,24 +114,25 @@ class _Row:
 def _rows(loaded: Loaded, environ: Mapping[str, str], fingerprints: Fingerprints) -> Iterator[_Row]:
     """Every setting of every table, in the order of the reference page."""
     from pullthrough.declaration import CredentialSource
-    from pullthrough.settings.kinds import FilePath, Secret
-    from pullthrough.settings.models import kinds_of
-    from pullthrough.settings.sources import TABLES, dotted
+    from pullthrough.settings.fields import settings_of
+    from pullthrough.settings.keys import dotted
+    from pullthrough.settings.tables import TABLE_NAMES
+    from pullthrough.settings.values.texts import FilePath, Secret
 
     settings = loaded.settings
     rules = {rule.prefix: rule for rule in (*settings.rules, *settings.declaration.disabled)}
-    for path, table in sorted(loaded.tables.items(), key=lambda item: ("", *TABLES).index(_of(item[0]))):
-        for key, (attribute, kind) in kinds_of(type(table)).items():
+    for path, table in sorted(loaded.tables.items(), key=lambda item: ("", *TABLE_NAMES).index(_of(item[0]))):
+        for key, setting in settings_of(type(table)).items():
             full = dotted(*path, key)
             source = loaded.sources.get(full, "default")
-            raw = getattr(table, attribute)
-            value: object = kind.show(raw)
+            raw = getattr(table, setting.attribute)
+            value: object = setting.type.show(raw)
             fingerprint = ""
-            if isinstance(kind, Secret):
+            if isinstance(setting.type, Secret):
                 value = None
                 token = _token(loaded, path, key, environ) if raw else ""
                 fingerprint = fingerprints.of(token) if token else ""
-            elif isinstance(kind, FilePath) and kind.private and raw:
+            elif isinstance(setting.type, FilePath) and setting.type.private and raw:
                 token = _read_token(raw)
                 # A path that leads nowhere may be the token itself, put into the wrong key.
                 value = value if token else "(a file that cannot be read)"
@@ -157,8 +158,9 @@ def _of(path: tuple[str, ...]) -> str:
 def _token(loaded: Loaded, path: tuple[str, ...], key: str, environ: Mapping[str, str]) -> str:
     """The token of a key that holds it: its variable's, or the one in the file. Empty where another place goes first."""
     from pullthrough.declaration import CredentialSource
-    from pullthrough.settings.load import ACCOUNTS
-    from pullthrough.settings.sources import dotted, environment_name
+    from pullthrough.settings.environment import environment_name
+    from pullthrough.settings.keys import dotted
+    from pullthrough.settings.loading.accounts import ACCOUNTS
 
     if loaded.sources.get(dotted(*path, key), "").startswith("environment "):
         return environ[environment_name(path, key) or ""].strip()
@@ -175,7 +177,7 @@ def _token(loaded: Loaded, path: tuple[str, ...], key: str, environ: Mapping[str
 
 def _account_source(upstream: str) -> str:
     """Which account of the top level the credential of a rule for this upstream is."""
-    from pullthrough.settings.load import ACCOUNTS
+    from pullthrough.settings.loading.accounts import ACCOUNTS
 
     return next(f"{account}_username" for account, host in ACCOUNTS.items() if host == upstream)
 

@@ -7,7 +7,7 @@ from pullthrough.ecr.parameters import invalid
 from pullthrough.engine.configuration import upstream_host
 from pullthrough.oci.ecr_upstreams import ECR, WANT_SECRET, kind_of
 from pullthrough.oci.names import canonical_host
-from pullthrough.settings.addresses import is_upstream_host
+from pullthrough.settings.values.network import is_upstream_host
 
 
 def read_upstream(url: str, given_kind: str | None, *, strict: bool) -> str | None:

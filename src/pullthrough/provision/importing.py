@@ -32,7 +32,7 @@ from pullthrough.provision.inputs import INPUTS
 from pullthrough.provision.observe import Observed
 from pullthrough.provision.registry import statements_of
 from pullthrough.provision.resources import MARKER_TAG, Existing, ResourceKind
-from pullthrough.settings.models import AccessSettings, RuleSettings, TopSettings
+from pullthrough.settings.tables import AccessSettings, RuleSettings, TopSettings
 
 DEFAULT_NAME = "pullthrough"
 _WIDTH = 110

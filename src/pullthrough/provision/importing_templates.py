@@ -13,8 +13,9 @@ from pullthrough.declaration import KEEP_IMAGES, Encryption, TagMutability
 from pullthrough.provision import documents
 from pullthrough.provision.observe import Observed
 from pullthrough.provision.resources import Existing, Json, ResourceKind
-from pullthrough.settings.kinds import Place
-from pullthrough.settings.models import Model, TemplateSettings, kinds_of
+from pullthrough.settings.fields import settings_of
+from pullthrough.settings.tables import TemplateSettings
+from pullthrough.settings.values.base import Place
 
 _ACCOUNT_ROOT = re.compile(r"arn:[a-z-]+:iam::([0-9]{12}):root")
 #: ECR's limits, which `plan` holds the files against; spaces and line breaks count.
@@ -81,17 +82,16 @@ def template_table(
     }
 
 
-def is_accepted(model: type[Model], key: str, value: Any) -> bool:
+def is_accepted(model: type, key: str, value: Any) -> bool:
     """Whether a table of the file can have this."""
-    _, kind = kinds_of(model)[key]
     try:
-        kind.parse(value, Place(Path(), None))
+        settings_of(model)[key].type.parse(value, Place(Path(), None))
     except ValueError:
         return False
     return True
 
 
-def checked(model: type[Model], key: str, value: Any) -> dict[str, Any]:
+def checked(model: type, key: str, value: Any) -> dict[str, Any]:
     """The one key of a table. Raises Inexpressible."""
     if not is_accepted(model, key, value):
         raise Inexpressible(f"its {key} would be {value!r}, which the file does not take")

@@ -7,14 +7,13 @@ from pathlib import Path
 import pytest
 
 from pullthrough.cli.exit_codes import ExitCode
-from pullthrough.settings.models import (
+from pullthrough.settings.fields import settings_of
+from pullthrough.settings.tables import (
     AccessSettings,
-    Model,
     ScanningSettings,
     ServeSettings,
     TemplateSettings,
     TopSettings,
-    kinds_of,
 )
 from tests.unit.cli.support import Command
 
@@ -65,14 +64,14 @@ def test_every_setting_is_shown_with_where_it_came_from(run: Command, folder: Pa
     assert settings["rules.docker-hub.username"] == {"value": "acme", "source": "docker_hub_username"}
     assert settings["rules.quay.username"] == {"value": "", "source": "default"}
     assert settings['upstreams."registry.example.com".connect_timeout'] == {"value": "5s", "source": "default"}
-    tables: dict[str, type[Model]] = {
+    tables: dict[str, type] = {
         "serve.": ServeSettings,
         "template.": TemplateSettings,
         "access.": AccessSettings,
         "scanning.": ScanningSettings,
         "": TopSettings,
     }
-    for key in (f"{table}{key}" for table, model in tables.items() for key in kinds_of(model)):
+    for key in (f"{table}{key}" for table, model in tables.items() for key in settings_of(model)):
         assert key in settings
 
 
@@ -170,7 +169,7 @@ def test_a_rules_template_is_shown_as_it_is_in_force(run: Command, folder: Path)
     } == {
         f"templates.quay.{key}": shown
         for key, shown in {
-            **{key: (settings[f"template.{key}"]["value"], "default") for key in kinds_of(TemplateSettings)},
+            **{key: (settings[f"template.{key}"]["value"], "default") for key in settings_of(TemplateSettings)},
             "keep_images": ("never", "template.keep_images"),
             "tag_mutability": ("mutable", file),
         }.items()

@@ -6,7 +6,8 @@ import docs_build
 import pytest
 
 from pullthrough.cli.exit_codes import ExitCode
-from pullthrough.settings.models import (
+from pullthrough.settings.fields import settings_of
+from pullthrough.settings.tables import (
     AccessSettings,
     RuleSettings,
     ScanningSettings,
@@ -14,7 +15,6 @@ from pullthrough.settings.models import (
     TemplateSettings,
     TopSettings,
     UpstreamSettings,
-    kinds_of,
 )
 
 
@@ -35,7 +35,7 @@ def test_the_configuration_page_has_every_setting_and_a_good_example() -> None:
         AccessSettings,
         ScanningSettings,
     ):
-        for key in kinds_of(model):
+        for key in settings_of(model):
             assert f"### `{key}`\n" in page
 
 

@@ -115,7 +115,7 @@ def test_serve_hands_the_settings_to_the_server_and_its_code_to_the_shell(run: C
 
     assert run("serve", "--listen", "127.0.0.1:5009", "--data", "d", serve=serve).code == 7
     (loaded,) = served
-    assert (loaded.settings.serve.port, loaded.settings.serve.data) == (5009, tmp_path / "d")
+    assert (loaded.settings.serve.addresses[0].port, loaded.settings.serve.data) == (5009, tmp_path / "d")
     assert loaded.sources["serve.data"] == "flag --data"
 
 

@@ -6,18 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from pullthrough.settings.models import (
+from pullthrough.settings.fields import settings_of
+from pullthrough.settings.tables import (
     AccessSettings,
     EcrSettings,
     KeySettings,
-    Model,
     RuleSettings,
     ScanningSettings,
     ServeSettings,
     TemplateSettings,
     TopSettings,
     UpstreamSettings,
-    kinds_of,
 )
 from tests.unit.settings.support import load, problem
 
@@ -385,8 +384,8 @@ BAD: dict[str, dict[str, list[tuple[str, str]]]] = {
         ("scanning", ScanningSettings),
     ],
 )
-def test_the_table_above_has_bad_input_for_every_key(table: str, model: type[Model]) -> None:
-    assert list(BAD[table]) == list(kinds_of(model))
+def test_the_table_above_has_bad_input_for_every_key(table: str, model: type) -> None:
+    assert list(BAD[table]) == list(settings_of(model))
 
 
 @pytest.mark.parametrize(

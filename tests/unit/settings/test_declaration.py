@@ -16,7 +16,8 @@ from pullthrough.declaration import (
     TagMutability,
     Template,
 )
-from pullthrough.settings.kinds import Count, Place
+from pullthrough.settings.values.base import Place
+from pullthrough.settings.values.quantities import Count, Number
 from tests.unit.settings.support import load, problem
 
 KEY = "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
@@ -268,11 +269,11 @@ def test_what_the_module_uses_alone_changes_no_rule_that_is_served(tmp_path: Pat
         frequency = "on_push"
     """
     with_module, without = load(tmp_path, text).settings, load(tmp_path, "").settings
-    assert with_module.model_copy(update={"declaration": without.declaration, "journal": None}) == without
+    assert replace(with_module, declaration=without.declaration, journal=None) == without
 
 
 def test_a_count_can_be_said_by_text(tmp_path: Path) -> None:
-    count, place = Count(1, 9), Place(tmp_path, None)
+    count, place = Count(Number(1, 9)), Place(tmp_path, None)
     assert [count.from_text("3", place), count.from_text("never", place)] == [3, None]
     for text in ("0", "10", "-1", "x", "9" * 5000):
         with pytest.raises(ValueError, match="is not a whole number from 1 to 9, or 'never'"):

@@ -409,14 +409,12 @@ def test_every_key_of_an_upstream_reaches_it_under_its_canonical_host(tmp_path: 
         retries=0,
     )
     assert loaded.settings.upstreams == {"registry-1.docker.io": expected}
-    assert loaded.settings.upstream("index.docker.io") == expected
-    assert loaded.settings.upstream("ghcr.io") == UpstreamSettings()
     assert "hunter2" not in repr(loaded)
 
 
 def test_empty_values_of_an_upstream_are_the_defaults(tmp_path: Path) -> None:
     text = '[upstreams."quay.io"]\nendpoint = ""\ntoken_realms = []\nca_file = ""\nproxy = ""\n'
-    assert load(tmp_path, text).settings.upstream("quay.io") == UpstreamSettings()
+    assert load(tmp_path, text).settings.upstreams["quay.io"] == UpstreamSettings()
 
 
 def test_an_upstream_that_is_misspelt_is_warned_of(tmp_path: Path) -> None:

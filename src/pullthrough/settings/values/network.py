@@ -1,4 +1,4 @@
-"""The kinds of settings that are network addresses: listeners, hosts and URLs."""
+"""Network addresses: listeners, hosts and URLs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 from pullthrough.oci.names import canonical_host, is_host
-from pullthrough.settings.kinds import Kind, Place, text_of, texts_of
+from pullthrough.settings.values.base import Place, ValueType, text_of, texts_of
 
 
 class ListenAddress(NamedTuple):
@@ -65,18 +65,18 @@ def is_upstream_host(text: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Listen(Kind):
-    accepted: str = "an address and port such as `127.0.0.1:5000`, `0.0.0.0:5000` or `[::1]:5000`"
+class Listen(ValueType[str]):
+    accepted = "an address and port such as `127.0.0.1:5000`, `0.0.0.0:5000` or `[::1]:5000`"
 
     def parse(self, value: object, place: Place) -> str:
         return str(parse_listen(text_of(value)))
 
 
 @dataclass(frozen=True, slots=True)
-class Mirrors(Kind):
-    accepted: str = "a table from address and port to a rule's prefix"
+class Mirrors(ValueType[Mapping[str, str]]):
+    accepted = "a table from address and port to a rule's prefix"
 
-    def parse(self, value: object, place: Place) -> dict[str, str]:
+    def parse(self, value: object, place: Place) -> Mapping[str, str]:
         if not isinstance(value, dict):
             raise ValueError("is not a table such as { \"127.0.0.1:5001\" = 'docker-hub' }")
         mirrors: dict[str, str] = {}
@@ -92,41 +92,35 @@ class Mirrors(Kind):
             mirrors[listen] = prefix
         return mirrors
 
-    def from_text(self, text: str, place: Place) -> dict[str, str]:
+    def from_text(self, text: str, place: Place) -> Mapping[str, str]:
         pairs = [pair.strip().partition("=") for pair in text.split(",") if pair.strip()]
         if not all(equals for _, equals, _ in pairs):
             raise ValueError("is not a list such as '127.0.0.1:5001=docker-hub,127.0.0.1:5002=github'")
         return self.parse({address.strip(): prefix.strip() for address, _, prefix in pairs}, place)
 
-    def show(self, value: Mapping[str, str]) -> dict[str, str]:
-        return dict(value)
-
 
 @dataclass(frozen=True, slots=True)
-class UpstreamHost(Kind):
-    accepted: str = "a registry's host, with a port where it is not 443"
+class UpstreamHost(ValueType[str]):
+    accepted = "a registry's host, with a port where it is not 443"
 
     def parse(self, value: object, place: Place) -> str:
         return canonical_host(_host(text_of(value)))
 
 
 @dataclass(frozen=True, slots=True)
-class Hosts(Kind):
-    accepted: str = "a list of hosts, each with a port where it is not 443"
+class Hosts(ValueType[tuple[str, ...]]):
+    accepted = "a list of hosts, each with a port where it is not 443"
 
     def parse(self, value: object, place: Place) -> tuple[str, ...]:
         return tuple(dict.fromkeys(_host(text).lower().removesuffix(":443") for text in texts_of(value)))
 
-    def show(self, value: tuple[str, ...]) -> list[str]:
-        return list(value)
-
 
 @dataclass(frozen=True, slots=True)
-class Urls(Kind):
+class Urls(ValueType[tuple[str, ...]]):
     """Where to connect. Without a user: credentials have their own settings, and an address is shown in logs."""
 
-    accepted: str = "an `http://` or `https://` URL, or a list of them that is tried in order"
-    private: bool = True
+    accepted = "an `http://` or `https://` URL, or a list of them that is tried in order"
+    private = True
 
     def parse(self, value: object, place: Place) -> tuple[str, ...]:
         texts = texts_of([value] if isinstance(value, str) else value)
@@ -137,11 +131,11 @@ class Urls(Kind):
 
 
 @dataclass(frozen=True, slots=True)
-class ProxyUrl(Kind):
+class ProxyUrl(ValueType[str]):
     """May hold a user and a password, as HTTPS_PROXY may; hence never shown whole."""
 
-    accepted: str = "an `http://` URL"
-    private: bool = True
+    accepted = "an `http://` URL"
+    private = True
 
     def parse(self, value: object, place: Place) -> str:
         text = text_of(value)
@@ -149,10 +143,10 @@ class ProxyUrl(Kind):
 
 
 @dataclass(frozen=True, slots=True)
-class HostTemplate(Kind):
+class HostTemplate(ValueType[str]):
     """The name by which clients know this registry."""
 
-    accepted: str = "a host, with its port, in which `{account}` and `{region}` stand for those two settings"
+    accepted = "a host, with its port, in which `{account}` and `{region}` stand for those two settings"
 
     def parse(self, value: object, place: Place) -> str:
         text = text_of(value)
@@ -162,11 +156,11 @@ class HostTemplate(Kind):
 
 
 @dataclass(frozen=True, slots=True)
-class WebhookUrl(Kind):
+class WebhookUrl(ValueType[str]):
     """Where to post events. Such addresses often hold a secret of their own: shown up to the host only."""
 
-    accepted: str = "an `http://` or `https://` URL"
-    private: bool = True
+    accepted = "an `http://` or `https://` URL"
+    private = True
 
     def parse(self, value: object, place: Place) -> str:
         text = text_of(value)

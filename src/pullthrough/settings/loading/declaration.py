@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-from pullthrough.declaration import Declaration, Encryption, NodeAccess, Rule, Template
-from pullthrough.settings.models import AccessSettings, ScanningSettings, TemplateSettings, TopSettings
-from pullthrough.settings.sources import Sources, dotted, nearest
+from pullthrough.declaration import Declaration, Encryption, NodeAccess, Template
+from pullthrough.settings.fields import record_of, settings_of
+from pullthrough.settings.keys import did_you_mean_rule, dotted
+from pullthrough.settings.loading.rules import Rules
+from pullthrough.settings.sources import Sources
+from pullthrough.settings.tables.module import AccessSettings, ScanningSettings, TemplateSettings
+from pullthrough.settings.tables.top import TopSettings
 
 
-def read_declaration(
-    sources: Sources,
-    top: TopSettings,
-    rules: tuple[Rule, ...],
-    disabled: tuple[Rule, ...],
-    usernames: Mapping[str, str],
-) -> Declaration:
+def read_declaration(sources: Sources, top: TopSettings, rules: Rules, usernames: Mapping[str, str]) -> Declaration:
     """`usernames`: those of the accounts, by host; empty for none. Problems are noted in `sources`."""
     access = sources.table(AccessSettings, ("access",), sources.subtable("access")) or AccessSettings()
     scanning = sources.table(ScanningSettings, ("scanning",), sources.subtable("scanning")) or ScanningSettings()
     return Declaration(
         name=top.name,
-        rules=rules,
-        disabled=disabled,
-        templates=_templates(sources, rules, disabled),
-        access=NodeAccess(
-            node_roles=_role_names(sources, access.node_roles),
-            pull_accounts=access.pull_accounts,
-            pull_organization=access.pull_organization,
-            vpc=access.vpc,
-        ),
+        rules=rules.enabled,
+        disabled=rules.disabled,
+        templates=_templates(sources, rules),
+        access=record_of(NodeAccess, access, node_roles=_role_names(sources, access.node_roles)),
         scan_frequency=scanning.frequency,
         tags=top.tags,
         usernames={host: username for host, username in usernames.items() if username},
@@ -45,18 +39,18 @@ def _role_names(sources: Sources, roles: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-def _templates(sources: Sources, rules: tuple[Rule, ...], disabled: tuple[Rule, ...]) -> dict[str, Template]:
+def _templates(sources: Sources, rules: Rules) -> dict[str, Template]:
     table = sources.subtable("template")
     for prefix in [key for key, value in table.items() if isinstance(value, dict) and key != "resource_tags"]:
         sources.problem(f"{sources.file}: write [{dotted('templates', prefix)}], not [{dotted('template', prefix)}]")
         del table[prefix]
     common = sources.table(TemplateSettings, ("template",), table) or TemplateSettings()
     _check_template(sources, ("template",), common, table, common.encryption)
-    templates = {rule.prefix: common for rule in rules}
-    switched_off = {rule.prefix for rule in disabled}
+    templates = {rule.prefix: common for rule in rules.enabled}
+    switched_off = {rule.prefix for rule in rules.disabled}
     for prefix, table in sources.subtable("templates").items():
         path = ("templates", prefix)
-        where = f"{sources.file}: [{dotted(*path)}]"
+        where = sources.header(*path)
         if not isinstance(table, dict):
             sources.problem(
                 f"{sources.file}: {dotted(*path)} is not a table; write [templates.<prefix>], or [template] for what "
@@ -68,11 +62,9 @@ def _templates(sources: Sources, rules: tuple[Rule, ...], disabled: tuple[Rule, 
             _template(sources, path, table, common)
             sources.warnings.append(f"{where} is for a rule that is switched off")
         else:
-            known = sorted({*templates, *switched_off})
-            near = nearest(prefix, known)
-            instead = f"did you mean {near!r}?" if near else f"the rules are: {', '.join(sorted(templates)) or 'none'}"
+            instead = did_you_mean_rule(prefix, sorted({*templates, *switched_off}), sorted(templates))
             sources.problem(f"{where} is for the rule {prefix[:80]!r}, which does not exist; {instead}")
-    return {prefix: Template(**dict(keys)) for prefix, keys in templates.items()}
+    return {prefix: record_of(Template, keys) for prefix, keys in templates.items()}
 
 
 def _template(
@@ -82,7 +74,7 @@ def _template(
     own = sources.table(TemplateSettings, path, table) or TemplateSettings()
     encryption = own.encryption if "encryption" in table else common.encryption
     _check_template(sources, path, own, table, encryption)
-    inherited = set(TemplateSettings.model_fields) - set(table)
+    inherited = set(settings_of(TemplateSettings)) - set(table)
     # Of two keys that exclude each other, the one that is said here takes the place of the other one.
     if "keep_images" in table:
         inherited.discard("lifecycle_policy_file")
@@ -98,7 +90,7 @@ def _template(
     for key in inherited:
         if (full := dotted("template", key)) in sources.of:
             sources.of[dotted(*path, key)] = full
-    merged = own.model_copy(update={key: getattr(common, key) for key in inherited})
+    merged = replace(own, **{key: getattr(common, key) for key in inherited})
     sources.tables[path] = merged
     return merged
 
@@ -111,7 +103,7 @@ def _check_template(
     encryption: Encryption,
 ) -> None:
     """`encryption`: the one in force, which may be said elsewhere."""
-    where = f"{sources.file}: [{dotted(*path)}]"
+    where = sources.header(*path)
     sources.check_file(path, "lifecycle_policy_file", keys.lifecycle_policy_file)
     sources.check_file(path, "repository_policy_file", keys.repository_policy_file)
     if keys.kms_key and encryption is Encryption.AES256:
