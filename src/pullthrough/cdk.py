@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from pullthrough._inputs import STANDARD, WHOLE_POLICY, WHOLE_SCANNING, accounts_by_prefix
+from pullthrough.addressing.labels import terraform_style
 from pullthrough.declaration import Declaration
 from pullthrough.errors import InputMissing, TargetUnusable
 from pullthrough.provision.export.cloudformation import cloudformation_template
 from pullthrough.provision.export.common import TARGET, addresses, desired_anywhere
-from pullthrough.provision.names import terraform_style
 from pullthrough.provision.resources import ResourceKind
 from pullthrough.provision.target import region_without_caches
 

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pullthrough._inputs import STANDARD, WHOLE_POLICY, WHOLE_SCANNING, accounts_by_prefix
+from pullthrough.addressing.labels import terraform_style
 from pullthrough.declaration import ROOT, Declaration
 from pullthrough.errors import TargetUnusable
 from pullthrough.provision.export.common import (
@@ -28,7 +29,6 @@ from pullthrough.provision.export.common import (
     needed,
     unmark,
 )
-from pullthrough.provision.names import terraform_style
 from pullthrough.provision.resources import Json, Key, Resource, ResourceKind
 from pullthrough.provision.target import region_without_caches
 

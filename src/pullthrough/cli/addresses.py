@@ -34,7 +34,7 @@ def addresses(
     as_json: JsonOption = False,
 ) -> None:
     """Print what image names begin with, for each upstream: through the cache, or its own where that is switched off."""
-    from pullthrough.provision import addresses as forms
+    from pullthrough.addressing import addresses as forms
 
     if cache_off:
         declaration = load(context, config, require_tokens=False).settings.declaration

@@ -19,10 +19,9 @@ from pullthrough.ecr.paging import page_request
 from pullthrough.ecr.parameters import invalid
 from pullthrough.ecr.upstream_registries import check_credential, read_upstream
 from pullthrough.ecr.validation import check_secret, find_failure
-from pullthrough.engine.configuration import upstream_host
 from pullthrough.engine.owners import covered
 from pullthrough.errors import AlreadyExists, LimitReached
-from pullthrough.oci.ecr_upstreams import kind_of
+from pullthrough.oci.ecr_upstreams import kind_of, upstream_host
 from pullthrough.storage.registry import CacheRule
 
 _log = logging.getLogger(__name__)

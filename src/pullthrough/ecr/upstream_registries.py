@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pullthrough.ecr.errors import ApiError
 from pullthrough.ecr.parameters import invalid
-from pullthrough.engine.configuration import upstream_host
-from pullthrough.oci.ecr_upstreams import ECR, WANT_SECRET, kind_of
-from pullthrough.oci.names import canonical_host
+from pullthrough.oci.ecr_upstreams import ECR, WANT_SECRET, kind_of, upstream_host
 from pullthrough.settings.values.network import is_upstream_host
 
 
@@ -29,7 +27,7 @@ def read_upstream(url: str, given_kind: str | None, *, strict: bool) -> str | No
     if kind is None and strict:
         raise _unsupported(url, "AWS does not know it, and [ecr] strict = true allows only what AWS knows")
     if kind is not None and given_kind is not None and kind != given_kind:
-        raise invalid("upstreamRegistry", f"{canonical_host(host)} is {kind}, not {given_kind}")
+        raise invalid("upstreamRegistry", f"{host} is {kind}, not {given_kind}")
     return kind or given_kind
 
 

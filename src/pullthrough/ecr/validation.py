@@ -18,7 +18,6 @@ from pullthrough.declaration import Rule, SecretCredential
 from pullthrough.ecr.calls import Call
 from pullthrough.ecr.errors import ApiError
 from pullthrough.ecr.secret_ids import find_secret
-from pullthrough.engine.configuration import upstream_host
 from pullthrough.errors import (
     ConfigurationError,
     SecretNotUsable,
@@ -28,7 +27,7 @@ from pullthrough.errors import (
     UpstreamThrottled,
     UpstreamUnavailable,
 )
-from pullthrough.oci.ecr_upstreams import kind_of
+from pullthrough.oci.ecr_upstreams import kind_of, upstream_host
 
 #: How a secret names the key that is Secrets Manager's own, beside not naming one.
 _DEFAULT_KEY = "alias/aws/secretsmanager"

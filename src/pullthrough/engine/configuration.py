@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from pullthrough.declaration import ROOT, CredentialSource, Origin, Rule, SecretCredential
 from pullthrough.engine.rules import RuleBook
 from pullthrough.engine.tasks import Caller
-from pullthrough.oci.names import RepositoryName, canonical_host
+from pullthrough.oci.ecr_upstreams import upstream_host
+from pullthrough.oci.names import RepositoryName
 from pullthrough.settings import Settings
 from pullthrough.storage.interfaces import Changes
 from pullthrough.storage.registry import CacheRule, Registry
@@ -185,8 +186,3 @@ def _rule(made: CacheRule, accounts: Mapping[str, CredentialSource]) -> Rule:
         credential=SecretCredential(made.credential_arn) if made.credential_arn else accounts.get(upstream),
         origin=Origin.API,
     )
-
-
-def upstream_host(url: str) -> str:
-    """The host that an `upstreamRegistryUrl` means; people put `https://` before it."""
-    return canonical_host(url.removeprefix("https://").removesuffix("/"))

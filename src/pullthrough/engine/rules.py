@@ -1,7 +1,6 @@
 """From the name in a request to the repository, the rule and the upstream name it stands for. No I/O.
 
-Rules match on whole path segments, the longest prefix first, `ROOT` last (spec of ECR's pull-through cache:
-https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache-private-wildcards.html). A name under no rule
+Rules match on whole path segments, the longest prefix first, `ROOT` last (`addressing.names`). A name under no rule
 is the registry's own: what clients push there is all that it has, and it stays so when a rule comes to cover it.
 """
 
@@ -12,9 +11,10 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
+from pullthrough.addressing.names import below, covering, prefixed, spelt_out
 from pullthrough.declaration import ROOT, Rule, SecretCredential
 from pullthrough.errors import Denied, RepositoryUnknown
-from pullthrough.oci.names import DOCKER_HUB, RepositoryName, canonical_host
+from pullthrough.oci.names import RepositoryName, canonical_host
 from pullthrough.oci.owners import OWN, Owner, Source, source_of, upstream_owner
 
 #: Of names under no rule: no upstream is ever asked, and what is there stays as it is.
@@ -115,7 +115,8 @@ class RuleBook:
         rule = self.covering(name)
         if rule is None:
             return Target(OWN_RULE, name, "")
-        inner = name if rule.prefix == ROOT else name[len(rule.prefix) + 1 :]
+        inner = below(rule.prefix, name)
+        assert inner is not None
         stored = _target(rule, inner).repository
         if stored in self._own:
             return Target(OWN_RULE, stored, "", OWN)
@@ -123,12 +124,7 @@ class RuleBook:
 
     def covering(self, name: str) -> Rule | None:
         """The rule that a name is under, whoever's that is."""
-        prefix = name
-        while "/" in prefix:
-            prefix = prefix.rpartition("/")[0]
-            if rule := self._by_prefix.get(prefix):
-                return rule
-        return self._by_prefix.get(ROOT)
+        return self._by_prefix.get(covering(self._by_prefix, name))
 
     def _kept(self, rule: Rule, inner: str, name: str) -> Target:
         """The target of `inner` under this rule, if the name that it would be stored under leads to the rule again.
@@ -168,7 +164,7 @@ class RuleBook:
         refusal: Denied | RepositoryUnknown | None = None
         # The rule that takes the narrowest part of the upstream, then the one with the plainest prefix.
         for rule in sorted(candidates, key=lambda r: (-len(r.upstream_repository_prefix), r.prefix == ROOT, r.prefix)):
-            inner = _without(name, rule.upstream_repository_prefix)
+            inner = below(rule.upstream_repository_prefix, name)
             if inner is None:
                 continue
             try:
@@ -178,7 +174,7 @@ class RuleBook:
                 refusal = refusal or error
         stripped: Target | None = None
         for rule in sorted(candidates, key=lambda r: -len(r.prefix)):
-            if rule.prefix != ROOT and (inner := _without(name, rule.prefix)):
+            if rule.prefix != ROOT and (inner := below(rule.prefix, name)):
                 try:
                     stripped = self._kept(rule, inner, name)
                 except (Denied, RepositoryUnknown) as error:
@@ -191,25 +187,14 @@ class RuleBook:
         raise refusal or RepositoryUnknown(f"no rule for {host} covers {name!r}")
 
 
-def _without(name: str, prefix: str) -> str | None:
-    """`name` below `prefix`, or None where it is not below it."""
-    if not prefix:
-        return name
-    return name[len(prefix) + 1 :] if name.startswith(prefix + "/") else None
-
-
 def _target(rule: Rule, inner: str) -> Target:
+    inner = spelt_out(rule, inner)
     upstream_repository = rule.upstream_name(inner)
-    if rule.upstream == DOCKER_HUB and "/" not in upstream_repository:
-        # Docker Hub's official images: `nginx` and `library/nginx` are one repository, kept under the latter.
-        inner = f"library/{inner}"
-        upstream_repository = f"library/{upstream_repository}"
     if not rule.serves(inner):
         raise Denied(
             f"the rule {rule.prefix!r} does not serve {inner!r}",
             hint=f"see allow and deny of [rules.{rule.prefix}] in pullthrough.toml",
         )
-    stored = inner if rule.prefix == ROOT else f"{rule.prefix}/{inner}"
     account = rule.credential.account if rule.credential is not None else ""
     owner = upstream_owner(rule.upstream, upstream_repository, account)
-    return Target(rule, RepositoryName(stored), upstream_repository, owner)
+    return Target(rule, RepositoryName(prefixed(rule.prefix, inner)), upstream_repository, owner)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from pullthrough.oci.names import DOCKER_HUB
+from pullthrough.oci.names import DOCKER_HUB, canonical_host
 
 ECR = "ecr"
 #: By canonical host.
@@ -41,3 +41,8 @@ def kind_of(host: str) -> str | None:
     if host in _KINDS:
         return _KINDS[host]
     return next((kind for pattern, kind in _PATTERNS if pattern.fullmatch(host)), None)
+
+
+def upstream_host(url: str) -> str:
+    """The canonical host that an `upstreamRegistryUrl` means; people put `https://` before it."""
+    return canonical_host(url.removeprefix("https://").removesuffix("/"))

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from pullthrough.addressing.addresses import Address, addresses
 from pullthrough.credentials import Credentials
 from pullthrough.declaration import Declaration
 from pullthrough.errors import ConfigurationError, InputMissing
 from pullthrough.fingerprints import Fingerprints
-from pullthrough.provision.addresses import Address, addresses, registry_host
 from pullthrough.provision.apply import Applied, Watch, apply_plan
 from pullthrough.provision.aws import Connection
 from pullthrough.provision.desired import build_desired
@@ -27,6 +27,7 @@ from pullthrough.provision.existing import (
 )
 from pullthrough.provision.inputs import Account, Ask, placeholder_accounts, read_accounts, secret_name_of, warnings_of
 from pullthrough.provision.journal import Journal, Owned, journal_name, state_folder
+from pullthrough.provision.observation.logins import registry_host
 from pullthrough.provision.observe import Observed, observe
 from pullthrough.provision.plan import Options, Plan, Step
 from pullthrough.provision.planner import plan_apply, plan_destroy, questions_of

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import cast
 
+from pullthrough.addressing.names import covering
 from pullthrough.declaration import ROOT
 from pullthrough.provision.aws import Aws, Readers
 from pullthrough.provision.documents import normal_document
@@ -18,7 +19,6 @@ from pullthrough.provision.repositories import (
     Repository,
     apply_repository,
     count_images,
-    covering,
     delete_repository,
     is_own,
     list_under,
@@ -32,7 +32,6 @@ __all__ = [
     "Repository",
     "apply_repository",
     "count_images",
-    "covering",
     "delete_repository",
     "deletion_steps",
     "existing_notes",

@@ -17,7 +17,7 @@ from typing import Any
 from pullthrough.declaration import ROOT
 from pullthrough.errors import AwsRefused
 from pullthrough.fingerprints import Fingerprints
-from pullthrough.oci.names import canonical_host
+from pullthrough.oci.ecr_upstreams import upstream_host
 from pullthrough.provision.aws import Aws, Readers
 from pullthrough.provision.desired import marked_by
 from pullthrough.provision.resources import MARKER_TAG, Attributes, Existing, Json, Key, ResourceKind
@@ -174,9 +174,7 @@ def _rule(answer: Mapping[str, Any]) -> Existing:
     return Existing(
         Key(ResourceKind.RULE, str(answer["ecrRepositoryPrefix"]).removesuffix("/")),
         {
-            "upstreamRegistryUrl": canonical_host(
-                str(answer.get("upstreamRegistryUrl", "")).removeprefix("https://").removesuffix("/")
-            ),
+            "upstreamRegistryUrl": upstream_host(str(answer.get("upstreamRegistryUrl", ""))),
             "upstreamRepositoryPrefix": str(answer.get("upstreamRepositoryPrefix") or ROOT).removesuffix("/"),
             "credentialArn": answer.get("credentialArn", ""),
             "customRoleArn": answer.get("customRoleArn", ""),

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
+from pullthrough.addressing.names import covering
 from pullthrough.declaration import ROOT
 from pullthrough.errors import AwsRefused
 from pullthrough.oci.owners import OWNER_TAG
@@ -73,15 +74,6 @@ def list_under(aws: Aws, prefixes: Collection[str]) -> list[tuple[dict[str, Any]
         for answer in sorted(listed, key=lambda entry: str(entry["repositoryName"]))
         if (prefix := covering(prefixes, str(answer["repositoryName"])))
     ]
-
-
-def covering(prefixes: Collection[str], name: str) -> str:
-    """The prefix that a repository of this name is under: the longest, on whole segments, ROOT last; empty for none.
-
-    A repository called exactly like a prefix is not under it.
-    """
-    fit = [prefix for prefix in prefixes if prefix != ROOT and name.startswith(f"{prefix}/")]
-    return max(fit, key=len) if fit else ROOT if ROOT in prefixes else ""
 
 
 def _read(aws: Aws, answer: Mapping[str, Any], prefix: str, *, is_cached: bool) -> Repository | None:

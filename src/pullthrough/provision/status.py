@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from pullthrough.addressing.addresses import Address, addresses
 from pullthrough.declaration import Declaration, Rule
-from pullthrough.provision.addresses import Address, addresses
 from pullthrough.provision.existing import Repository, existing_notes, existing_steps
 from pullthrough.provision.observe import Observed
 from pullthrough.provision.plan import LeftAlone, Plan, Step

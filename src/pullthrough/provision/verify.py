@@ -19,11 +19,12 @@ from concurrent.futures import Future
 from pullthrough.declaration import Declaration, Rule
 from pullthrough.errors import PullthroughError
 from pullthrough.provision.aws import Aws, Readers
+from pullthrough.provision.observation.logins import RegistryLogin, log_in
 from pullthrough.provision.resources import Desired
 from pullthrough.provision.target import Target
 from pullthrough.provision.verification import Check, Report, Row, refused, skipped
 from pullthrough.provision.verify_endpoints import check_endpoints
-from pullthrough.provision.verify_pulls import Fetch, Puller, RegistryLogin, fetch_by_http, log_in
+from pullthrough.provision.verify_pulls import Fetch, Puller, fetch_by_http
 from pullthrough.provision.verify_rights import CallerRights, check_node_role
 from pullthrough.provision.verify_roles import Templates, check_template, check_upstream_role, read_templates_of
 from pullthrough.provision.verify_rules import check_rule

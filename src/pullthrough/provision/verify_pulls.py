@@ -6,27 +6,26 @@ AWS words many different faults as "not found" or "denied"; what they mean for a
 from __future__ import annotations
 
 import asyncio
-import base64
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Protocol
 
-from pullthrough.declaration import ROOT, Rule
+from pullthrough.addressing.names import cached_image, is_official
+from pullthrough.declaration import Rule
 from pullthrough.errors import (
     ContentError,
     PullthroughError,
     RequestError,
-    TargetUnusable,
     UpstreamDenied,
     UpstreamNotFound,
     UpstreamThrottled,
     UpstreamUnavailable,
 )
 from pullthrough.oci.digests import Digest
-from pullthrough.oci.names import DOCKER_HUB, ImageReference, parse_image_reference, parse_repository_name
+from pullthrough.oci.names import DOCKER_HUB, ImageReference
 from pullthrough.provision import documents
 from pullthrough.provision.aws import Aws
+from pullthrough.provision.observation.logins import RegistryLogin
 from pullthrough.provision.target import Target
 from pullthrough.provision.verification import Check, Outcome, Row, Trouble, failed, passed, skipped, trouble_of
 from pullthrough.provision.verify_rights import CallerRights
@@ -45,16 +44,6 @@ VERIFY_IMAGES: Mapping[str, str] = {
 #: https://github.com/aws/containers-roadmap/issues/1614
 _TRIES, _PAUSE_SECONDS = 3, 2.0
 _LACKS_ACTION = re.compile(r"not authorized to perform: ([a-z0-9-]+:[A-Za-z]+)")
-
-
-@dataclass(frozen=True, slots=True)
-class RegistryLogin:
-    """Where the registry is, and a token for it."""
-
-    #: A URL: the `proxyEndpoint` of GetAuthorizationToken.
-    endpoint: str
-    username: str
-    password: str = field(repr=False)
 
 
 class Fetch(Protocol):
@@ -78,24 +67,6 @@ def fetch_by_http(target: Target) -> Fetch:
     return fetch
 
 
-def log_in(aws: Aws) -> RegistryLogin:
-    """A fresh token; one call. Raises what `Aws.call` raises, and TargetUnusable for an answer that is none."""
-    for entry in aws.call("ecr", "GetAuthorizationToken").get("authorizationData", []):
-        try:
-            username, colon, password = (
-                base64.b64decode(entry["authorizationToken"], validate=True).decode().partition(":")
-            )
-            endpoint = str(entry["proxyEndpoint"])
-        except (KeyError, ValueError):
-            continue
-        if colon and password:
-            aws.secrets |= {password, str(entry["authorizationToken"])}
-            return RegistryLogin(endpoint, username, password)
-    raise TargetUnusable(
-        "GetAuthorizationToken gives no token and no proxyEndpoint", hint="is this an endpoint of ECR's API?"
-    )
-
-
 def verify_image_of(rule: Rule, target: Target) -> str:
     """What to pull, without the rule's prefix; empty where nothing is known that has to be there."""
     if rule.verify_image:
@@ -108,15 +79,6 @@ def verify_image_of(rule: Rule, target: Target) -> str:
     if image and target.is_engine and not rule.serves(image.partition(":")[0]):
         return ""
     return image
-
-
-def image_of(rule: Rule, text: str) -> ImageReference:
-    """`text`, which has no prefix, as the cache names it. Raises RequestError."""
-    image = parse_image_reference(text)
-    # Not in one text: a prefix with a dot would be taken for a host.
-    name = str(image.repository) if image.host is None else f"{image.host}/{image.repository}"
-    prefixed = name if rule.prefix == ROOT else f"{rule.prefix}/{name}"
-    return ImageReference(None, parse_repository_name(prefixed), image.tag, image.digest)
 
 
 class Puller:
@@ -138,7 +100,7 @@ class Puller:
             reason = f"no image is known that {rule.upstream} has; verify_image in [rules.{rule.prefix}] names one"
             return [skipped(rule.prefix, Check.PULL, reason)]
         try:
-            image = image_of(rule, text)
+            image = cached_image(rule, text)
         except RequestError as error:
             trouble = Trouble(error.message, f"correct verify_image in [rules.{rule.prefix}]")
             return [failed(rule.prefix, Check.PULL, trouble)]
@@ -198,7 +160,7 @@ class Puller:
 
     def _official(self, error: PullthroughError, rule: Rule, text: str) -> Trouble | None:
         """Docker Hub's official images, which AWS does not find under the names that people write."""
-        if rule.upstream != DOCKER_HUB or "/" in text or rule.upstream_repository_prefix:
+        if not is_official(rule, text):
             return None
         return Trouble(
             f"{error.message}. Official images of Docker Hub are called library/... there",

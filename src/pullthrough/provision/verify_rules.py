@@ -12,8 +12,7 @@ from typing import Any
 
 from pullthrough.declaration import Origin, Rule
 from pullthrough.errors import ActionDenied, AwsRefused
-from pullthrough.oci.ecr_upstreams import kind_of
-from pullthrough.oci.names import canonical_host
+from pullthrough.oci.ecr_upstreams import kind_of, upstream_host
 from pullthrough.provision.aws import Aws
 from pullthrough.provision.inputs import SECRET_PREFIX, WHERE_TOKENS_ARE
 from pullthrough.provision.observe import DEFAULT_SECRETS_KEY, parse_account, tokens_in
@@ -56,7 +55,7 @@ def check_rule(aws: Aws, target: Target, rule: Rule) -> list[Row]:
         if error.code != "PullThroughCacheRuleNotFoundException":
             raise
         return [_absent(target, rule)]
-    host = canonical_host(str(answer.get("upstreamRegistryUrl", "")).removeprefix("https://").removesuffix("/"))
+    host = upstream_host(str(answer.get("upstreamRegistryUrl", "")))
     if host != rule.upstream:
         trouble = Trouble(
             f"the rule {rule.prefix} is for {host}, not for {rule.upstream} as declared",

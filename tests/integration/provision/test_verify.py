@@ -11,9 +11,9 @@ import pytest
 
 from pullthrough.declaration import Declaration, NodeAccess, Rule, Template
 from pullthrough.demo.images import make_image
-from pullthrough.provision.addresses import registry_host
 from pullthrough.provision.deployment import Deployment
 from pullthrough.provision.documents import template_role_name, template_trust
+from pullthrough.provision.observation.logins import registry_host
 from pullthrough.provision.verification import Check, Outcome, Report, Row
 from tests.aws import ACCOUNT_ID, Account, key_settings
 from tests.e2e.engine import Engine

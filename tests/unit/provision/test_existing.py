@@ -23,7 +23,6 @@ from pullthrough.provision.existing import (
     apply_repository,
     count_images,
     covered_notes,
-    covering,
     delete_repository,
     deletion_steps,
     existing_notes,
@@ -72,24 +71,6 @@ def desired(*prefixes: str, **template: Any) -> Desired:
     fingerprints = Fingerprints(Path("/nowhere"), lambda count: b"k" * count)
     engine = Target(ACCOUNT, "us-east-1", "http://127.0.0.1:5000", is_engine=True)
     return build_desired(Declaration(rules=rules, templates=templates), {}, fingerprints, engine)
-
-
-@pytest.mark.parametrize(
-    ("name", "prefix"),
-    [
-        ("docker-hub/library/nginx", "docker-hub"),
-        ("docker-hub/team/app", "docker-hub/team"),
-        ("docker-hubs/app", ROOT),
-        ("docker-hub", ROOT),
-        ("docker-hub/team", "docker-hub"),
-    ],
-)
-def test_the_longest_prefix_covers_on_whole_segments_and_root_last(name: str, prefix: str) -> None:
-    assert covering([ROOT, "docker-hub", "docker-hub/team"], name) == prefix
-
-
-def test_without_root_the_rest_is_covered_by_nothing() -> None:
-    assert covering(["quay"], "own/app") == ""
 
 
 # Reading

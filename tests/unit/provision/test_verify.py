@@ -26,10 +26,11 @@ from pullthrough.provision import documents
 from pullthrough.provision.aws import Lost, Refused
 from pullthrough.provision.desired import build_desired
 from pullthrough.provision.inputs import Account, wants_account
+from pullthrough.provision.observation.logins import RegistryLogin
 from pullthrough.provision.target import Target
 from pullthrough.provision.verification import Check, Outcome, Report, Row
 from pullthrough.provision.verify import verify
-from pullthrough.provision.verify_pulls import RegistryLogin, image_of, verify_image_of
+from pullthrough.provision.verify_pulls import verify_image_of
 from pullthrough.provision.verify_roles import may_assume
 from tests.unit.provision.scripted import Answer, ScriptedAws, denied, missing
 
@@ -178,15 +179,6 @@ def test_rows_are_told_as_they_come() -> None:
 )
 def test_the_image_is_one_that_has_to_be_there(rule: Rule, image: str) -> None:
     assert verify_image_of(rule, ENGINE) == image
-
-
-@pytest.mark.parametrize(
-    ("prefix", "image"),
-    [("quay", "quay/a/b:1"), (ROOT, "a/b:1"), ("my.cache", "my.cache/a/b:1")],
-)
-def test_the_prefix_goes_before_the_name_even_where_it_looks_like_a_host(prefix: str, image: str) -> None:
-    named = image_of(Rule(prefix, "quay.io"), "a/b:1")
-    assert (named.host, str(named)) == (None, image)
 
 
 def test_an_upstream_without_a_known_image_is_not_pulled_from_and_it_is_said() -> None:

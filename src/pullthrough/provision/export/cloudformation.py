@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from pullthrough.addressing.labels import cloudformation_style, labels
 from pullthrough.declaration import ROOT, Declaration
 from pullthrough.errors import PlanProblem
 from pullthrough.provision.desired import problem_of
@@ -24,7 +25,6 @@ from pullthrough.provision.export.common import (
     unmark,
     variables_of,
 )
-from pullthrough.provision.names import cloudformation_style, labels
 from pullthrough.provision.resources import Json, Resource, ResourceKind
 
 _FORMAT = "2010-09-09"

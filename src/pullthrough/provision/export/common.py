@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pullthrough.addressing.addresses import cached_address, labelled, original_address
+from pullthrough.addressing.labels import Style, labels
 from pullthrough.declaration import CredentialSource, Declaration, Rule
 from pullthrough.fingerprints import Fingerprints
 from pullthrough.oci.ecr_upstreams import kind_of
-from pullthrough.provision.addresses import cached_address, labelled, original_address
 from pullthrough.provision.desired import build_desired
 from pullthrough.provision.inputs import INPUTS, WHERE_TOKENS_ARE, Account, wants_account
-from pullthrough.provision.names import Style, labels
 from pullthrough.provision.resources import Desired, Json, Resource, ResourceKind
 from pullthrough.provision.target import Target
 

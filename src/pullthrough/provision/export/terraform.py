@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from pullthrough.addressing.labels import labels, terraform_style
 from pullthrough.declaration import ROOT, Declaration
 from pullthrough.provision.desired import problem_of
 from pullthrough.provision.documents import is_our_sid
@@ -22,7 +23,6 @@ from pullthrough.provision.export.common import (
     variables_of,
 )
 from pullthrough.provision.merging import merge_filters, merge_statements
-from pullthrough.provision.names import labels, terraform_style
 from pullthrough.provision.resources import Attributes, Existing, Json, Key, Resource, ResourceKind
 
 if TYPE_CHECKING:

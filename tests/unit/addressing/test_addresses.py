@@ -6,28 +6,22 @@ import re
 import subprocess
 from dataclasses import replace
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pullthrough.declaration import ROOT, STANDARD_RULES, Declaration, Rule
-from pullthrough.errors import TargetUnusable
-from pullthrough.oci.names import DOCKER_HUB
-from pullthrough.provision.addresses import (
+from pullthrough.addressing.addresses import (
     Address,
     addresses,
     as_json,
     as_rows,
     as_shell,
     as_terraform,
-    registry_host,
 )
-from pullthrough.provision.target import Target
-from tests.unit.provision.scripted import ScriptedAws
+from pullthrough.declaration import ROOT, STANDARD_RULES, Declaration, Rule
+from pullthrough.oci.names import DOCKER_HUB
 
 HOST = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
 STANDARD = Declaration(rules=STANDARD_RULES)
-ENGINE = Target("123456789012", "us-east-1", "http://127.0.0.1:5000", is_engine=True, has_iam=False)
 
 
 def named(declaration: Declaration, **options: bool) -> dict[str, str]:
@@ -161,21 +155,3 @@ def test_terraform_gets_strings_without_templates() -> None:
     assert as_terraform(addresses(STANDARD, HOST)).splitlines()[0] == f'docker_hub_registry = "{HOST}/docker-hub"'
     hostile = replace(addresses(STANDARD, HOST)[0], address='a"${file("/etc/passwd")}%{if x}\n')
     assert as_terraform([hostile]) == ('docker_hub_registry = "a\\"$${file(\\"/etc/passwd\\")}%%{if x}\\n"\n')
-
-
-def test_the_registrys_host_on_aws_costs_no_call() -> None:
-    script = ScriptedAws({})
-    assert registry_host(script.aws, Target("123456789012", "eu-west-1")) == (
-        "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
-    )
-    assert not script.calls
-
-
-def test_elsewhere_it_is_where_the_token_is_for() -> None:
-    script = ScriptedAws(
-        {"GetAuthorizationToken": {"authorizationData": [{"proxyEndpoint": "https://cache.example:8443"}]}}
-    )
-    assert registry_host(script.aws, ENGINE) == "cache.example:8443"
-    assert script.count("GetAuthorizationToken") == 1
-    with pytest.raises(TargetUnusable, match="where its registry is"):
-        registry_host(ScriptedAws({"GetAuthorizationToken": {"authorizationData": []}}).aws, ENGINE)

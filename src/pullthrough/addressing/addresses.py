@@ -10,14 +10,10 @@ import json
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
+from pullthrough.addressing.labels import Style, labels, terraform_style
 from pullthrough.declaration import ROOT, STANDARD_RULES, STANDARD_UPSTREAMS, Declaration, Rule
-from pullthrough.errors import TargetUnusable
 from pullthrough.oci.names import DOCKER_HUB
-from pullthrough.provision.aws import Aws
-from pullthrough.provision.names import Style, labels, terraform_style
-from pullthrough.provision.target import Target
 
 #: By canonical host: the standard prefix, whose output has the name that Terraform's users know.
 _STANDARD_PREFIXES: Mapping[str, str] = {upstream: prefix for prefix, upstream in STANDARD_UPSTREAMS.items()}
@@ -95,22 +91,6 @@ def cached_address(rule: Rule, registry_host: str) -> str:
 
 def _has_standard_prefix(rule: Rule) -> bool:
     return _STANDARD_PREFIXES.get(rule.upstream) == rule.prefix
-
-
-def registry_host(aws: Aws, target: Target) -> str:
-    """The registry's name in image names. Elsewhere than on AWS it is asked for: GetAuthorizationToken, one call.
-
-    Raises what `Aws.call` raises, and TargetUnusable for an answer without one.
-    """
-    if target.is_aws:
-        return target.registry_host
-    for entry in aws.call("ecr", "GetAuthorizationToken").get("authorizationData", []):
-        if host := urlsplit(str(entry.get("proxyEndpoint", ""))).netloc:
-            return host
-    raise TargetUnusable(
-        f"{target.endpoint} does not say where its registry is",
-        hint="GetAuthorizationToken has to have a proxyEndpoint; is this an endpoint of ECR's API?",
-    )
 
 
 # Forms

@@ -1,0 +1,1 @@
+"""What is there, read from AWS or an engine."""
