@@ -58,8 +58,7 @@ from pullthrough.storage.interfaces import Locks
 from pullthrough.storage.pushed import Pushed
 from pullthrough.storage.records import BlobRecord
 from pullthrough.upstream.abort import AbortHandle
-from pullthrough.upstream.upstream import Upstream
-from pullthrough.upstream.upstreams import Upstreams
+from pullthrough.upstream.interfaces import Upstream, Upstreams
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")

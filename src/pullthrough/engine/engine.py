@@ -68,7 +68,8 @@ from pullthrough.storage.sealing import Sealer
 from pullthrough.storage.secrets import Secrets
 from pullthrough.storage.uploads import Uploads
 from pullthrough.units import format_bytes, format_time
-from pullthrough.upstream.upstreams import Upstreams
+from pullthrough.upstream.interfaces import Upstreams
+from pullthrough.upstream.upstreams import HttpUpstreams
 
 _log = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -141,7 +142,7 @@ class Engine:
         )
         self.store = BlobStore(folder)
         self.locks = FileLocks(folder.locks_path)
-        self.upstreams = Upstreams(
+        self.upstreams: Upstreams = HttpUpstreams(
             settings.upstreams,
             observe=_Observer(metrics),
             is_named=self._is_named,

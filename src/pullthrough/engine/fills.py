@@ -50,7 +50,7 @@ from pullthrough.oci.owners import Owner
 from pullthrough.storage.blobs import BlobStore
 from pullthrough.storage.catalog import Catalog
 from pullthrough.upstream.abort import AbortHandle
-from pullthrough.upstream.upstreams import Upstreams
+from pullthrough.upstream.interfaces import Upstreams
 
 _log = logging.getLogger(__name__)
 

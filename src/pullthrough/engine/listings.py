@@ -30,8 +30,7 @@ from pullthrough.storage.interfaces import Locks
 from pullthrough.storage.pushed import Pushed
 from pullthrough.storage.records import ListingRecord
 from pullthrough.storage.repositories import NotKept
-from pullthrough.upstream.upstream import Turn
-from pullthrough.upstream.upstreams import Upstreams
+from pullthrough.upstream.interfaces import Turn, Upstreams
 
 _log = logging.getLogger(__name__)
 _TAGS = "tags"

@@ -41,8 +41,7 @@ from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.interfaces import Locks
 from pullthrough.storage.records import ManifestRecord, TagRecord
 from pullthrough.storage.repositories import NotKept
-from pullthrough.upstream.upstream import Turn
-from pullthrough.upstream.upstreams import Upstreams
+from pullthrough.upstream.interfaces import Turn, Upstreams
 
 _log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from pullthrough.oci.digests import Digest
 from pullthrough.oci.manifests import Descriptor
 from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.interfaces import Locks
-from pullthrough.upstream.upstreams import Upstreams
+from pullthrough.upstream.interfaces import Upstreams
 
 #: Names that are kept for one upstream; an image of more layers brings no more of them.
 MAX_NAMES = 1000

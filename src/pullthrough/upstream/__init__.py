@@ -12,20 +12,3 @@ blob's body is read by the thread of its fill, through `Upstream.open_blob`. Fro
 A registry is untrusted: everything parsed is bounded, credentials stay with their host, URLs inside manifests are
 never fetched. Knows nothing of rules, storage or the web framework.
 """
-
-from pullthrough.upstream.abort import AbortHandle
-from pullthrough.upstream.blobs import BlobBody
-from pullthrough.upstream.observer import UpstreamObserver
-from pullthrough.upstream.upstream import FetchedManifest, HeadManifest, Upstream, UpstreamHealth
-from pullthrough.upstream.upstreams import Upstreams
-
-__all__ = [
-    "AbortHandle",
-    "BlobBody",
-    "FetchedManifest",
-    "HeadManifest",
-    "Upstream",
-    "UpstreamHealth",
-    "UpstreamObserver",
-    "Upstreams",
-]

@@ -50,6 +50,32 @@ def error_text(response: Response) -> str:
     return f": {text}" if text else ""
 
 
+def read_document(response: Response, limit: int, what: str) -> bytes:
+    """A JSON body, unparsed. Raises UpstreamInvalid for web pages and for compressed bodies, which nobody asked for, and
+    whose digest would not be the one of what is inside."""
+    encoding = response.header("Content-Encoding").strip().lower()
+    if encoding not in ("", "identity"):
+        raise UpstreamInvalid(
+            f"{response.url.authority} sent {what} compressed ({encoding[:40]}), though it was asked not to",
+            upstream=response.upstream,
+            hint="A proxy between this machine and the registry may do that.",
+        )
+    body = response.read(limit, what)
+    refuse_html(response, body)
+    return body
+
+
+def refuse_html(response: Response, body: bytes) -> None:
+    """Raises UpstreamInvalid for a web page."""
+    if is_html(response.media_type, body):
+        raise UpstreamInvalid(
+            f"{response.url.authority} answered with a web page where a registry's answer should be",
+            upstream=response.upstream,
+            status=response.status,
+            hint=HTML_HINT,
+        )
+
+
 def is_html(media_type: str, body: bytes) -> bool:
     return media_type in ("text/html", "application/xhtml+xml") or body.lstrip()[:1] == b"<"
 

@@ -1,10 +1,20 @@
-"""A blob's body on its way: where it begins, how long the whole is, and its bytes as they come."""
+"""Questions about blobs: whether there is one, how large it is, and its bytes as they come.
+
+https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#pulling-blobs
+"""
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from typing import Self
 
+from pullthrough.declaration import Credential
 from pullthrough.errors import UpstreamInvalid
+from pullthrough.oci.digests import Digest, digest_of
+from pullthrough.upstream.answers import refuse_html
+from pullthrough.upstream.exchanges import Call
+from pullthrough.upstream.questions import Question
 from pullthrough.upstream.transport import Response
 
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", re.ASCII)
@@ -13,49 +23,97 @@ _TOTAL = re.compile(r"bytes (?:[0-9]{1,18}-[0-9]{1,18}|\*)/([0-9]{1,18})", re.AS
 _STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]{1,200}"', re.ASCII)
 
 
-class BlobBody:
-    """For one thread. Whoever got it closes it; `with` does."""
+class HttpBlobBody:
+    """A `BlobBody` that reads an HTTP answer."""
 
     def __init__(self, response: Response, *, start: int, total_bytes: int | None) -> None:
         self._response = response
-        #: 200: the whole blob; 206: from `start`.
         self.status = response.status
-        #: Offset of the first byte in the blob.
         self.start = start
-        #: The whole blob's size, where the upstream says it.
         self.total_bytes = total_bytes
         etag = response.header("ETag")
-        #: For a later If-Range; empty where there is no strong one.
         self.etag = etag if _STRONG_ETAG.fullmatch(etag) else ""
 
-    def __enter__(self) -> BlobBody:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def readinto(self, buffer: memoryview) -> int:
-        """As many bytes as are there, waiting for the first of them only; 0 at the clean end.
-
-        Raises UpstreamUnavailable where the body is cut, shorter than announced, stalls, or is aborted.
-        """
+    def readinto(self, buffer: memoryview, /) -> int:
         return self._response.readinto(buffer)
 
     def close(self) -> None:
-        """Keeps the connection for the next request if the body was read to its end. May be called again."""
+        """Keeps the connection for the next request if the body was read to its end."""
         self._response.finish()
 
 
-def blob_body(response: Response, *, start: int, stop: int | None) -> BlobBody:
-    """The body of an answer to a request for the bytes from `start` up to, not including, `stop`.
+def blob_head(repository: str, digest: Digest, credential: Credential | None) -> Question[int | None]:
+    """The blob's size, None where it is not said."""
 
-    An upstream may answer the whole blob instead. Raises UpstreamInvalid where it answers other bytes than it was asked
-    for; the response is then closed.
-    """
+    def read(response: Response) -> int | None:
+        refuse_html(response, b"")
+        # Proxies that know nothing of HEAD answer it with a length of 0.
+        size = response.content_length
+        return size if size or digest == digest_of(b"", digest.algorithm) else None
+
+    return Question(replace(_call("HEAD", repository, digest, credential), is_often_refused=True), read)
+
+
+def first_byte(repository: str, digest: Digest, credential: Credential | None) -> Question[int | None]:
+    """The blob's size likewise, by a GET that wants next to nothing of it."""
+    call = replace(
+        _call("GET", repository, digest, credential),
+        headers={"Accept": "*/*", "Range": "bytes=0-0"},
+        accepted=frozenset({416}),  # of an empty blob there is no first byte
+        is_body=True,
+    )
+
+    def read(response: Response) -> int | None:
+        if response.status == 200:
+            response.close()  # the whole of it is on its way
+            return response.content_length
+        response.discard()
+        match = _TOTAL.fullmatch(response.header("Content-Range"))
+        return int(match[1]) if match else None
+
+    return Question(call, read)
+
+
+def blob(
+    repository: str,
+    digest: Digest,
+    credential: Credential | None,
+    *,
+    start: int,
+    stop: int | None,
+    if_range: str,
+) -> Question[HttpBlobBody]:
+    """The bytes from `start` up to, not including, `stop`. An upstream may answer the whole blob instead."""
+    headers = {"Accept": "*/*"}
+    if start or stop is not None:
+        headers["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
+        if if_range:
+            headers["If-Range"] = if_range
+    call = replace(_call("GET", repository, digest, credential), headers=headers, is_body=True)
+    return Question(call, lambda response: _body(response, start=start, stop=stop))
+
+
+def is_about_the_method(status: int | None) -> bool:
+    """Whether this answer to HEAD may be another one to GET: 4xx, and 501 for a method that the server does not know."""
+    return status is not None and (400 <= status < 500 or status == 501)
+
+
+def _call(method: str, repository: str, digest: Digest, credential: Credential | None) -> Call:
+    return Call(method, f"/v2/{repository}/blobs/{digest}", repository, f"{repository} {digest}", credential)
+
+
+def _body(response: Response, *, start: int, stop: int | None) -> HttpBlobBody:
+    """Raises UpstreamInvalid where the answer holds other bytes than were asked for; the response is then closed."""
     if response.status == 200:
-        return BlobBody(response, start=0, total_bytes=response.content_length)
+        return HttpBlobBody(response, start=0, total_bytes=response.content_length)
     try:
-        return BlobBody(response, start=start, total_bytes=_checked_total(response, start, stop))
+        return HttpBlobBody(response, start=start, total_bytes=_checked_total(response, start, stop))
     except ValueError as error:
         response.close()
         raise UpstreamInvalid(
@@ -82,11 +140,3 @@ def _checked_total(response: Response, start: int, stop: int | None) -> int | No
     if response.content_length not in (None, end - first):
         raise ValueError(f"Content-Range is {match[0]}, but Content-Length is {response.content_length}")
     return total
-
-
-def named_size(response: Response) -> int | None:
-    """The whole blob's size by the answer to a request for its first byte: 206, 200 or 416; None where it names none."""
-    if response.status == 200:
-        return response.content_length
-    match = _TOTAL.fullmatch(response.header("Content-Range"))
-    return int(match[1]) if match else None

@@ -14,12 +14,13 @@ from typing import TypeVar
 from pullthrough.errors import UpstreamError, UpstreamInvalid, UpstreamRefused, UpstreamUnavailable
 from pullthrough.upstream.abort import Aborted, AbortHandle
 from pullthrough.upstream.answers import Busy
-from pullthrough.upstream.blobs import BlobBody
+from pullthrough.upstream.blobs import HttpBlobBody
 from pullthrough.upstream.breaker import Breaker, BreakerState, Permit
 from pullthrough.upstream.errands import Errand
-from pullthrough.upstream.exchanges import Call, Exchanges
+from pullthrough.upstream.exchanges import Exchanges
 from pullthrough.upstream.observer import UpstreamObserver
-from pullthrough.upstream.transport import Hung, Response
+from pullthrough.upstream.questions import Question
+from pullthrough.upstream.transport import Hung
 from pullthrough.upstream.urls import Url
 
 #: Before the first retry; doubled for each further one, and multiplied by 0.5 to 1.5 at random.
@@ -67,10 +68,10 @@ class Endpoints:
         if all(breaker.blocked_seconds() > 0 for breaker in self._breakers.values()):
             raise self._open()
 
-    def ask(self, call: Call, read: Callable[[Response], _T], retries: int, errand: Errand, abort: AbortHandle) -> _T:
-        """What `read` makes of the first answer; reading belongs to the try. Each endpoint is asked once a round.
+    def ask(self, question: Question[_T], retries: int, errand: Errand, abort: AbortHandle) -> _T:
+        """What the question reads in the first answer. Each endpoint is asked once a round.
 
-        Blocking. Raises UpstreamError as `Exchanges.ask` and `read` do.
+        Blocking. Raises UpstreamError as `Exchanges.ask` and the reading do.
         """
         permits = {url: permit for url, breaker in self._breakers.items() if (permit := breaker.permit()) is not None}
         failures: dict[Url, UpstreamUnavailable] = {}
@@ -86,7 +87,7 @@ class Endpoints:
                     abort.check(self._host)
                 for url in tuple(left):
                     try:
-                        value = self._ask_one(url, call, read, abort)
+                        value = self._ask_one(url, question, abort)
                     except Aborted as error:
                         if error.expired:
                             self._count(permits[url], url, error, errand)
@@ -121,14 +122,14 @@ class Endpoints:
         if errand.first_failure(url):
             permit.failed(failure.message)
 
-    def _ask_one(self, url: Url, call: Call, read: Callable[[Response], _T], abort: AbortHandle) -> _T:
-        response = self._exchanges.ask(url, call, abort)
+    def _ask_one(self, url: Url, question: Question[_T], abort: AbortHandle) -> _T:
+        response = self._exchanges.ask(url, question.call, abort)
         try:
-            value = read(response)
+            value = question.read(response)
         except BaseException:
             response.close()
             raise
-        if not isinstance(value, BlobBody):  # that one is read later, and closed by who reads it
+        if not isinstance(value, HttpBlobBody):  # that one is read later, and closed by who reads it
             response.finish()
         return value
 

@@ -1,4 +1,6 @@
-"""Pages of tags and referrers: parsed strictly, followed by their query only, bounded in all that grows.
+"""Lists of tags and referrers: parsed strictly, followed by their query only, bounded in all that grows.
+
+A list comes in pages, and it is had as a whole or not at all.
 
 https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#listing-tags and #listing-referrers
 """
@@ -6,32 +8,143 @@ https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#listing-
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
-from pullthrough.errors import DigestInvalid, TagInvalid
+from pullthrough.declaration import Credential
+from pullthrough.errors import DigestInvalid, TagInvalid, UpstreamInvalid
+from pullthrough.oci import media_types
 from pullthrough.oci.digests import Digest, parse_digest
 from pullthrough.oci.documents import parse_object
 from pullthrough.oci.manifests import MAX_MEDIA_TYPE_LENGTH
 from pullthrough.oci.names import parse_tag
 from pullthrough.oci.texts import whole_text
+from pullthrough.upstream.answers import read_document
+from pullthrough.upstream.exchanges import Call
+from pullthrough.upstream.questions import Question
+from pullthrough.upstream.transport import Response
 from pullthrough.upstream.urls import MAX_URL_LENGTH
 
-MAX_TAG_PAGES = 1000
-MAX_TAG_BYTES = 16 * 1024 * 1024
-MAX_TAGS = 100_000
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Of one list. `noun` is what it is a list of."""
+
+    noun: str
+    entries: int
+    total_bytes: int
+    pages: int
+    page_bytes: int
+
+
+TAGS = Bounds("tags", 100_000, 16 * 1024 * 1024, 1000, 16 * 1024 * 1024)
+REFERRERS = Bounds("entries", 10_000, 16 * 1024 * 1024, 16, 4 * 1024 * 1024)
 #: What ECR allows at most (ListImages, 1,000); registries with a lower limit answer fewer.
 TAGS_A_PAGE = 1000
-MAX_REFERRER_PAGES = 16
-MAX_REFERRER_PAGE_BYTES = 4 * 1024 * 1024
-MAX_REFERRER_BYTES = 16 * 1024 * 1024
-MAX_REFERRERS = 10_000
 
 _LINK = re.compile(r"\s*<([^<>]*)>((?:\s*;\s*[^;,]+)*)\s*(?:,|$)")
 _REL_NEXT = re.compile(r";\s*rel\s*=\s*(?:\"next\"|next)\s*(?:;|$)", re.IGNORECASE)
 _MAX_SIZE_BYTES = 1 << 50
 _MAX_TAG_HEX = 64
+#: What registries without the referrers API answer for it.
+_NO_REFERRERS = frozenset({400, 404, 405, 406, 501})
+
+
+class PagedList(ABC):
+    """What has come of one list so far."""
+
+    def __init__(self, call: Call, bounds: Bounds, *, query: str = "") -> None:
+        self._call = call
+        self._bounds = bounds
+        self._query = query
+        self._taken_bytes = 0
+
+    async def read_all(self, ask: Callable[[Question[str | None]], Awaitable[str | None]], upstream: str) -> bool:
+        """Ask for page after page. False where the first answer is a status that the call accepts, or no JSON while there
+        is such a status: the upstream does not know this kind of list."""
+        query = self._query
+        seen = {query}
+        for _ in range(self._bounds.pages):
+            following = await ask(self._page(query))
+            if following is None:
+                return False
+            if not following:
+                return True
+            if following in seen:
+                raise self._unusable(upstream, "its pages go round in a circle")
+            query = following
+            seen.add(query)
+        raise self._unusable(upstream, f"it has more than {self._bounds.pages:,} pages")
+
+    def take(self, body: bytes, upstream: str) -> None:
+        """One page. Raises UpstreamInvalid where it cannot be used, or the list is longer than it may be."""
+        self._taken_bytes += len(body)
+        most, most_bytes = self._bounds.entries, self._bounds.total_bytes
+        try:
+            if self._add(body) > most or self._taken_bytes > most_bytes:
+                raise ValueError(f"it is longer than {most:,} {self._bounds.noun} or {most_bytes:,} bytes")
+        except ValueError as error:
+            raise self._unusable(upstream, str(error)) from error
+
+    @abstractmethod
+    def _add(self, body: bytes) -> int:
+        """How many entries there are now. Raises ValueError with a sentence."""
+
+    def _page(self, query: str) -> Question[str | None]:
+        """Answered by the query of the next page, which is empty after the last one. Taken in the thread that reads it."""
+        call = replace(self._call, path=f"{self._call.path}?{query}") if query else self._call
+
+        def read(response: Response) -> str | None:
+            if response.status in call.accepted:
+                response.discard()
+                return None
+            if call.accepted and "json" not in response.media_type:
+                response.close()
+                return None
+            following = next_query(response.headers_of("Link"))
+            self.take(read_document(response, self._bounds.page_bytes, call.what), response.upstream)
+            return following
+
+        return Question(call, read)
+
+    def _unusable(self, upstream: str, why: str) -> UpstreamInvalid:
+        return UpstreamInvalid(
+            f"{upstream} sent a list for {self._call.what} that cannot be used: {why}", upstream=upstream
+        )
+
+
+class TagList(PagedList):
+    def __init__(self, repository: str, credential: Credential | None) -> None:
+        call = Call("GET", f"/v2/{repository}/tags/list", repository, f"{repository}'s tags", credential)
+        super().__init__(call, TAGS, query=urlencode({"n": TAGS_A_PAGE}))
+        #: Each once, in the upstream's order.
+        self.tags: dict[str, None] = {}
+
+    def _add(self, body: bytes) -> int:
+        self.tags.update(dict.fromkeys(parse_tags(body)))
+        return len(self.tags)
+
+
+class ReferrerList(PagedList):
+    def __init__(self, repository: str, digest: Digest, credential: Credential | None) -> None:
+        call = Call(
+            "GET",
+            f"/v2/{repository}/referrers/{digest}",
+            repository,
+            f"the referrers of {repository} {digest}",
+            credential,
+            {"Accept": media_types.OCI_INDEX},
+            accepted=_NO_REFERRERS,
+        )
+        super().__init__(call, REFERRERS)
+        self.descriptors: list[dict[str, Any]] = []
+
+    def _add(self, body: bytes) -> int:
+        self.descriptors.extend(parse_referrers(body))
+        return len(self.descriptors)
 
 
 def next_query(links: Iterable[str]) -> str:

@@ -23,12 +23,14 @@ from pullthrough.upstream.budget import Budget
 from pullthrough.upstream.connections import Connections, public_only
 from pullthrough.upstream.endpoints import Endpoints
 from pullthrough.upstream.exchanges import Exchanges
+from pullthrough.upstream.interfaces import UpstreamHealth
 from pullthrough.upstream.observer import UpstreamObserver
 from pullthrough.upstream.proxies import Proxies
+from pullthrough.upstream.queues import Queues
 from pullthrough.upstream.resolver import Lookup, Resolver
 from pullthrough.upstream.tls import SystemTrust, TlsContexts
 from pullthrough.upstream.transport import Transport
-from pullthrough.upstream.upstream import Upstream, UpstreamHealth
+from pullthrough.upstream.upstream import HttpUpstream
 from pullthrough.upstream.urls import parse_url
 
 log = logging.getLogger(__name__)
@@ -37,12 +39,12 @@ log = logging.getLogger(__name__)
 CLOSE_SECONDS = 5.0
 
 
-class Upstreams:
-    """One a process, made after any fork. `environ` holds proxies and secrets; `settings` are by canonical host.
+class HttpUpstreams:
+    """The `Upstreams` that are asked over HTTP. One a process, made after any fork.
 
-    `is_named`: whether who owns this machine has named the upstream; one that only the API's callers have named is
-    reached at public addresses only. `clock` is wall-clock time, for dates in headers and for people; `monotonic` is what
-    waits are measured by.
+    `settings` are by canonical host; `environ` holds proxies and secrets. `is_named`: whether who owns this machine has
+    named the upstream; one that only the API's callers have named is reached at public addresses only. `clock` is wall-clock
+    time, for dates in headers and for people; `monotonic` is what waits are measured by.
     """
 
     def __init__(
@@ -76,13 +78,12 @@ class Upstreams:
         self._credentials = Credentials(self._environ, read_secret=read_secret, monotonic=monotonic)
         self._threads: list[ThreadPoolExecutor] = []
         self._lock = threading.Lock()
-        self._upstreams: dict[str, Upstream] = {}
+        self._upstreams: dict[str, HttpUpstream] = {}
         self._connections: list[Connections] = []
         self._running: weakref.WeakSet[AbortHandle] = weakref.WeakSet()
         self._closed = False
 
-    def get(self, host: str) -> Upstream:
-        """The upstream of this host (any of its names). Raises ConfigurationError for settings that cannot be used."""
+    def get(self, host: str) -> HttpUpstream:
         host = canonical_host(host)
         with self._lock:
             upstream = self._upstreams.get(host)
@@ -91,13 +92,11 @@ class Upstreams:
             return upstream
 
     def health(self) -> tuple[UpstreamHealth, ...]:
-        """Of every upstream that was asked for so far."""
         with self._lock:
             upstreams = tuple(self._upstreams.values())
         return tuple(upstream.health for upstream in upstreams)
 
     async def close(self) -> None:
-        """End all questions and close all connections. Bodies that fills are reading are theirs to abort."""
         with self._lock:
             self._closed = True
             running = tuple(self._running)
@@ -135,7 +134,7 @@ class Upstreams:
         if closed:
             abort.abort()
 
-    def _make(self, host: str) -> Upstream:
+    def _make(self, host: str) -> HttpUpstream:
         settings = self._settings.get(host, UpstreamSettings())
         try:
             urls = [parse_url(text) for text in settings.endpoint or (f"https://{host}",)]
@@ -163,13 +162,13 @@ class Upstreams:
             stall_timeout_seconds=settings.stall_timeout_seconds,
             observe=self._observe,
         )
-        made: list[Upstream] = []
+        queues: list[Queues] = []  # made after the budget that tells them
 
         def budget_changed(remaining: int | None, paused_until: float) -> None:
             self._observe.on_budget(host, remaining, paused_until)
             if paused_until:
                 log.warning("%s limits the rate of requests; not asked for %.0f s", host, paused_until - self._clock())
-                made[0].pause_began()
+                queues[0].pause_began()
 
         budget = Budget(budget_changed, clock=self._clock, monotonic=self._monotonic)
         exchanges = Exchanges(
@@ -194,17 +193,26 @@ class Upstreams:
         # For as many questions, and bodies beside fills, as its queues let through; made as they are needed.
         threads = ThreadPoolExecutor(2 * settings.connections, f"upstream-{host}")
         self._threads.append(threads)
-        upstream = Upstream(
+        queues.append(
+            Queues(
+                host,
+                endpoints,
+                budget,
+                connections=settings.connections,
+                timeout_seconds=settings.queue_timeout_seconds,
+                sleep=self._sleep,
+            )
+        )
+        return HttpUpstream(
             host,
             settings,
             endpoints,
             exchanges,
             budget,
+            queues[0],
             threads=threads,
             track=self._track,
             sleep=self._sleep,
             pause=self._pause,
             monotonic=self._monotonic,
         )
-        made.append(upstream)
-        return upstream

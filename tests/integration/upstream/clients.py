@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from pullthrough.settings import UpstreamSettings
-from pullthrough.upstream import AbortHandle, Upstream, Upstreams
+from pullthrough.upstream.abort import AbortHandle
 from pullthrough.upstream.addresses import AddressClass, classify
+from pullthrough.upstream.interfaces import Upstream, Upstreams
+from pullthrough.upstream.upstreams import HttpUpstreams
 from tests.integration.upstream.servers import Server
 
 
@@ -92,7 +94,7 @@ def make_upstreams(
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         return [(family, socket.SOCK_STREAM, 6, "", address)]
 
-    return Upstreams(
+    return HttpUpstreams(
         settings or {},
         observe=recorder,
         environ=environ or {},

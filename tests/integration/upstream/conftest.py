@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pullthrough.upstream import Upstreams
+from pullthrough.upstream.interfaces import Upstreams
 from tests.integration.upstream.clients import Recorder, Time, make_upstreams
 from tests.programs import needs
 

@@ -16,8 +16,8 @@ from pullthrough.errors import (
     UpstreamUnavailable,
 )
 from pullthrough.oci.digests import Digest, digest_of
-from pullthrough.upstream import Upstream
 from pullthrough.upstream.breaker import BreakerState
+from pullthrough.upstream.interfaces import Upstream
 from tests.integration.upstream.clients import Make, Time, one
 from tests.integration.upstream.servers import Asked, Handler, Reply, Server, error_reply
 

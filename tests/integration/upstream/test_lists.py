@@ -11,7 +11,7 @@ import pytest
 from pullthrough.errors import UpstreamDenied, UpstreamError, UpstreamInvalid, UpstreamNotFound
 from pullthrough.oci import media_types
 from pullthrough.oci.digests import digest_of
-from pullthrough.upstream import listings
+from pullthrough.upstream.listings import REFERRERS, TAGS
 from tests.integration.upstream.clients import Make, one
 from tests.integration.upstream.servers import Asked, Reply, Server, error_reply, json_reply
 
@@ -76,11 +76,11 @@ async def test_pages_without_end_are_invalid(upstreams: Make) -> None:
     with Server(answer) as server:
         with pytest.raises(UpstreamInvalid, match="1,000 pages"):
             await one(upstreams, server).list_tags("a", None)
-        assert len(server.asked) == listings.MAX_TAG_PAGES
+        assert len(server.asked) == TAGS.pages
 
 
 async def test_too_many_tags_are_invalid_rather_than_cut(upstreams: Make) -> None:
-    tags = [f"t{number}" for number in range(listings.MAX_TAGS + 1)]
+    tags = [f"t{number}" for number in range(TAGS.entries + 1)]
     with (
         Server(lambda asked, sock: json_reply({"tags": tags})) as server,
         pytest.raises(UpstreamInvalid, match="100,000"),
@@ -92,7 +92,7 @@ async def test_too_many_bytes_of_tags_are_invalid_over_all_pages(upstreams: Make
     def answer(asked: Asked, sock: socket.socket) -> Reply:
         last = int(asked.query.get("last", ["0"])[0])
         link = f'</v2/a/tags/list?last={last + 1}>; rel="next"'
-        return json_reply({"tags": [], "padding": "x" * (listings.MAX_TAG_BYTES // 3)}, Link=link)
+        return json_reply({"tags": [], "padding": "x" * (TAGS.total_bytes // 3)}, Link=link)
 
     with Server(answer) as server:
         with pytest.raises(UpstreamInvalid, match="bytes"):
@@ -165,13 +165,13 @@ async def test_referrers_are_capped_in_entries_pages_and_bytes(upstreams: Make) 
         page = int(asked.query.get("page", ["0"])[0])
         return index(page, Link=f'</x?page={page + 1}>; rel="next"')
 
-    too_long = json.dumps({"manifests": [descriptor(0)] * (listings.MAX_REFERRERS + 1)}).encode()
-    too_large = b" " * (listings.MAX_REFERRER_PAGE_BYTES + 1)
+    too_long = json.dumps({"manifests": [descriptor(0)] * (REFERRERS.entries + 1)}).encode()
+    too_large = b" " * (REFERRERS.page_bytes + 1)
     with Server(pages) as server:
         upstream = one(upstreams, server)
         with pytest.raises(UpstreamInvalid, match="16 pages"):
             await upstream.fetch_referrers("a", DIGEST, None)
-        assert len(server.asked) == listings.MAX_REFERRER_PAGES
+        assert len(server.asked) == REFERRERS.pages
         for body in (too_long, too_large):
             server.handler = lambda asked, sock, body=body: Reply(200, {"Content-Type": "application/json"}, body)  # type: ignore[misc]
             with pytest.raises(UpstreamInvalid):

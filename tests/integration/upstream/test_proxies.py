@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from pullthrough.errors import UpstreamError, UpstreamRefused, UpstreamUnavailable
-from pullthrough.upstream import Upstream
+from pullthrough.upstream.interfaces import Upstream
 from tests.integration.upstream.clients import Make, one, over_tls
 from tests.integration.upstream.conftest import Certificates
 from tests.integration.upstream.servers import Asked, ConnectProxy, Reply, Server

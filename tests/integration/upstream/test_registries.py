@@ -13,7 +13,8 @@ import pytest
 from pullthrough.declaration import CredentialSource
 from pullthrough.errors import UpstreamDenied, UpstreamThrottled
 from pullthrough.oci.digests import digest_of
-from pullthrough.upstream import AbortHandle, Upstream
+from pullthrough.upstream.abort import AbortHandle
+from pullthrough.upstream.interfaces import Upstream
 from tests.integration.upstream.clients import Make, Recorder, over_tls
 from tests.integration.upstream.conftest import NAMES, Certificates
 from tests.integration.upstream.servers import Asked, Reply, Server, error_reply, json_reply

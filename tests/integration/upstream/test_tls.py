@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pullthrough.errors import UpstreamRefused, UpstreamUnavailable
-from pullthrough.upstream import Upstream
+from pullthrough.upstream.interfaces import Upstream
 from tests.integration.upstream.clients import Make, one, over_tls, reached_at
 from tests.integration.upstream.conftest import Certificates
 from tests.integration.upstream.servers import STUCK_SECONDS, Asked, Reply, Server
