@@ -141,6 +141,16 @@ class ProxyUrl(ValueType[str]):
         text = text_of(value)
         return _url(text, schemes=("http",), with_user=True, with_path=False) if text else ""
 
+    def show(self, value: str) -> str:
+        if "@" not in value:
+            return value
+        scheme, _, rest = value.partition("://")
+        return f"{scheme}://…@{rest.rpartition('@')[2]}"
+
+    def user_of(self, value: str) -> str:
+        """The user and the password in it; empty for none."""
+        return value.partition("://")[2].rpartition("@")[0]
+
 
 @dataclass(frozen=True, slots=True)
 class HostTemplate(ValueType[str]):
