@@ -34,8 +34,7 @@
         ├── AwsUnreachable           no connection, a time-out, throttling without end
         ├── PlanProblem              what is wanted and what is there do not go together
         ├── PlanOutdated             a saved plan is not what would be planned now
-        ├── ApplyFailed              a step failed; the message says what was done and what was not
-        └── VerificationFailed       a rule does not work
+        └── ApplyFailed              a step failed; the message says what was done and what was not
 
 A message is for people: where, what, why. `hint` says what to try. `reference` is stable across releases. Neither
 message nor hint ever holds a credential or a signed URL.
@@ -48,7 +47,7 @@ class PullthroughError(Exception):
     """Base of all errors this package raises on purpose."""
 
     reference = "PT000"
-    #: True where the same call may succeed later without anybody changing anything.
+    #: True where the same call may succeed later without anybody changing anything. The reference page says so.
     temporary = False
 
     def __init__(self, message: str, *, hint: str = "") -> None:
@@ -483,9 +482,3 @@ class ApplyFailed(ProvisionError):
         self.done = done
         self.failed = failed
         self.not_done = not_done
-
-
-class VerificationFailed(ProvisionError):
-    """A rule, or what nodes may do with it, does not work."""
-
-    reference = "PT609"
