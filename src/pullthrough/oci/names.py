@@ -72,9 +72,14 @@ def parse_reference(text: str) -> Reference:
 
 
 def canonical_host(host: str) -> str:
-    """The one name of an upstream: lower case, Docker Hub's aliases folded, the default port of https left out."""
-    host = host.lower().removesuffix(":443")
+    """The one name of an upstream: as `plain_host` has it, and with Docker Hub's aliases folded."""
+    host = plain_host(host)
     return DOCKER_HUB if host in DOCKER_HUB_ALIASES else host
+
+
+def plain_host(host: str) -> str:
+    """In lower case, without the default port of https."""
+    return host.lower().removesuffix(":443")
 
 
 def is_host(text: str) -> bool:
@@ -138,4 +143,5 @@ __all__ = [
     "parse_reference",
     "parse_repository_name",
     "parse_tag",
+    "plain_host",
 ]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
-from pullthrough.oci.names import canonical_host, is_host
+from pullthrough.oci.names import canonical_host, is_host, plain_host
 from pullthrough.settings.values.base import Place, ValueType, text_of, texts_of
 
 
@@ -112,7 +112,7 @@ class Hosts(ValueType[tuple[str, ...]]):
     accepted = "a list of hosts, each with a port where it is not 443"
 
     def parse(self, value: object, place: Place) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(_host(text).lower().removesuffix(":443") for text in texts_of(value)))
+        return tuple(dict.fromkeys(plain_host(_host(text)) for text in texts_of(value)))
 
 
 @dataclass(frozen=True, slots=True)
