@@ -174,3 +174,26 @@ class Metrics:
         everyone = CollectorRegistry()
         MultiProcessCollector(everyone, path=folder)  # type: ignore[no-untyped-call]  # it has no annotations
         return generate_latest(everyone)
+
+
+class UpstreamMetrics:
+    """Tells the metrics what the upstream layer does."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def on_request(self, upstream: str, method: str, status: int | None) -> None:
+        self._metrics.upstream_request(upstream, method, status)
+
+    def on_bytes(self, upstream: str, size_bytes: int) -> None:
+        self._metrics.upstream_bytes(upstream, size_bytes)
+
+    def on_budget(self, upstream: str, remaining: int | None, paused_until: float) -> None:
+        if remaining is not None:
+            self._metrics.rate_limit_remaining(upstream, remaining)
+
+    def on_health(self, upstream: str, healthy: bool) -> None:
+        self._metrics.upstream_healthy(upstream, healthy)
+
+    def on_credential(self, upstream: str, ok: bool) -> None:
+        self._metrics.credential_ok(upstream, ok)

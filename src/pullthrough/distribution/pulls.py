@@ -75,7 +75,7 @@ class PullFace:
             answer = self._engine.manifests.from_memory(targets.literal, route.reference)
         if answer is None:
             targets = await self._permissions.importable(exchange, targets, route.reference)
-            answer = await self._engine.manifest(targets, route.reference, force=force)
+            answer = await self._engine.pulls.manifest(targets, route.reference, force=force)
         if not self._is_excluded(exchange):
             self._engine.pull_times.note_manifest(answer.target.repository, answer.manifest.digest)
         manifest = answer.manifest
@@ -101,7 +101,7 @@ class PullFace:
         action = "BatchCheckLayerAvailability" if exchange.is_head else "GetDownloadUrlForLayer"
         targets = await self._permissions.allowed(exchange, action, targets)
         if exchange.is_head:
-            facts = await self._engine.blob_facts(targets, digest)
+            facts = await self._engine.pulls.blob_facts(targets, digest)
             exchange.outcome = facts.outcome
             headers = self._blob_headers(exchange, digest)
             if _matches(request.headers.get("If-None-Match"), digest):
@@ -118,7 +118,7 @@ class PullFace:
             answer = self._engine.blobs.from_memory(targets.literal, digest)
         if answer is None:
             targets = await self._permissions.creatable(exchange, targets)
-            answer = await self._engine.blob(targets, digest, whole=range_header is None)
+            answer = await self._engine.pulls.blob(targets, digest, whole=range_header is None)
         try:
             exchange.outcome = answer.outcome
             headers = self._blob_headers(exchange, digest)
@@ -201,7 +201,7 @@ class PullFace:
                 pass  # passed through below
         response.headers["Server"] = self._server_name
         await response.prepare(request)
-        sender = Sender(request, response, answer.content, self._engine.threads)
+        sender = Sender(request, response, answer.content, self._engine.threads.bodies)
         try:
             try:
                 await sender.send(start, stop)
@@ -239,7 +239,9 @@ class PullFace:
     async def _tags(self, exchange: Exchange, route: Route, targets: Targets) -> web.StreamResponse:
         targets = await self._permissions.allowed(exchange, "ListImages", targets)
         query = exchange.query
-        listing = await self._engine.tags(targets, after=query.last, most=query.n, force=_wants_check(exchange.request))
+        listing = await self._engine.pulls.tags(
+            targets, after=query.last, most=query.n, force=_wants_check(exchange.request)
+        )
         # The name as it was asked for: clients check that it is the one they sent.
         opening = f'{{"name":{json.dumps(route.name)},"tags":['
         link = _next_page(exchange, f"/v2/{route.name}/tags/list", listing.page.last)
@@ -249,7 +251,7 @@ class PullFace:
         targets = await self._permissions.allowed(exchange, "ListImageReferrers", targets)
         query, digest = exchange.query, route.digest
         assert digest is not None
-        listing = await self._engine.referrers(
+        listing = await self._engine.pulls.referrers(
             targets, digest, artifact_type=query.artifact_type, after=query.last, force=_wants_check(exchange.request)
         )
         opening = f'{{"schemaVersion":2,"mediaType":"{media_types.OCI_INDEX}","manifests":['

@@ -13,7 +13,7 @@ from pullthrough.ecr.parameters import invalid
 from pullthrough.ecr.targets import check_import, pull_target, require_pushable, require_repository
 from pullthrough.engine.manifests import ManifestAnswer
 from pullthrough.engine.own import NOT_FOUND
-from pullthrough.engine.rules import Target, Targets
+from pullthrough.engine.rules import Target
 from pullthrough.errors import (
     AccessDenied,
     ContentError,
@@ -100,7 +100,7 @@ async def _get(call: Call, target: Target, wanted: ImageId, *, accepts_index: bo
 
 async def _pull(call: Call, target: Target, reference: Reference) -> ManifestAnswer:
     await check_import(call, target, reference)
-    answer = await call.engine.manifest(Targets(target), reference)
+    answer = await call.engine.manifests.get(target, reference)
     if call.principal.arn not in call.engine.configuration.pull_time_exclusions:
         call.engine.pull_times.note_manifest(answer.target.repository, answer.manifest.digest)
     return answer

@@ -6,10 +6,14 @@ A small file that is mapped by each of them. It is made at the engine's start: o
 from __future__ import annotations
 
 import json
+import logging
 import mmap
 import os
 from pathlib import Path
 
+from pullthrough.metrics import Metrics
+
+_log = logging.getLogger(__name__)
 _FILE_BYTES = 4096
 _MAX_SENTENCE = 500
 
@@ -61,3 +65,26 @@ class Degraded:
 
     def close(self) -> None:
         self._map.close()
+
+
+class Degradation:
+    """One worker's word on it: the log and the metrics are told as well."""
+
+    def __init__(self, degraded: Degraded, metrics: Metrics) -> None:
+        self._degraded = degraded
+        self._metrics = metrics
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Reason -> sentence, of all workers."""
+        return self._degraded.read()
+
+    def begin(self, reason: str, sentence: str) -> None:
+        if self._degraded.add(reason, sentence):
+            _log.error("degraded: %s: %s", reason, sentence)
+        self._metrics.degraded(reason, True)
+
+    def end(self, reason: str) -> None:
+        if self._degraded.remove(reason):
+            _log.info("no longer degraded: %s", reason)
+            self._metrics.degraded(reason, False)

@@ -2,47 +2,47 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import functools
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
-from pullthrough.engine.blobs import BlobAnswer, BlobFacts, Blobs, Patience
+from pullthrough.engine.blobs import Blobs, Patience
 from pullthrough.engine.check import check
 from pullthrough.engine.configuration import Configuration
-from pullthrough.engine.degraded import Degraded
+from pullthrough.engine.degraded import Degradation, Degraded
 from pullthrough.engine.events import Events
-from pullthrough.engine.eviction import EvictionReport, Evictor, Limits
+from pullthrough.engine.eviction import Evictor, Limits
 from pullthrough.engine.fills import Fill, Fills
+from pullthrough.engine.keep.limits import LimitKeeper
+from pullthrough.engine.keep.room import DiskRoom
+from pullthrough.engine.keep.secrets import SecretKeeper
 from pullthrough.engine.lifecycle_runs import LifecycleRuns
-from pullthrough.engine.listings import Listing, Listings
-from pullthrough.engine.manifests import ManifestAnswer, Manifests
+from pullthrough.engine.listings import Listings
+from pullthrough.engine.manifests import Manifests
 from pullthrough.engine.memory import Memory
 from pullthrough.engine.own import Own
 from pullthrough.engine.owners import credential_accounts
 from pullthrough.engine.prefetch import Prefetches
+from pullthrough.engine.pull.pulls import Pulls
 from pullthrough.engine.pull_times import PullTimes
 from pullthrough.engine.pushes import Pushes
 from pullthrough.engine.reserve import Reserve
-from pullthrough.engine.rules import RuleBook, Target, Targets
+from pullthrough.engine.rules import RuleBook, Target
 from pullthrough.engine.tasks import Tasks
+from pullthrough.engine.threads import Threads
 from pullthrough.engine.webhook import Webhook
 from pullthrough.errors import (
     ContentUnknown,
-    DiskFull,
     PullthroughError,
     RepositoryUnknown,
-    StorageError,
     UpstreamDenied,
-    UpstreamError,
     UpstreamNotFound,
 )
-from pullthrough.metrics import Metrics
+from pullthrough.metrics import Metrics, UpstreamMetrics
 from pullthrough.oci.digests import Digest
 from pullthrough.oci.names import (
     ImageReference,
@@ -67,7 +67,7 @@ from pullthrough.storage.repositories import Repositories
 from pullthrough.storage.sealing import Sealer
 from pullthrough.storage.secrets import Secrets
 from pullthrough.storage.uploads import Uploads
-from pullthrough.units import format_bytes, format_time
+from pullthrough.units import format_time
 from pullthrough.upstream.interfaces import Upstreams
 from pullthrough.upstream.upstreams import HttpUpstreams
 
@@ -110,8 +110,8 @@ class Engine:
         self.metrics = metrics
         self.clock = clock
         self.tasks = Tasks()
-        self.threads = ThreadPoolExecutor(_BODY_THREADS, thread_name_prefix="body")
-        self._catalog_threads = ThreadPoolExecutor(_CATALOG_THREADS, thread_name_prefix="catalog")
+        self.threads = Threads()
+        self.call = self.threads.catalog
         self.generation = Generation(folder.generation_path, slot, slots)
         self.configuration_generation = Generation(folder.configuration_path, slot, slots)
         self.catalog = Catalog.open(
@@ -144,14 +144,14 @@ class Engine:
         self.locks = FileLocks(folder.locks_path)
         self.upstreams: Upstreams = HttpUpstreams(
             settings.upstreams,
-            observe=_Observer(metrics),
+            observe=UpstreamMetrics(metrics),
             is_named=self._is_named,
             read_secret=lambda arn: self.secrets.read(arn).value.content,
             clock=clock,
         )
         self.pull_times = PullTimes(self.catalog, clock)
         self._degraded = Degraded(folder.degraded_path)
-        self._reserve = Reserve(folder.reserve_path, self.store.disk().total_bytes)
+        self._degradation = Degradation(self._degraded, metrics)
         memory = Memory(self.generation)
         self.fills = Fills(
             store=self.store,
@@ -162,7 +162,7 @@ class Engine:
             metrics=metrics,
             clock=clock,
             boot_id=folder.boot_id,
-            make_room=self._make_room,
+            make_room=self._make_room_now,
             max_fills=max(1, serve.max_fills // serve.workers),
             is_shared=serve.workers > 1,
             ended=self._fill_ended,
@@ -179,7 +179,7 @@ class Engine:
         self.events = Events(
             log=EventLog(self.catalog.database),
             call=self.call,
-            call_slow=self._in_body_thread,
+            call_slow=self.threads.body,
             tasks=self.tasks,
             locks=self.locks,
             clock=clock,
@@ -201,7 +201,7 @@ class Engine:
             tasks=self.tasks,
             clock=clock,
             stale_check_timeout_seconds=serve.stale_check_timeout_seconds,
-            room=self._room,
+            room=self._make_room,
             fetched=self.events.pulled_through,
             own=self._own,
         )
@@ -219,7 +219,7 @@ class Engine:
             boot_id=folder.boot_id,
             prefetches=prefetches if serve.prefetch else None,
             range_ahead_bytes=serve.range_ahead_bytes,
-            threads=self.threads,
+            threads=self.threads.bodies,
             own=self._own,
             pushed=self.pushed,
             patience=patience or Patience(),
@@ -244,9 +244,9 @@ class Engine:
             locks=self.locks,
             own=self._own,
             call=self.call,
-            call_slow=self._in_body_thread,
+            call_slow=self.threads.body,
             in_use=self.blobs.in_use,
-            room=self._room,
+            room=self._make_room,
             happened=self.events.image,
             clock=clock,
             boot_id=folder.boot_id,
@@ -254,14 +254,33 @@ class Engine:
         )
         limits = Limits(serve.max_size, serve.min_free)
         self.catalog.max_content_bytes = limits.most_catalog_bytes(self.store.disk().total_bytes)
-        self._evictor = Evictor(
-            self.catalog,
-            self.store,
-            limits,
-            in_use=self.blobs.in_use,
+        self._room = DiskRoom(
+            evictor=Evictor(
+                self.catalog,
+                self.store,
+                limits,
+                in_use=self.blobs.in_use,
+                locks=self.locks,
+                clock=clock,
+                pause=lambda: time.sleep(_EVICTION_PAUSE_SECONDS),
+            ),
+            reserve=Reserve(folder.reserve_path, self.store.disk().total_bytes),
+            store=self.store,
             locks=self.locks,
-            clock=clock,
-            pause=lambda: time.sleep(_EVICTION_PAUSE_SECONDS),
+            pull_times=self.pull_times,
+            metrics=metrics,
+        )
+        self._limits = LimitKeeper(
+            room=self._room,
+            catalog=self.catalog,
+            store=self.store,
+            threads=self.threads,
+            degradation=self._degradation,
+            metrics=metrics,
+            interval_seconds=serve.evict_interval_seconds,
+        )
+        self._secret_keeper = SecretKeeper(
+            secrets=self.secrets, sealer=self.sealer, database=self.catalog.database, call=self.call
         )
         self.images = Images(self.catalog.database)
         self.lifecycles = Lifecycles(self.catalog.database)
@@ -272,14 +291,21 @@ class Engine:
             locks=self.locks,
             tasks=self.tasks,
             call=self.call,
-            call_slow=self._in_body_thread,
+            call_slow=self.threads.body,
             flush=self.pull_times.flush,
             happened=self.events.image,
             clock=clock,
             interval_seconds=settings.ecr.lifecycle_interval_seconds,
         )
-        self._evict_now = asyncio.Event()
-        self._looks_over_limit = 0
+        self.pulls = Pulls(
+            manifests=self.manifests,
+            blobs=self.blobs,
+            listings=self.listings,
+            catalog=self.catalog,
+            call=self.call,
+            clock=clock,
+            stale_check_timeout_seconds=serve.stale_check_timeout_seconds,
+        )
 
     @property
     def rules(self) -> RuleBook:
@@ -292,12 +318,25 @@ class Engine:
     def start(self) -> None:
         """Begin what runs beside the requests."""
         self.tasks.spawn(self._prepare(), name="preparing the catalog")
-        self.tasks.spawn(self._flush_pull_times(), name="writing pull times")
-        self.tasks.spawn(self._keep_limits(), name="eviction")
+        flush_seconds = self.settings.serve.pull_time_flush_seconds
+        self.tasks.spawn(self.pull_times.keep(self.call, flush_seconds), name="writing pull times")
+        self.tasks.spawn(self._limits.keep(), name="eviction")
         self.tasks.spawn(self.pushes.keep_tidy(), name="tidying up after pushes")
-        self.tasks.spawn(self._keep_secrets(), name="keeping secrets")
+        self.tasks.spawn(self._secret_keeper.keep(), name="keeping secrets")
         self.tasks.spawn(self.lifecycle_runs.keep(), name="lifecycle policies")
         self.events.start()
+
+    async def _prepare(self) -> None:
+        await self.call(self.catalog.prepare)
+
+    def _make_room_now(self, needed_bytes: int) -> None:
+        self._room.make(needed_bytes)
+
+    def _fill_ended(self, fill: Fill, error: PullthroughError | None) -> None:
+        self._limits.fill_ended(fill, error)
+
+    async def _make_room(self, needed_bytes: int) -> None:
+        await self.threads.body(self._room.make, needed_bytes)
 
     async def close(self) -> None:
         """Leave fills resumable, write what is only in memory, and give everything back."""
@@ -306,79 +345,11 @@ class Engine:
         self.fills.close()
         await self.call(self.pull_times.flush)
         await self.events.close()
-        self._catalog_threads.shutdown()
-        self.threads.shutdown()
+        self.threads.close()
         self.catalog.close()
         self.generation.close()
         self.configuration_generation.close()
         self._degraded.close()
-
-    def call(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
-        """Run a blocking function in the catalog's threads."""
-        return asyncio.get_running_loop().run_in_executor(
-            self._catalog_threads, functools.partial(function, *args, **kwargs)
-        )
-
-    # --- pulls -------------------------------------------------------------------------------------------------------
-
-    async def manifest(self, targets: Targets, reference: Reference, *, force: bool = False) -> ManifestAnswer:
-        """A manifest by the first of the targets that has it; see `Manifests.get`."""
-        return await self._first(targets, lambda target: self.manifests.get(target, reference, force=force))
-
-    async def blob(self, targets: Targets, digest: Digest, *, whole: bool) -> BlobAnswer:
-        return await self._first(targets, lambda target: self.blobs.get(target, digest, whole=whole))
-
-    async def blob_facts(self, targets: Targets, digest: Digest) -> BlobFacts:
-        return await self._first(targets, lambda target: self.blobs.head(target, digest))
-
-    async def tags(self, targets: Targets, *, after: str = "", most: int | None = None, force: bool = False) -> Listing:
-        return await self._first(
-            targets, lambda target: self.listings.tags(target, after=after, most=most, force=force)
-        )
-
-    async def referrers(
-        self, targets: Targets, digest: Digest, *, artifact_type: str = "", after: str = "", force: bool = False
-    ) -> Listing:
-        return await self._first(
-            targets,
-            lambda target: self.listings.referrers(
-                target, digest, artifact_type=artifact_type, after=after, force=force
-            ),
-        )
-
-    async def _first(self, targets: Targets, get: Callable[[Target], Awaitable[T]]) -> T:
-        """The literal name's answer, or the stripped one's where the upstream does not have the literal name.
-
-        That it does not is remembered for the rule's freshness, so that nodes with ECR-style mirrors cost one look-up.
-        Where the upstream cannot be asked, or not soon enough, what is cached under the stripped name is served.
-        """
-        literal, stripped = targets.literal, targets.stripped
-        if stripped is None:
-            return await get(literal)
-        name = literal.upstream_repository
-        limit: float | None = None
-        if not await self.call(self.catalog.has_repository, literal.repository, literal.owner):
-            seen = await self.call(self.catalog.find_absent_name, literal.source, name)
-            if seen is not None and self.clock() - seen < literal.rule.freshness_seconds:
-                return await get(stripped)
-            if await self.call(self.catalog.has_repository, stripped.repository, stripped.owner):
-                limit = self.settings.serve.stale_check_timeout_seconds
-        try:
-            async with asyncio.timeout(limit):
-                return await get(literal)
-        except _ABSENT as error:
-            try:
-                answer = await get(stripped)
-            except _ABSENT:
-                raise error from None
-            await self.call(self.catalog.save_absent_name, literal.source, name, self.clock())
-            return answer
-        except TimeoutError:
-            return await get(stripped)
-        except UpstreamError:
-            if await self.call(self.catalog.has_repository, stripped.repository, stripped.owner):
-                return await get(stripped)
-            raise
 
     # --- operations --------------------------------------------------------------------------------------------------
 
@@ -434,7 +405,7 @@ class Engine:
 
     async def evict(self, *, dry_run: bool) -> dict[str, Any]:
         await self.call(self.pull_times.flush)
-        report = await self._in_body_thread(self._run_evictor, dry_run, 0)
+        report = await self.threads.body(self._room.evict, dry_run=dry_run)
         return report.to_dict()
 
     async def lifecycle(self, repository: str | None, *, dry_run: bool) -> dict[str, Any]:
@@ -448,7 +419,7 @@ class Engine:
 
     async def check(self) -> dict[str, Any]:
         """Report only: an engine is running."""
-        report = await self._in_body_thread(
+        report = await self.threads.body(
             functools.partial(
                 check, self.catalog, self.store, self._uploads, repair=False, pause=lambda: time.sleep(0.001)
             )
@@ -473,153 +444,13 @@ class Engine:
     def upstreams_status(self) -> dict[str, Any]:
         return {health.upstream: dataclasses.asdict(health) for health in self.upstreams.health()}
 
-    def _in_body_thread(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
-        """Run what may take long in the threads of bodies."""
-        return asyncio.get_running_loop().run_in_executor(self.threads, functools.partial(function, *args, **kwargs))
-
-    # --- room on the disk --------------------------------------------------------------------------------------------
-
-    def _run_evictor(self, dry_run: bool, needed_bytes: int) -> EvictionReport:
-        report = self._evictor.run(dry_run=dry_run, needed_bytes=needed_bytes)
-        if not dry_run and report.freed_bytes:
-            self.metrics.evicted(report.freed_bytes)
-            _log.info("evicted %d images, %d bytes", len(report.evicted), report.freed_bytes)
-        return report
-
-    def _make_room(self, needed_bytes: int) -> None:
-        """Called in any thread that met a full disk. Evicting takes some room itself: the reserve's.
-
-        Who waits for another too long goes on beside it: a full disk is worse than a reserve that is taken back early.
-        """
-        with self.locks.held_within(_RESERVE_LOCK, _RESERVE_PATIENCE_SECONDS):
-            try:
-                self._reserve.release()
-                self.pull_times.flush()
-                self._run_evictor(False, needed_bytes + self._reserve.size_bytes)
-                if self.store.disk().free_bytes >= needed_bytes + self._reserve.size_bytes:
-                    self._reserve.restore()
-            except (StorageError, OSError) as error:
-                _log.error("no room could be made: %s", error)
-
-    def _restore_reserve(self) -> None:
-        """Unless somebody is making room with it at this moment."""
-        with self.locks.held_within(_RESERVE_LOCK, 0.0) as held:
-            if held:
-                self._reserve.restore()
-
-    async def _room(self, needed_bytes: int) -> None:
-        await self._in_body_thread(self._make_room, needed_bytes)
-
-    def _fill_ended(self, fill: Fill, error: PullthroughError | None) -> None:
-        if isinstance(error, DiskFull):
-            self._degrade("disk_full", error.message)
-        elif error is None:
-            self._recover("disk_full")
-            self._evict_now.set()
-
     @property
     def degraded(self) -> dict[str, str]:
         """Why the engine, in any worker, serves less than it should: reason -> sentence."""
-        return self._degraded.read()
-
-    def _degrade(self, reason: str, sentence: str) -> None:
-        if self._degraded.add(reason, sentence):
-            _log.error("degraded: %s: %s", reason, sentence)
-        self.metrics.degraded(reason, True)
-
-    def _recover(self, reason: str) -> None:
-        if self._degraded.remove(reason):
-            _log.info("no longer degraded: %s", reason)
-            self.metrics.degraded(reason, False)
-
-    async def _prepare(self) -> None:
-        await self.call(self.catalog.prepare)
-
-    async def _keep_limits(self) -> None:
-        """Evict where the limits ask for it: now and then, and soon after something was published."""
-        interval = self.settings.serve.evict_interval_seconds
-        while True:
-            try:
-                disk = await self.call(self.store.disk)
-                stored_bytes = await self.call(self.catalog.stored_bytes)
-                self.metrics.disk(stored_bytes=stored_bytes, free_bytes=disk.free_bytes, total_bytes=disk.total_bytes)
-                self._judge_limits(await self._in_body_thread(self._run_evictor, False, 0))
-                await self.call(self._restore_reserve)
-                if disk.free_bytes > _ROOM_AGAIN * disk.total_bytes:
-                    self._recover("disk_full")
-            except (StorageError, OSError) as error:
-                _log.error("eviction failed: %s", error)
-            self._evict_now.clear()
-            await asyncio.sleep(min(1.0, interval))  # at most one look a second, however many fills end
-            try:
-                async with asyncio.timeout(max(0.0, interval - 1.0)):
-                    await self._evict_now.wait()
-            except TimeoutError:
-                pass
-
-    def _judge_limits(self, report: EvictionReport) -> None:
-        """Say so where the limits cannot be kept: then whatever is cached will not stay for long."""
-        if report.limit_bytes is None or report.stored_bytes <= report.limit_bytes:
-            self._looks_over_limit = 0
-            self._recover("over_limit")
-            return
-        self._looks_over_limit += 1
-        if self._looks_over_limit < 2:
-            return  # another worker may be evicting at this moment
-        self._degrade(
-            "over_limit",
-            f"{format_bytes(report.stored_bytes)} are stored, max_size and min_free leave room for "
-            f"{format_bytes(report.limit_bytes)}, and nothing more may be evicted now: all of it was pulled within the "
-            "last minute, is in use, is pinned or was pushed",
-        )
-
-    async def _keep_secrets(self) -> None:
-        """Say at once where their key is missing. Those whose recovery window is over cannot be seen any more; now and
-        then they are removed as well."""
-        try:
-            await self.call(self.sealer.check, self.catalog.database)
-        except StorageError as error:
-            _log.warning("secrets and API keys that were made here cannot be used: %s; %s", error, error.hint)
-        while True:
-            try:
-                await self.call(self.secrets.purge)
-            except StorageError as error:
-                _log.error("deleted secrets could not be removed: %s", error)
-            await asyncio.sleep(_PURGE_SECONDS)
-
-    async def _flush_pull_times(self) -> None:
-        while True:
-            await asyncio.sleep(self.settings.serve.pull_time_flush_seconds)
-            try:
-                await self.call(self.pull_times.flush)
-            except StorageError as error:
-                _log.warning("pull times could not be written: %s", error)
+        return self._degradation.reasons
 
 
 def _stored_name(target: Target, image: ImageReference) -> str:
     """The image as it is kept: `docker-hub/nginx` is `docker-hub/library/nginx`."""
     separator = "@" if image.digest else ":"
     return f"{target.repository}{separator}{image.reference}"
-
-
-class _Observer:
-    """Tells the metrics what the upstream layer does."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-
-    def on_request(self, upstream: str, method: str, status: int | None) -> None:
-        self._metrics.upstream_request(upstream, method, status)
-
-    def on_bytes(self, upstream: str, size_bytes: int) -> None:
-        self._metrics.upstream_bytes(upstream, size_bytes)
-
-    def on_budget(self, upstream: str, remaining: int | None, paused_until: float) -> None:
-        if remaining is not None:
-            self._metrics.rate_limit_remaining(upstream, remaining)
-
-    def on_health(self, upstream: str, healthy: bool) -> None:
-        self._metrics.upstream_healthy(upstream, healthy)
-
-    def on_credential(self, upstream: str, ok: bool) -> None:
-        self._metrics.credential_ok(upstream, ok)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable
 
+from pullthrough.engine.tasks import Caller
 from pullthrough.errors import StorageError
 from pullthrough.oci.digests import Digest
 from pullthrough.storage.catalog import Catalog
+
+_log = logging.getLogger(__name__)
 
 
 class PullTimes:
@@ -23,6 +28,15 @@ class PullTimes:
 
     def note_blob(self, digest: Digest) -> None:
         self._blobs[digest] = self._clock()
+
+    async def keep(self, call: Caller, interval_seconds: float) -> None:
+        """Write them now and then."""
+        while True:
+            await asyncio.sleep(interval_seconds)
+            try:
+                await call(self.flush)
+            except StorageError as error:
+                _log.warning("pull times could not be written: %s", error)
 
     def flush(self) -> None:
         """Raises StorageError where they cannot be written; they are kept for the next time then."""

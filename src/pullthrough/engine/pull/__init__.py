@@ -1,0 +1,1 @@
+"""What clients pull: found here, or fetched from its upstream."""
