@@ -9,9 +9,8 @@ import json
 import logging
 import mmap
 import os
+from collections.abc import Callable
 from pathlib import Path
-
-from pullthrough.metrics import Metrics
 
 _log = logging.getLogger(__name__)
 _FILE_BYTES = 4096
@@ -68,11 +67,11 @@ class Degraded:
 
 
 class Degradation:
-    """One worker's word on it: the log and the metrics are told as well."""
+    """One worker's word on it. The log is told of what is news, and `told` of each reason and whether it holds."""
 
-    def __init__(self, degraded: Degraded, metrics: Metrics) -> None:
+    def __init__(self, degraded: Degraded, told: Callable[[str, bool], None]) -> None:
         self._degraded = degraded
-        self._metrics = metrics
+        self._told = told
 
     @property
     def reasons(self) -> dict[str, str]:
@@ -82,9 +81,9 @@ class Degradation:
     def begin(self, reason: str, sentence: str) -> None:
         if self._degraded.add(reason, sentence):
             _log.error("degraded: %s: %s", reason, sentence)
-        self._metrics.degraded(reason, True)
+        self._told(reason, True)
 
     def end(self, reason: str) -> None:
         if self._degraded.remove(reason):
             _log.info("no longer degraded: %s", reason)
-            self._metrics.degraded(reason, False)
+            self._told(reason, False)

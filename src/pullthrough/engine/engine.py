@@ -151,7 +151,7 @@ class Engine:
         )
         self.pull_times = PullTimes(self.catalog, clock)
         self._degraded = Degraded(folder.degraded_path)
-        self._degradation = Degradation(self._degraded, metrics)
+        self._degradation = Degradation(self._degraded, metrics.degraded)
         memory = Memory(self.generation)
         self.fills = Fills(
             store=self.store,

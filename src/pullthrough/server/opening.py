@@ -58,7 +58,8 @@ def _bind_all(settings: Settings, stack: ExitStack) -> Iterator[BoundAddress]:
 
 def _look_after_crash(settings: Settings, folder: DataFolder) -> None:
     """Sweep up what the last run left, and see whose is what it had."""
-    # Here, not above: the command line's start should not wait.
+    # Here, not above: the command line's start should not wait. Nothing of it may import the metrics: several workers share
+    # theirs only where PROMETHEUS_MULTIPROC_DIR is set before that.
     from pullthrough.engine.check import sweep
     from pullthrough.engine.degraded import Degraded
     from pullthrough.engine.owners import look_at_owners
