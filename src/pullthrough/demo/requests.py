@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TypedDict, Unpack
 
 
 class RequestKind(StrEnum):
@@ -57,6 +58,16 @@ class RequestRecord:
     finished: bool = False
 
 
+class Wanted(TypedDict, total=False):
+    """Which records are asked for; what is not given is any."""
+
+    kind: RequestKind | str
+    method: str
+    repository: str
+    reference: str
+    status: int
+
+
 class RequestLog:
     """All records, oldest first. Safe to read in any thread while requests are answered in another."""
 
@@ -90,37 +101,13 @@ class RequestLog:
         with self._lock:
             self._records.clear()
 
-    def select(
-        self,
-        *,
-        kind: RequestKind | str | None = None,
-        method: str | None = None,
-        repository: str | None = None,
-        reference: str | None = None,
-        status: int | None = None,
-    ) -> list[RequestRecord]:
+    def select(self, **wanted: Unpack[Wanted]) -> list[RequestRecord]:
         """The records that agree with everything given."""
-        return [
-            record
-            for record in self
-            if (kind is None or record.kind == kind)
-            and (method is None or record.method == method)
-            and (repository is None or record.repository == repository)
-            and (reference is None or record.reference == reference)
-            and (status is None or record.status == status)
-        ]
+        return [record for record in self if all(getattr(record, name) == value for name, value in wanted.items())]
 
-    def count(
-        self,
-        *,
-        kind: RequestKind | str | None = None,
-        method: str | None = None,
-        repository: str | None = None,
-        reference: str | None = None,
-        status: int | None = None,
-    ) -> int:
+    def count(self, **wanted: Unpack[Wanted]) -> int:
         """How many records `select` would give."""
-        return len(self.select(kind=kind, method=method, repository=repository, reference=reference, status=status))
+        return len(self.select(**wanted))
 
     @property
     def bytes_sent(self) -> int:
