@@ -35,8 +35,9 @@ from pullthrough.errors import (
     UpstreamNotFound,
     UpstreamUnavailable,
 )
+from pullthrough.oci.digests import Digest
 from pullthrough.oci.manifests import parse_manifest
-from pullthrough.oci.names import Digest, Reference, Tag
+from pullthrough.oci.names import Reference, Tag
 from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.interfaces import Locks
 from pullthrough.storage.records import ManifestRecord, TagRecord

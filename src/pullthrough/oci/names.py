@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 
 from pullthrough.errors import NameInvalid, TagInvalid
-from pullthrough.oci.digests import Digest, is_digest, parse_digest
+from pullthrough.oci.digests import Digest, parse_digest
 
 #: The specification leaves the limit to implementations; 255 for host and name together is what clients assume.
 MAX_NAME_LENGTH = 255
@@ -125,23 +125,3 @@ def parse_image_reference(text: str) -> ImageReference:
     name_text, colon, tag_text = rest.partition(":")
     tag = parse_tag(tag_text) if colon else None
     return ImageReference(host, parse_repository_name(name_text), tag, digest)
-
-
-__all__ = [
-    "DOCKER_HUB",
-    "DOCKER_HUB_ALIASES",
-    "MAX_NAME_LENGTH",
-    "Digest",
-    "ImageReference",
-    "Reference",
-    "RepositoryName",
-    "Tag",
-    "canonical_host",
-    "is_digest",
-    "is_host",
-    "parse_image_reference",
-    "parse_reference",
-    "parse_repository_name",
-    "parse_tag",
-    "plain_host",
-]
