@@ -9,6 +9,7 @@ So that a setting, a command or an error cannot change without its page: `make c
 from __future__ import annotations
 
 import ast
+import dataclasses
 import difflib
 import importlib
 import inspect
@@ -19,15 +20,17 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from pullthrough import errors
-from pullthrough.cli import operations
 from pullthrough.cli.exit_codes import MEANINGS, ExitCode, error_classes, exit_code_of_class
 from pullthrough.cli.main import command_tree
 from pullthrough.errors import PullthroughError
+from pullthrough.operations.json_form import types_of_fields
+from pullthrough.operations.status import STATUS
+from pullthrough.operations.table import TABLE
 from pullthrough.settings import load_settings
 from pullthrough.settings.environment import environment_name
 from pullthrough.settings.fields import settings_of
@@ -285,13 +288,16 @@ _JSON = """\
 ## JSON
 
 With `--json` a command prints one JSON document, and an error as `{"error": {"reference", "message", "hint"}}` on
-standard error. Sizes are exact numbers of bytes, times ISO 8601 in UTC. The answers of the commands on a cache:
+standard error. Sizes are exact numbers of bytes, times ISO 8601 in UTC. What the commands on a cache ask, and
+the answers:
 
 ```text
 """
 
 _CONTROL = """\
 ```
+
+Events are as EventBridge has them, the newest first; `created_at` is null for keys of the settings.
 
 These commands talk to the engine that holds the data folder, through `control.sock` in it; only the user that runs the
 engine may open it. Without a running engine they work on the folder themselves, and hold its lock while they do.
@@ -318,9 +324,32 @@ _CONTEXT = {"terminal_width": _WIDTH, "help_option_names": ["--help", "-h"]}
 
 
 def _answers() -> str:
-    """The requests and answers, as the module that sends them states them."""
-    _, _, block = (operations.__doc__ or "").partition(":\n\n")
-    return textwrap.dedent(block).rstrip() + "\n"
+    """The requests and answers of the operations that commands ask for."""
+    lines = []
+    for operation in TABLE:
+        if operation is STATUS:
+            continue
+        action = [f'"action": "{operation.action}"'] if operation.action else []
+        lines.append(f"{operation.name} {_object(operation.request, action)}")
+        lines += textwrap.wrap(_object(operation.answer), _WIDTH, initial_indent="    ", subsequent_indent="     ")
+    return "\n".join(lines) + "\n"
+
+
+def _object(record: type, first: list[str] | None = None) -> str:
+    members = [f'"{name}"{_inside(kind)}' for name, kind in types_of_fields(record).items()]
+    return f"{{{', '.join([*(first or []), *members])}}}"
+
+
+def _inside(kind: Any) -> str:
+    """What a member's value has members of its own in; nothing for a plain value."""
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return f": {_object(kind)}"
+    inner = [_inside(one) for one in get_args(kind) if one is not ...]
+    if get_origin(kind) is tuple:
+        return f": [{inner[0].removeprefix(': ')}]" if inner[0] else ""
+    if get_origin(kind) is Mapping:
+        return f": {{each: {inner[1].removeprefix(': ')}}}" if inner[1] else ""
+    return ""
 
 
 # Errors

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pullthrough.cli.exit_codes import ExitCode
-from pullthrough.cli.module import (
+from pullthrough.cli.deployment import (
     AdoptOption,
     EndpointOption,
     ExistingOption,
@@ -23,6 +22,7 @@ from pullthrough.cli.module import (
     open_deployment,
     progress_of,
 )
+from pullthrough.cli.exit_codes import ExitCode
 from pullthrough.cli.options import ConfigOption, JsonOption
 from pullthrough.cli.output import note, warn, write_json
 from pullthrough.cli.plan import show

@@ -5,9 +5,12 @@ from __future__ import annotations
 import typer
 
 from pullthrough.cli.exit_codes import ExitCode
-from pullthrough.cli.operations import session
 from pullthrough.cli.options import ConfigOption, DataOption, JsonOption
 from pullthrough.cli.output import write, write_json, write_table
+from pullthrough.cli.session import session
+from pullthrough.operations.check import CHECK
+from pullthrough.operations.json_form import to_json
+from pullthrough.operations.operation import NoInput
 from pullthrough.units import counted, format_bytes
 
 
@@ -20,21 +23,21 @@ def check(
     can, and says what it did; beside a running engine it only reports.
     """
     with session(context, config, data) as cache:
-        answer = cache.operations.check({})
-    problems = answer["problems"]
-    left = sum(not problem["repaired"] for problem in problems)
+        answer = cache.perform(CHECK, NoInput())
+    problems = answer.problems
+    left = sum(not problem.repaired for problem in problems)
     if as_json:
-        write_json(answer)
+        write_json(to_json(answer))
         return ExitCode.CONTENT if left else ExitCode.OK
     if problems:
         write_table(
             ("problem", "of", "detail", "repaired"),
             [
-                (str(entry["kind"]), str(entry["subject"]), str(entry["detail"]), "yes" if entry["repaired"] else "no")
-                for entry in problems
+                (problem.kind, problem.subject, problem.detail, "yes" if problem.repaired else "no")
+                for problem in problems
             ],
         )
     found = f"{counted(len(problems), 'problem')}, {len(problems) - left} repaired" if problems else "no problems"
-    read = f"{counted(answer['blobs'], 'blob')} and {counted(answer['manifests'], 'manifest')}"
-    write(f"{read}, {format_bytes(answer['bytes'])} read: {found}")
+    read = f"{counted(answer.blobs, 'blob')} and {counted(answer.manifests, 'manifest')}"
+    write(f"{read}, {format_bytes(answer.bytes)} read: {found}")
     return ExitCode.CONTENT if left else ExitCode.OK

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pullthrough.cli.options import ConfigOption, DataOption, JsonOption, ListenOption, load, parts_of
+from pullthrough.cli.options import ConfigOption, DataOption, JsonOption, ListenOption, dependencies_of, load
 from pullthrough.cli.output import note, warn, write, write_json, write_table
 from pullthrough.fingerprints import KEY_FILE, Fingerprints
 
@@ -36,7 +36,7 @@ def show(
 
     loaded = load(context, config, data=data, listen=listen)
     fingerprints = Fingerprints(loaded.settings.serve.data)
-    rows = list(list_settings(loaded, parts_of(context).environ, fingerprints))
+    rows = list(list_settings(loaded, dependencies_of(context).environ, fingerprints))
     if as_json:
         write_json(
             {

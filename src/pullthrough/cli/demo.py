@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from pullthrough.cli.options import JsonOption, parts_of
+from pullthrough.cli.options import JsonOption, dependencies_of
 
 
 def demo(context: typer.Context, as_json: JsonOption = False) -> int:
@@ -13,4 +13,4 @@ def demo(context: typer.Context, as_json: JsonOption = False) -> int:
     Starts a small upstream that behaves like Docker Hub and an engine before it, pulls an image in several ways, and
     prints what each pull cost.
     """
-    return parts_of(context).demo(json_output=as_json)
+    return dependencies_of(context).demo(json_output=as_json)

@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from pullthrough.cli.apply import carry_out
-from pullthrough.cli.exit_codes import ExitCode
-from pullthrough.cli.module import (
+from pullthrough.cli.deployment import (
     EndpointOption,
     ProfileOption,
     RegionOption,
@@ -16,6 +15,7 @@ from pullthrough.cli.module import (
     confirm,
     open_deployment,
 )
+from pullthrough.cli.exit_codes import ExitCode
 from pullthrough.cli.options import ConfigOption, JsonOption
 from pullthrough.cli.output import note, write_json
 from pullthrough.cli.plan import show

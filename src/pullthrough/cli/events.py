@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
 
-from pullthrough.cli.operations import session
 from pullthrough.cli.options import ConfigOption, DataOption, JsonOption
 from pullthrough.cli.output import write, write_json, write_table
+from pullthrough.cli.session import session
+from pullthrough.operations.events import EVENTS, MAX_EVENTS, EventsRequest
+from pullthrough.operations.json_form import to_json
 
 
 def events(
     context: typer.Context,
-    last: Annotated[int, typer.Option("--last", help="So many of the newest.", min=1, max=10_000)] = 50,
+    last: Annotated[int, typer.Option("--last", help="So many of the newest.", min=1, max=MAX_EVENTS)] = 50,
     config: ConfigOption = None,
     data: DataOption = None,
     as_json: JsonOption = False,
@@ -23,16 +26,16 @@ def events(
     The events have the shape that Amazon ECR gives to EventBridge; --json shows them whole, the newest first.
     """
     with session(context, config, data) as cache:
-        answer = cache.operations.events({"limit": last})
+        answer = cache.perform(EVENTS, EventsRequest(last))
     if as_json:
-        write_json(answer)
-    elif not answer["events"]:
+        write_json(to_json(answer))
+    elif not answer.events:
         write("nothing has happened yet")
     else:
-        write_table(("time", "what", "image", "how"), [_row(event) for event in answer["events"]])
+        write_table(("time", "what", "image", "how"), [_row(event) for event in answer.events])
 
 
-def _row(event: dict[str, Any]) -> tuple[str, str, str, str]:
+def _row(event: Mapping[str, Any]) -> tuple[str, str, str, str]:
     detail = event["detail"]
     if "sync-status" in detail:
         what, how = "pull through", detail["sync-status"].lower()

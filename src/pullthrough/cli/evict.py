@@ -6,9 +6,11 @@ from typing import Annotated
 
 import typer
 
-from pullthrough.cli.operations import session
 from pullthrough.cli.options import ConfigOption, DataOption, JsonOption
 from pullthrough.cli.output import write, write_json, write_table
+from pullthrough.cli.session import session
+from pullthrough.operations.json_form import to_json
+from pullthrough.operations.room import EVICT, EvictRequest
 from pullthrough.units import format_bytes
 
 
@@ -25,25 +27,25 @@ def evict(
     served or being filled. What went is filled again on the next pull.
     """
     with session(context, config, data) as cache:
-        answer = cache.operations.evict({"dry_run": dry_run})
+        answer = cache.perform(EVICT, EvictRequest(dry_run))
     if as_json:
-        write_json(answer)
+        write_json(to_json(answer))
         return
-    if answer["evicted"]:
+    if answer.evicted:
         write_table(
             ("image", "digest", "size", "last pulled", "why"),
             [
                 (
-                    str(entry["image"]),
-                    str(entry["digest"])[:19],
-                    format_bytes(entry["bytes"]),
-                    str(entry["last_pulled"] or "never"),
-                    str(entry["reason"]),
+                    entry.image,
+                    entry.digest[:19],
+                    format_bytes(entry.bytes),
+                    entry.last_pulled or "never",
+                    entry.reason,
                 )
-                for entry in answer["evicted"]
+                for entry in answer.evicted
             ],
             right=frozenset({"size"}),
         )
-    limit = "no limit" if answer["limit_bytes"] is None else f"a limit of {format_bytes(answer['limit_bytes'])}"
-    verb = "would be freed" if answer["dry_run"] else "freed"
-    write(f"{format_bytes(answer['freed_bytes'])} {verb}; {format_bytes(answer['stored_bytes'])} stored, {limit}")
+    limit = "no limit" if answer.limit_bytes is None else f"a limit of {format_bytes(answer.limit_bytes)}"
+    verb = "would be freed" if answer.dry_run else "freed"
+    write(f"{format_bytes(answer.freed_bytes)} {verb}; {format_bytes(answer.stored_bytes)} stored, {limit}")

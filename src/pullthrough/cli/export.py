@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pullthrough.cli.module import EndpointOption, ProfileOption, RegionOption, open_deployment
+from pullthrough.cli.deployment import EndpointOption, ProfileOption, RegionOption, open_deployment
 from pullthrough.cli.options import ConfigOption, load
 from pullthrough.cli.output import write_json
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pullthrough.cli.module import EndpointOption, ProfileOption, RegionOption, open_deployment
+from pullthrough.cli.deployment import EndpointOption, ProfileOption, RegionOption, open_deployment
 from pullthrough.cli.options import ConfigOption, JsonOption
 from pullthrough.cli.output import note, write, write_json
 from pullthrough.errors import ConfigurationError

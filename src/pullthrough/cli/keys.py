@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from pullthrough.cli.operations import session
+from pullthrough.access.key_records import NewKey
 from pullthrough.cli.options import ConfigOption, DataOption, JsonOption
 from pullthrough.cli.output import note, write, write_json, write_table
+from pullthrough.cli.session import session
 from pullthrough.errors import ConfigurationError
+from pullthrough.operations.json_form import to_json
+from pullthrough.operations.keys import (
+    CREATE_KEY,
+    LIST_KEYS,
+    REMOVE_KEY,
+    RENEW_KEY,
+    ROTATE_KEYS,
+    SHOW_KEY,
+    KeyRequest,
+    NewKeyRequest,
+)
+from pullthrough.operations.operation import Answer, CacheOperation, Group, NoInput, Request
 from pullthrough.units import counted
 
 #: As IAM limits what is attached to a user.
@@ -27,18 +40,15 @@ def list_keys(
     context: typer.Context, config: ConfigOption = None, data: DataOption = None, as_json: JsonOption = False
 ) -> None:
     """List the keys, those of the settings included; never their secret halves."""
-    answer = _ask(context, config, data, action="list")
+    answer = _perform(context, config, data, LIST_KEYS, NoInput())
     if as_json:
-        write_json(answer)
-    elif not answer["keys"]:
+        write_json(to_json(answer))
+    elif not answer.keys:
         write("there are no API keys; `pullthrough keys show` makes the first one")
     else:
         write_table(
             ("name", "access key id", "role", "made"),
-            [
-                (key["name"], key["access_key_id"], key["role"], key["created_at"] or "in the settings")
-                for key in answer["keys"]
-            ],
+            [(key.name, key.access_key_id, key.role, key.created_at or "in the settings") for key in answer.keys],
         )
 
 
@@ -51,7 +61,7 @@ def show(
     It is made for that where there is no key at all. The output is what a shell can take:
     eval "$(pullthrough keys show)"
     """
-    _show_key(_ask(context, config, data, action="show"), as_json=as_json)
+    _show_key(_perform(context, config, data, SHOW_KEY, NoInput()), as_json=as_json)
 
 
 @keys_app.command("create")
@@ -72,7 +82,7 @@ def create(
             f"there is no role {role[:80]!r}", hint="the roles are admin and pull; see --policy too"
         )
     text = role if policy is None else _read_policy(policy)
-    _show_key(_ask(context, config, data, action="create", name=name, role=text), as_json=as_json)
+    _show_key(_perform(context, config, data, CREATE_KEY, NewKeyRequest(name, text)), as_json=as_json)
 
 
 @keys_app.command("renew")
@@ -84,7 +94,7 @@ def renew(
     as_json: JsonOption = False,
 ) -> None:
     """Give a key another secret half, and show it. The old one, and logins made with it, end at once."""
-    _show_key(_ask(context, config, data, action="renew", name=name), as_json=as_json)
+    _show_key(_perform(context, config, data, RENEW_KEY, KeyRequest(name)), as_json=as_json)
 
 
 @keys_app.command("remove")
@@ -96,11 +106,11 @@ def remove(
     as_json: JsonOption = False,
 ) -> None:
     """Remove a key. Logins made with it end at once."""
-    answer = _ask(context, config, data, action="remove", name=name)
+    answer = _perform(context, config, data, REMOVE_KEY, KeyRequest(name))
     if as_json:
-        write_json(answer)
+        write_json(to_json(answer))
     else:
-        write(f"{answer['name']} is removed")
+        write(f"{answer.name} is removed")
 
 
 @keys_app.command("rotate")
@@ -113,25 +123,31 @@ def rotate(
     key with it. Where the key is in the environment, nothing is made: start the engine with
     PULLTHROUGH_ECR_ENCRYPTION_KEY="NEW OLD", rotate, and leave OLD out from then on.
     """
-    answer = _ask(context, config, data, action="rotate")
+    answer = _perform(context, config, data, ROTATE_KEYS, NoInput())
     if as_json:
-        write_json(answer)
+        write_json(to_json(answer))
     else:
-        values = counted(answer["values"], "value")
-        write(f"encrypted anew: {values}, with the new key in {answer['key']}; back it up")
+        values = counted(answer.values, "value")
+        write(f"encrypted anew: {values}, with the new key in {answer.key}; back it up")
 
 
-def _ask(context: typer.Context, config: Path | None, data: Path | None, **request: str) -> dict[str, Any]:
+def _perform(
+    context: typer.Context,
+    config: Path | None,
+    data: Path | None,
+    operation: CacheOperation[Group, Request, Answer],
+    request: Request,
+) -> Answer:
     with session(context, config, data) as cache:
-        return cache.operations.keys(request)
+        return cache.perform(operation, request)
 
 
-def _show_key(key: dict[str, Any], *, as_json: bool) -> None:
+def _show_key(key: NewKey, *, as_json: bool) -> None:
     if as_json:
-        write_json(key)
+        write_json(to_json(key))
         return
-    write(f"export AWS_ACCESS_KEY_ID={key['access_key_id']}\nexport AWS_SECRET_ACCESS_KEY={key['secret_access_key']}")
-    note(f"the key {key['name']}, role {key['role']}; its secret half is not shown again")
+    write(f"export AWS_ACCESS_KEY_ID={key.access_key_id}\nexport AWS_SECRET_ACCESS_KEY={key.secret_access_key}")
+    note(f"the key {key.name}, role {key.role}; its secret half is not shown again")
 
 
 def _read_policy(path: Path) -> str:

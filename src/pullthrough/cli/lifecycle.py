@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from pullthrough.cli.operations import session
 from pullthrough.cli.options import ConfigOption, DataOption, JsonOption
 from pullthrough.cli.output import write, write_json, write_table
+from pullthrough.cli.session import session
+from pullthrough.operations.json_form import to_json
+from pullthrough.operations.room import LIFECYCLE, ImageUnderRule, LifecycleRequest
 from pullthrough.units import counted
 
 _HELP = "As in `docker-hub/library/nginx`. All repositories with a policy if left out."
@@ -28,37 +30,28 @@ def lifecycle(
     `aws ecr put-lifecycle-policy` or a repository creation template.
     """
     with session(context, config, data) as cache:
-        answer = cache.operations.lifecycle({"repository": repository, "dry_run": dry_run})
+        answer = cache.perform(LIFECYCLE, LifecycleRequest(repository, dry_run))
     if as_json:
-        write_json(answer)
+        write_json(to_json(answer))
         return
     rows = [
-        row
-        for entry in answer["repositories"]
-        for what in ("expired", "archived")
-        for row in _rows(entry["repository"], entry[what], what)
+        _row(entry.repository, image, what)
+        for entry in answer.repositories
+        for what, images in (("expired", entry.expired), ("archived", entry.archived))
+        for image in images
     ]
     if rows:
         write_table(("image", "digest", "what", "rule"), rows, right=frozenset({"rule"}))
-    for entry in answer["repositories"]:
-        if entry["error"]:
-            write(f"{entry['repository']}: {entry['error']}")
-        if entry["skipped"]:
-            write(
-                f"{entry['repository']}: {counted(entry['skipped'], 'image')} changed meanwhile, left for the next time"
-            )
-    verb = "would change" if answer["dry_run"] else "changed"
-    count = len(answer["repositories"])
+    for entry in answer.repositories:
+        if entry.error:
+            write(f"{entry.repository}: {entry.error}")
+        if entry.skipped:
+            write(f"{entry.repository}: {counted(entry.skipped, 'image')} changed meanwhile, left for the next time")
+    verb = "would change" if answer.dry_run else "changed"
+    count = len(answer.repositories)
     write(f"{counted(len(rows), 'image')} {verb}, by {count:,} {'policy' if count == 1 else 'policies'}")
 
 
-def _rows(repository: str, images: list[dict[str, Any]], what: str) -> list[tuple[str, str, str, str]]:
-    return [
-        (
-            f"{repository}:{','.join(image['tags'])}" if image["tags"] else repository,
-            image["digest"][:19],
-            what,
-            str(image["rule"]),
-        )
-        for image in images
-    ]
+def _row(repository: str, image: ImageUnderRule, what: str) -> tuple[str, str, str, str]:
+    name = f"{repository}:{','.join(image.tags)}" if image.tags else repository
+    return name, image.digest[:19], what, str(image.rule)

@@ -37,12 +37,11 @@ from pullthrough.cli import (
     refresh,
     serve,
     status,
-    unpin,
     verify,
     version,
 )
+from pullthrough.cli.dependencies import Dependencies
 from pullthrough.cli.exit_codes import ExitCode, exit_code_of
-from pullthrough.cli.parts import Parts
 from pullthrough.errors import PullthroughError
 from pullthrough.version import __version__
 
@@ -91,7 +90,7 @@ app.command("demo")(demo.demo)
 app.command("pull")(pull.pull)
 app.command("refresh")(refresh.refresh)
 app.command("pin")(pin.pin)
-app.command("unpin")(unpin.unpin)
+app.command("unpin")(pin.unpin)
 app.command("evict")(evict.evict)
 app.command("lifecycle")(lifecycle.lifecycle)
 app.command("events")(events.events)
@@ -101,12 +100,12 @@ app.add_typer(config.config_app)
 app.command("version")(version.version)
 
 
-def run(arguments: Sequence[str] | None = None, parts: Parts | None = None) -> NoReturn:
+def run(arguments: Sequence[str] | None = None, dependencies: Dependencies | None = None) -> NoReturn:
     """Run the command line and end the process. The only place that does."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Where the locale cannot show a character, another one is better than a traceback.
         sys.stdout.reconfigure(errors="replace")
-    code = int(execute(sys.argv[1:] if arguments is None else arguments, parts or Parts()))
+    code = int(execute(sys.argv[1:] if arguments is None else arguments, dependencies or Dependencies()))
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.flush()
@@ -119,12 +118,12 @@ def command_tree() -> TyperGroup:
     return get_group(app)
 
 
-def execute(arguments: Sequence[str], parts: Parts) -> int:
+def execute(arguments: Sequence[str], dependencies: Dependencies) -> int:
     """Run one command; the exit code. Errors of this package are printed, never raised."""
     as_json = "--json" in arguments
     try:
         result = command_tree().main(
-            list(arguments) or ["--help"], prog_name="pullthrough", standalone_mode=False, obj=parts
+            list(arguments) or ["--help"], prog_name="pullthrough", standalone_mode=False, obj=dependencies
         )
     except PullthroughError as error:
         output.write_error(error, as_json=as_json)

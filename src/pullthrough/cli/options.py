@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pullthrough.cli.parts import Parts
+from pullthrough.cli.dependencies import Dependencies
 
 if TYPE_CHECKING:
     from pullthrough.settings import Loaded
@@ -37,10 +37,10 @@ ImageArgument = Annotated[
 ]
 
 
-def parts_of(context: typer.Context) -> Parts:
-    parts = context.obj
-    assert isinstance(parts, Parts)
-    return parts
+def dependencies_of(context: typer.Context) -> Dependencies:
+    dependencies = context.obj
+    assert isinstance(dependencies, Dependencies)
+    return dependencies
 
 
 def load(
@@ -55,4 +55,4 @@ def load(
     from pullthrough.settings import load_settings
 
     flags = {"serve.data": data, "serve.listen": listen}
-    return load_settings(config, parts_of(context).environ, flags, require_tokens=require_tokens)
+    return load_settings(config, dependencies_of(context).environ, flags, require_tokens=require_tokens)

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pullthrough.cli.exit_codes import ExitCode
-from pullthrough.cli.module import (
+from pullthrough.cli.deployment import (
     AdoptOption,
     EndpointOption,
     ExistingOption,
@@ -19,6 +18,7 @@ from pullthrough.cli.module import (
     ReplaceOption,
     open_deployment,
 )
+from pullthrough.cli.exit_codes import ExitCode
 from pullthrough.cli.options import ConfigOption, JsonOption
 from pullthrough.cli.output import note, warn, write, write_error, write_json
 from pullthrough.cli.plan_view import is_coloured, plan_lines

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pullthrough.cli.module import EndpointOption, ProfileOption, RegionOption
-from pullthrough.cli.options import ConfigOption, load, parts_of
+from pullthrough.cli.deployment import EndpointOption, ProfileOption, RegionOption
+from pullthrough.cli.options import ConfigOption, dependencies_of, load
 from pullthrough.cli.output import note, write_json
 from pullthrough.errors import ConfigurationError
 
@@ -96,13 +96,13 @@ def _subject(
     """The declaration, and the account and region that ARNs name. AWS is asked only for what is not given."""
     from pullthrough.provision.target import Target
 
-    parts = parts_of(context)
+    dependencies = dependencies_of(context)
     declaration = load(context, config, require_tokens=False).settings.declaration
     if account is None:
-        return declaration, parts.connect(
-            parts.environ, profile=profile, region=region, endpoint_url=endpoint_url
+        return declaration, dependencies.connect(
+            dependencies.environ, profile=profile, region=region, endpoint_url=endpoint_url
         ).target
-    region = region or parts.environ.get("AWS_REGION") or parts.environ.get("AWS_DEFAULT_REGION")
+    region = region or dependencies.environ.get("AWS_REGION") or dependencies.environ.get("AWS_DEFAULT_REGION")
     if not (len(account) == 12 and account.isascii() and account.isdigit()):
         raise ConfigurationError(f"--account {account[:40]!r} is not 12 digits")
     if not region:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pullthrough.cli.options import ConfigOption, JsonOption, load, parts_of
+from pullthrough.cli.options import ConfigOption, JsonOption, dependencies_of, load
 from pullthrough.cli.output import write, write_json, write_table
 from pullthrough.oci.names import ImageReference, canonical_host, parse_image_reference
 from pullthrough.units import format_bytes, format_duration
@@ -46,7 +46,7 @@ def pull(
     reference = parse_image_reference(image)
     address = registry or _registry_of(context, config, reference)
     with _progress(shown=not as_json and sys.stderr.isatty()) as progress:
-        report = parts_of(context).pull(reference, registry=address, platform=platform, progress=progress)
+        report = dependencies_of(context).pull(reference, registry=address, platform=platform, progress=progress)
     if as_json:
         write_json(report.to_dict())
     else:

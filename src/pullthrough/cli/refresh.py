@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import typer
 
-from pullthrough.cli.operations import session
 from pullthrough.cli.options import ConfigOption, DataOption, ImageArgument, JsonOption
 from pullthrough.cli.output import write, write_json
+from pullthrough.cli.session import session
+from pullthrough.operations.images import REFRESH, ImageRequest
+from pullthrough.operations.json_form import to_json
 
 
 def refresh(
@@ -21,9 +23,9 @@ def refresh(
     At most one check of a tag runs at a time, and one in 10 seconds; an unchanged tag costs one HEAD.
     """
     with session(context, config, data) as cache:
-        answer = cache.operations.refresh({"image": cache.image(image)})
+        answer = cache.perform(REFRESH, ImageRequest(cache.image(image)))
     if as_json:
-        write_json(answer)
+        write_json(to_json(answer))
         return
-    what = "now is" if answer["changed"] else "is still"
-    write(f"{answer['image']} {what} {answer['digest']} (checked {answer['checked_at']})")
+    what = "now is" if answer.changed else "is still"
+    write(f"{answer.image} {what} {answer.digest} (checked {answer.checked_at})")

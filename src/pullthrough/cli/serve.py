@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from pullthrough.cli.options import ConfigOption, DataOption, ListenOption, load, parts_of
+from pullthrough.cli.options import ConfigOption, DataOption, ListenOption, dependencies_of, load
 
 
 def serve(
@@ -15,4 +15,4 @@ def serve(
     Ready means: a log line with the address, and 200 from /healthz and /readyz. SIGTERM lets answers in flight finish;
     SIGHUP reads the certificate again.
     """
-    return parts_of(context).serve(load(context, config, data=data, listen=listen))
+    return dependencies_of(context).serve(load(context, config, data=data, listen=listen))

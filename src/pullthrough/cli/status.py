@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from pullthrough.cli.module import EndpointOption, ProfileOption, RegionOption, open_deployment
+from pullthrough.cli.deployment import EndpointOption, ProfileOption, RegionOption, open_deployment
 from pullthrough.cli.options import ConfigOption, JsonOption
 from pullthrough.cli.output import write_json
 

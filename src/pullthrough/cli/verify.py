@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from pullthrough.cli.deployment import EndpointOption, ProfileOption, RegionOption, open_deployment
 from pullthrough.cli.exit_codes import ExitCode
-from pullthrough.cli.module import EndpointOption, ProfileOption, RegionOption, open_deployment
 from pullthrough.cli.options import ConfigOption, JsonOption
 from pullthrough.cli.output import write, write_json, write_table
 

@@ -29,6 +29,8 @@ from pullthrough.engine.engine import Engine
 from pullthrough.engine.outcomes import Outcome
 from pullthrough.errors import ContentUnknown, PullthroughError, RepositoryUnknown, UploadOutOfOrder
 from pullthrough.faces.face import FastAnswer
+from pullthrough.operations.json_form import to_json
+from pullthrough.operations.status import upstream_entries
 from pullthrough.version import __version__
 
 _log = logging.getLogger(__name__)
@@ -172,7 +174,10 @@ class RegistryFace:
                 {
                     "status": "degraded" if degraded else "ok",
                     "degraded": degraded,
-                    "upstreams": self._engine.upstreams_status(),
+                    "upstreams": {
+                        host: to_json(entry)
+                        for host, entry in upstream_entries(self._engine.upstreams.health()).items()
+                    },
                 }
             )
         if path == "/metrics":

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from pullthrough.errors import CatalogBroken
 from pullthrough.oci.digests import Digest, digest_of
@@ -51,23 +50,6 @@ class CheckReport:
     @property
     def repaired(self) -> int:
         return sum(problem.repaired for problem in self.problems)
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "blobs": self.blobs,
-            "manifests": self.manifests,
-            "bytes": self.stored_bytes,
-            "problems": [
-                {
-                    "kind": problem.kind,
-                    "subject": problem.subject,
-                    "detail": problem.detail,
-                    "repaired": problem.repaired,
-                }
-                for problem in self.problems
-            ],
-            "repaired": self.repaired,
-        }
 
 
 @dataclass(frozen=True, slots=True)

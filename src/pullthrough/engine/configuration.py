@@ -94,6 +94,12 @@ class Configuration:
             if (found.rules, found.own) != (before.rules, before.own):  # else what the book has cached holds still
                 self.rules = RuleBook(found.rules, found.own)
 
+    async def current_rules(self) -> RuleBook:
+        """The rules in force at this moment. Raises StorageError where they cannot be read."""
+        if not self.is_current:
+            await self.refresh()
+        return self.rules
+
     def rule(self, prefix: str) -> Rule:
         """The rule in force for exactly this prefix, which must have one."""
         return next(rule for rule in self._snapshot.rules if rule.prefix == prefix)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import logging
 import os
 import time
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from pullthrough.engine.blobs import Blobs, Patience
-from pullthrough.engine.check import check
 from pullthrough.engine.configuration import Configuration
 from pullthrough.engine.degraded import Degradation, Degraded
 from pullthrough.engine.events import Events
@@ -31,7 +28,7 @@ from pullthrough.engine.pull.pulls import Pulls
 from pullthrough.engine.pull_times import PullTimes
 from pullthrough.engine.pushes import Pushes
 from pullthrough.engine.reserve import Reserve
-from pullthrough.engine.rules import RuleBook, Target
+from pullthrough.engine.rules import RuleBook
 from pullthrough.engine.tasks import Tasks
 from pullthrough.engine.threads import Threads
 from pullthrough.engine.webhook import Webhook
@@ -43,14 +40,6 @@ from pullthrough.errors import (
     UpstreamNotFound,
 )
 from pullthrough.metrics import Metrics, UpstreamMetrics
-from pullthrough.oci.digests import Digest
-from pullthrough.oci.names import (
-    ImageReference,
-    Reference,
-    parse_image_reference,
-    parse_repository_name,
-)
-from pullthrough.oci.owners import OWN
 from pullthrough.settings import Settings
 from pullthrough.storage.blobs import BlobStore
 from pullthrough.storage.catalog import Catalog
@@ -67,7 +56,6 @@ from pullthrough.storage.repositories import Repositories
 from pullthrough.storage.sealing import Sealer
 from pullthrough.storage.secrets import Secrets
 from pullthrough.storage.uploads import Uploads
-from pullthrough.units import format_time
 from pullthrough.upstream.interfaces import Upstreams
 from pullthrough.upstream.upstreams import HttpUpstreams
 
@@ -235,12 +223,12 @@ class Engine:
             own=self._own,
             pushed=self.pushed,
         )
-        self._uploads = Uploads(folder.uploads_path)
+        self.uploads = Uploads(folder.uploads_path)
         self.pushes = Pushes(
             catalog=self.catalog,
             pushed=self.pushed,
             store=self.store,
-            uploads=self._uploads,
+            uploads=self.uploads,
             locks=self.locks,
             own=self._own,
             call=self.call,
@@ -254,7 +242,7 @@ class Engine:
         )
         limits = Limits(serve.max_size, serve.min_free)
         self.catalog.max_content_bytes = limits.most_catalog_bytes(self.store.disk().total_bytes)
-        self._room = DiskRoom(
+        self.room = DiskRoom(
             evictor=Evictor(
                 self.catalog,
                 self.store,
@@ -271,7 +259,7 @@ class Engine:
             metrics=metrics,
         )
         self._limits = LimitKeeper(
-            room=self._room,
+            room=self.room,
             catalog=self.catalog,
             store=self.store,
             threads=self.threads,
@@ -330,13 +318,13 @@ class Engine:
         await self.call(self.catalog.prepare)
 
     def _make_room_now(self, needed_bytes: int) -> None:
-        self._room.make(needed_bytes)
+        self.room.make(needed_bytes)
 
     def _fill_ended(self, fill: Fill, error: PullthroughError | None) -> None:
         self._limits.fill_ended(fill, error)
 
     async def _make_room(self, needed_bytes: int) -> None:
-        await self.threads.body(self._room.make, needed_bytes)
+        await self.threads.body(self.room.make, needed_bytes)
 
     async def close(self) -> None:
         """Leave fills resumable, write what is only in memory, and give everything back."""
@@ -351,106 +339,7 @@ class Engine:
         self.configuration_generation.close()
         self._degraded.close()
 
-    # --- operations --------------------------------------------------------------------------------------------------
-
-    def _target(self, image: str) -> tuple[Target, ImageReference]:
-        parsed = parse_image_reference(image)
-        target = self.rules.resolve(parsed.repository).literal
-        if target.owner == OWN:
-            raise RepositoryUnknown(
-                f"{target.repository} is the registry's own, since it was pushed: it has no upstream, and eviction leaves it "
-                "alone"
-            )
-        if target.is_own:
-            prefixes = ", ".join(self.rules.prefixes) or "none"
-            raise RepositoryUnknown(
-                f"no rule covers the repository {str(parsed.repository)!r}, so that it has no upstream and eviction leaves "
-                f"it alone; the prefixes are: {prefixes}"
-            )
-        return target, parsed
-
-    async def refresh(self, image: str) -> dict[str, Any]:
-        """Check a tag with its upstream now. Raises the reason where that is not possible."""
-        target, parsed = self._target(image)
-        reference = parsed.reference
-        before = await self.call(self._known_digest, target, reference)
-        answer = await self.manifests.get(target, reference, force=True, strict=True)
-        return {
-            "image": image,
-            "digest": str(answer.manifest.digest),
-            "changed": before != answer.manifest.digest,
-            "checked_at": format_time(self.clock() - (answer.outcome.age_seconds or 0)),
-        }
-
-    def _known_digest(self, target: Target, reference: Reference) -> Digest | None:
-        if isinstance(reference, Digest):
-            record = self.catalog.find_manifest(target.repository, target.owner, reference)
-            return record.digest if record else None
-        entry = self.catalog.find_tag(target.repository, target.owner, reference)
-        return entry.manifest.digest if entry else None
-
-    async def pin(self, image: str) -> dict[str, Any]:
-        """Keep an image from eviction, whether or not it is cached yet."""
-        target, parsed = self._target(image)
-        await self.call(self.catalog.pin, target.repository, str(parsed.reference), self.clock())
-        return {"image": _stored_name(target, parsed), "pinned": True}
-
-    async def unpin(self, image: str) -> dict[str, Any]:
-        # Also under no rule: there may have been one when it was pinned.
-        parsed = parse_image_reference(image)
-        target = self.rules.resolve(parsed.repository).literal
-        if not await self.call(self.catalog.unpin, target.repository, str(parsed.reference)):
-            raise ContentUnknown(f"{image} is not pinned")
-        return {"image": _stored_name(target, parsed), "pinned": False}
-
-    async def evict(self, *, dry_run: bool) -> dict[str, Any]:
-        await self.call(self.pull_times.flush)
-        report = await self.threads.body(self._room.evict, dry_run=dry_run)
-        return report.to_dict()
-
-    async def lifecycle(self, repository: str | None, *, dry_run: bool) -> dict[str, Any]:
-        """Evaluate one repository's lifecycle policy, or all of them; or only say what they would do."""
-        name = None if repository is None else self.rules.resolve(parse_repository_name(repository)).literal.repository
-        outcomes = await self.lifecycle_runs.run(name, dry_run=dry_run)
-        return {"dry_run": dry_run, "repositories": [outcome.to_dict() for outcome in outcomes]}
-
-    async def newest_events(self, limit: int) -> dict[str, Any]:
-        return {"events": await self.events.newest(limit)}
-
-    async def check(self) -> dict[str, Any]:
-        """Report only: an engine is running."""
-        report = await self.threads.body(
-            functools.partial(
-                check, self.catalog, self.store, self._uploads, repair=False, pause=lambda: time.sleep(0.001)
-            )
-        )
-        return report.to_dict()
-
-    async def status(self) -> dict[str, Any]:
-        totals = await self.call(self.catalog.totals)
-        disk = await self.call(self.store.disk)
-        return {
-            "degraded": self.degraded,
-            "repositories": totals.repositories,
-            "manifests": totals.manifests,
-            "tags": totals.tags,
-            "blobs": totals.blobs,
-            "stored_bytes": totals.stored_bytes,
-            "disk_free_bytes": disk.free_bytes,
-            "disk_total_bytes": disk.total_bytes,
-            "upstreams": self.upstreams_status(),
-        }
-
-    def upstreams_status(self) -> dict[str, Any]:
-        return {health.upstream: dataclasses.asdict(health) for health in self.upstreams.health()}
-
     @property
     def degraded(self) -> dict[str, str]:
         """Why the engine, in any worker, serves less than it should: reason -> sentence."""
         return self._degradation.reasons
-
-
-def _stored_name(target: Target, image: ImageReference) -> str:
-    """The image as it is kept: `docker-hub/nginx` is `docker-hub/library/nginx`."""
-    separator = "@" if image.digest else ":"
-    return f"{target.repository}{separator}{image.reference}"

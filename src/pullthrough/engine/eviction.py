@@ -20,7 +20,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from pullthrough.oci.digests import Digest
 from pullthrough.settings import SizeLimit
@@ -28,7 +27,7 @@ from pullthrough.storage.blobs import BlobStore, partial_digest
 from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.interfaces import Locks
 from pullthrough.storage.records import ImageUse, NamedBlob, StoredBlob
-from pullthrough.units import format_bytes, format_time
+from pullthrough.units import format_bytes
 
 #: Pull times reach the catalog up to 10 s late, and a client takes a moment from the manifest to the layers.
 GRACE_SECONDS = 60.0
@@ -86,24 +85,6 @@ class EvictionReport:
     freed_bytes: int
     stored_bytes: int
     limit_bytes: int | None
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "dry_run": self.dry_run,
-            "evicted": [
-                {
-                    "image": item.image,
-                    "digest": str(item.digest),
-                    "bytes": item.freed_bytes,
-                    "last_pulled": format_time(item.last_pulled_at),
-                    "reason": item.reason,
-                }
-                for item in self.evicted
-            ],
-            "freed_bytes": self.freed_bytes,
-            "stored_bytes": self.stored_bytes,
-            "limit_bytes": self.limit_bytes,
-        }
 
 
 @dataclass(frozen=True, slots=True)

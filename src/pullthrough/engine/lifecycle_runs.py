@@ -11,7 +11,6 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pullthrough.engine.lifecycle import Decision, Fate, evaluate, together
 from pullthrough.engine.lifecycle_policy import Action, parse_lifecycle_policy
@@ -45,21 +44,13 @@ class LifecycleOutcome:
     skipped: int = 0
     error: str = ""
 
-    def to_dict(self) -> dict[str, Any]:
-        def entries(fate: Fate) -> list[dict[str, Any]]:
-            return [
-                {"digest": d.image.digest, "tags": list(d.image.tags), "rule": d.rule.priority}
-                for d in self.done
-                if d.fate is fate
-            ]
+    @property
+    def expired(self) -> tuple[Decision, ...]:
+        return tuple(decision for decision in self.done if decision.fate is Fate.EXPIRED)
 
-        return {
-            "repository": self.repository,
-            "expired": entries(Fate.EXPIRED),
-            "archived": entries(Fate.ARCHIVED),
-            "skipped": self.skipped,
-            "error": self.error,
-        }
+    @property
+    def archived(self) -> tuple[Decision, ...]:
+        return tuple(decision for decision in self.done if decision.fate is Fate.ARCHIVED)
 
 
 class LifecycleRuns:

@@ -1,1 +1,1 @@
-"""What answers requests, and what all of it shares."""
+"""What answers requests, each face by its own protocol, and what all of them share."""

@@ -8,8 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from pullthrough.access.assembly import make_access, make_key_administration
-from pullthrough.control import Control
+from pullthrough.access.assembly import make_access
 from pullthrough.distribution.access_log import AccessLogger, Entry
 from pullthrough.distribution.face import SERVER_NAME, MirrorFace, RegistryFace
 from pullthrough.ecr.calls import registry_identity
@@ -17,8 +16,10 @@ from pullthrough.ecr.face import LARGE_AT_ONCE, EcrFace
 from pullthrough.ecr.face import Exchange as ApiExchange
 from pullthrough.engine import outcomes
 from pullthrough.engine.engine import Engine
+from pullthrough.faces.control.face import ControlFace
 from pullthrough.faces.face import Faces
 from pullthrough.metrics import Metrics
+from pullthrough.operations.assembly import make_operations
 from pullthrough.server.opening import Opened
 from pullthrough.settings import ListenAddress
 
@@ -56,7 +57,7 @@ def make_faces(engine: Engine, shared: Opened, stack: AsyncExitStack, *, has_tls
     return ServedFaces(
         main=Faces(apis, registry),
         mirrors={prefix: Faces(MirrorFace(registry, prefix)) for prefix in settings.serve.mirrors.values()},
-        control=Faces(Control(engine, make_key_administration(engine))),
+        control=Faces(ControlFace(make_operations(engine))),
     )
 
 

@@ -1,53 +1,53 @@
-"""The operations of the control socket, without an engine."""
+"""The operations without an engine: done by this process, under the lock of the data folder."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+import functools
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from pullthrough.errors import ConfigurationError
+from pullthrough.operations.check import CheckOperations
+from pullthrough.operations.operation import Answer, CacheOperation, Group, Request
+from pullthrough.operations.table import Operations
 from pullthrough.server.process import keep_private
 from pullthrough.settings import Loaded, Settings
 from pullthrough.storage.folder import DataFolder
 
-if TYPE_CHECKING:
-    from pullthrough.engine.engine import Engine
 
-
-class _Offline:
-    """The operations of the control socket, done by this process under the folder's lock."""
+class Offline:
+    """Performs each operation with parts of its own, which it gives back."""
 
     def __init__(self, settings: Settings, folder: DataFolder) -> None:
         self._settings = settings
         self._folder = folder
 
-    def refresh(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        return self._run(lambda engine: engine.refresh(request["image"]))
+    def perform(self, operation: CacheOperation[Group, Request, Answer], request: Request) -> Answer:
+        async def run() -> Answer:
+            # An engine cannot begin on a damaged catalog, and a check has to.
+            compose = self._checking if operation.group is CheckOperations else self._whole
+            async with compose() as operations:
+                return await operations.perform(operation, request)
 
-    def pin(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        return self._run(lambda engine: engine.pin(request["image"]))
+        return asyncio.run(run())
 
-    def unpin(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        return self._run(lambda engine: engine.unpin(request["image"]))
+    @asynccontextmanager
+    async def _whole(self) -> AsyncIterator[Operations]:
+        """All operations, by an engine that does nothing by itself."""
+        from pullthrough.engine.engine import Engine
+        from pullthrough.metrics import Metrics
+        from pullthrough.operations.assembly import make_operations
 
-    def evict(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        return self._run(lambda engine: engine.evict(dry_run=request["dry_run"]))
+        engine = Engine(self._settings, self._folder, slot=1, slots=2, metrics=Metrics())
+        try:
+            yield make_operations(engine)
+        finally:
+            await engine.close()
 
-    def lifecycle(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        return self._run(lambda engine: engine.lifecycle(request["repository"], dry_run=request["dry_run"]))
-
-    def events(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        return self._run(lambda engine: engine.newest_events(request["limit"]))
-
-    def keys(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        from pullthrough.access.assembly import make_key_administration
-
-        return self._run(lambda engine: engine.call(make_key_administration(engine).do, request))
-
-    def check(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Repairs, since nobody else uses the folder."""
+    @asynccontextmanager
+    async def _checking(self) -> AsyncIterator[Operations]:
+        """A check alone. It repairs, since nobody else uses the folder."""
         from pullthrough.engine.check import check
         from pullthrough.storage.blobs import BlobStore
         from pullthrough.storage.catalog import Catalog
@@ -55,33 +55,23 @@ class _Offline:
 
         catalog = Catalog.open(self._folder.catalog_path)
         try:
-            return check(catalog, BlobStore(self._folder), Uploads(self._folder.uploads_path), repair=True).to_dict()
+            run = functools.partial(
+                check, catalog, BlobStore(self._folder), Uploads(self._folder.uploads_path), repair=True
+            )
+            yield Operations(CheckOperations(run, call_slow=asyncio.to_thread, pause_seconds=0.0))
         finally:
             catalog.close()
 
-    def _run(self, work: Callable[[Engine], Any]) -> dict[str, Any]:
-        from pullthrough.engine.engine import Engine
-        from pullthrough.metrics import Metrics
-
-        async def run() -> dict[str, Any]:
-            engine = Engine(self._settings, self._folder, slot=1, slots=2, metrics=Metrics())
-            try:
-                result: dict[str, Any] = await work(engine)
-                return result
-            finally:
-                await engine.close()
-
-        return asyncio.run(run())
-
 
 @contextmanager
-def offline(loaded: Loaded) -> Iterator[_Offline]:
-    """The folder's operations without an engine. Raises FolderLocked where one is running."""
+def offline(loaded: Loaded) -> Iterator[Offline]:
+    """The folder's operations. Raises ConfigurationError where there is no folder, FolderLocked where an engine has it."""
     keep_private()
-    if not loaded.settings.serve.data.exists():
+    data = loaded.settings.serve.data
+    if not data.exists():
         raise ConfigurationError(
-            f"there is no data folder {loaded.settings.serve.data}, and no engine that uses it",
+            f"there is no data folder {data}, and no engine that uses it",
             hint="name the engine's folder with --data, or its configuration with --config",
         )
-    with DataFolder.open(loaded.settings.serve.data) as folder:
-        yield _Offline(loaded.settings, folder)
+    with DataFolder.open(data) as folder:
+        yield Offline(loaded.settings, folder)

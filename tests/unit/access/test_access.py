@@ -14,6 +14,7 @@ import pytest
 
 from pullthrough.access import principals, urls
 from pullthrough.access.context import NO_TAGS, RequestTags
+from pullthrough.access.key_records import NewKey
 from pullthrough.access.policies import PolicyKind, parse_policy
 from pullthrough.access.principals import Principal
 from pullthrough.access.signatures import ApiDenied
@@ -45,9 +46,9 @@ async def principal_of(worker: Worker, name: str = "bob", role: str = "pull") ->
     return await signed(worker, made)
 
 
-async def signed(worker: Worker, made: dict[str, Any]) -> Principal:
-    request, _ = sign(secret=made["secret_access_key"].encode())
-    headers = [(name, value.replace("AKIAEXAMPLE", made["access_key_id"])) for name, value in request.headers]
+async def signed(worker: Worker, made: NewKey) -> Principal:
+    request, _ = sign(secret=made.secret_access_key.encode())
+    headers = [(name, value.replace("AKIAEXAMPLE", made.access_key_id)) for name, value in request.headers]
     return await authenticate(worker, replace(request, headers=headers))
 
 
@@ -89,8 +90,8 @@ async def test_an_unknown_key_is_refused_in_the_words_of_each_protocol(today: Ho
 async def test_a_key_that_ends_while_a_body_comes_in_signs_no_more(today: House) -> None:
     worker = today.worker()
     made = worker.administration.create("bob", "pull")
-    request, _ = sign(secret=made["secret_access_key"].encode())
-    headers = [(name, value.replace("AKIAEXAMPLE", made["access_key_id"])) for name, value in request.headers]
+    request, _ = sign(secret=made.secret_access_key.encode())
+    headers = [(name, value.replace("AKIAEXAMPLE", made.access_key_id)) for name, value in request.headers]
     request = replace(request, headers=headers)
     claim = await worker.access.read_api_claim(request, "ecr")
     await worker.access.authenticate_api(claim, request, request.body_sha256, "ecr")
@@ -248,7 +249,7 @@ async def test_a_token_ends_with_its_key(today: House) -> None:
 async def test_tokens_that_are_forged_or_of_another_account_are_refused(today: House) -> None:
     worker = today.worker()
     made = worker.administration.create("bob", "pull")
-    key_id, secret, later = made["access_key_id"], made["secret_access_key"].encode(), int(today.now) + 60
+    key_id, secret, later = made.access_key_id, made.secret_access_key.encode(), int(today.now) + 60
     right = make_token(key_id, ACCOUNT, later, secret)
     assert (
         await worker.access.authenticate_registry(basic("AWS", right), address=CLIENT, wants_write=False)
@@ -609,7 +610,7 @@ async def test_a_download_url_ends_with_its_key_in_every_worker_at_once(today: H
     one, other = today.worker(), today.worker()
     query = one.access.sign_layer_url(await principal_of(one), APP, LAYER)
     assert await other.access.authenticate_layer_url(APP, LAYER, query) is not None
-    one.administration.do({"action": ends, "name": "bob"})
+    getattr(one.administration, ends)("bob")
     for worker in (one, other):
         with pytest.raises(AccessDenied, match="ended with its key"):
             await worker.access.authenticate_layer_url(APP, LAYER, query)
@@ -619,7 +620,7 @@ async def test_a_download_url_is_for_one_layer_and_of_one_key(today: House) -> N
     worker = today.worker()
     bob = await principal_of(worker)
     await principal_of(worker, "alice")
-    alice = next(key["access_key_id"] for key in worker.administration.list()["keys"] if key["name"] == "alice")
+    alice = next(key.access_key_id for key in worker.administration.list().keys if key.name == "alice")
     query = worker.access.sign_layer_url(bob, APP, LAYER)
     expires = re.search(r"Expires=([0-9]+)", query)
     assert expires is not None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pullthrough.access.key_records import KeyEntry, KeyList, RemovedKey
 from pullthrough.access.policies import Decision, PolicyInvalid
 from pullthrough.errors import AlreadyExists, ConfigurationError, ContentUnknown, RequestError, SealingKeyMissing
 from tests.unit.access.conftest import House
@@ -24,55 +25,55 @@ POLICY = {"Statement": {"Effect": "Allow", "Action": "ecr:PutImage", "Resource":
 
 async def test_the_first_key_is_made_when_it_is_asked_for_and_shown_once(house: House) -> None:
     worker = house.worker()
-    assert worker.administration.do({"action": "list"}) == {"keys": []}
-    shown = worker.administration.do({"action": "show"})
-    assert (shown["name"], shown["role"], shown["created_at"]) == ("admin", "admin", "2027-01-15T08:00:00Z")
-    found = await worker.keys.find(shown["access_key_id"])
+    assert worker.administration.list() == KeyList(())
+    shown = worker.administration.show()
+    assert (shown.name, shown.role, shown.created_at) == ("admin", "admin", "2027-01-15T08:00:00Z")
+    found = await worker.keys.find(shown.access_key_id)
     assert found is not None
-    assert found.secret == shown["secret_access_key"].encode()
+    assert found.secret == shown.secret_access_key.encode()
     assert found.policies[0].decide(request("ecr:DeleteRepository")) is Decision.ALLOW
     with pytest.raises(AlreadyExists, match="shown once") as caught:
-        worker.administration.do({"action": "show"})
+        worker.administration.show()
     assert "keys renew" in caught.value.hint
-    (listed,) = worker.administration.do({"action": "list"})["keys"]
-    assert listed == {key: value for key, value in shown.items() if key != "secret_access_key"}
+    (listed,) = worker.administration.list().keys
+    assert listed == KeyEntry(shown.name, shown.access_key_id, shown.role, shown.created_at)
 
 
 async def test_a_key_that_is_made_renewed_or_removed_is_so_for_every_worker_at_once(house: House) -> None:
     one, other = house.worker(), house.worker()
     made = one.administration.create("bob", "pull")
-    key_id = made["access_key_id"]
+    key_id = made.access_key_id
     assert [await w.keys.find("AKIANOBODY") for w in (one, other)] == [None, None]
     for worker in (one, other):
         found = await worker.keys.find(key_id)
         assert found is not None
-        assert (found.name, found.secret) == ("bob", made["secret_access_key"].encode())
+        assert (found.name, found.secret) == ("bob", made.secret_access_key.encode())
     renewed = other.administration.renew("bob")
-    assert renewed["access_key_id"] == key_id
-    assert renewed["secret_access_key"] != made["secret_access_key"]
+    assert renewed.access_key_id == key_id
+    assert renewed.secret_access_key != made.secret_access_key
     for worker in (one, other):
         found = await worker.keys.find(key_id)
         assert found is not None
-        assert found.secret == renewed["secret_access_key"].encode()
-    assert one.administration.remove("bob") == {"name": "bob", "removed": True}
+        assert found.secret == renewed.secret_access_key.encode()
+    assert one.administration.remove("bob") == RemovedKey("bob", True)
     assert [await w.keys.find(key_id) for w in (one, other)] == [None, None]
 
 
 async def test_no_secret_half_is_in_the_data_folder_or_a_repr(house: House) -> None:
     worker = house.worker()
-    made = [worker.administration.do({"action": "show"}), worker.administration.create("bob", "pull")]
-    key = await worker.keys.find(made[0]["access_key_id"])
+    made = [worker.administration.show(), worker.administration.create("bob", "pull")]
+    key = await worker.keys.find(made[0].access_key_id)
     stored = b"".join(path.read_bytes() for path in house.folder.glob("catalog*"))
     for entry in made:
-        assert entry["secret_access_key"].encode() not in stored
-        assert entry["secret_access_key"] not in repr((key, worker.stored.list()))
+        assert entry.secret_access_key.encode() not in stored
+        assert entry.secret_access_key not in repr((key, worker.stored.list()))
 
 
 async def test_a_key_may_have_a_policy_of_its_own(house: House) -> None:
     worker = house.worker()
     made = worker.administration.create("pusher", json.dumps(POLICY))
-    assert made["role"] == "policy"
-    found = await worker.keys.find(made["access_key_id"])
+    assert made.role == "policy"
+    found = await worker.keys.find(made.access_key_id)
     assert found is not None
     assert found.policies[0].decide(request("ecr:PutImage")) is Decision.ALLOW
     assert found.policies[0].decide(request("ecr:BatchGetImage")) is Decision.NONE
@@ -119,20 +120,11 @@ def test_two_keys_of_one_name_are_refused(house: House) -> None:
 @pytest.mark.parametrize("action", ["renew", "remove"])
 def test_a_key_that_is_not_there_is_named(house: House, action: str) -> None:
     with pytest.raises(ContentUnknown, match="'bob'"):
-        house.worker().administration.do({"action": action, "name": "bob"})
-
-
-@pytest.mark.parametrize(
-    "asked",
-    [{}, {"action": "dance"}, {"action": "create", "name": "bob"}, {"action": "renew", "name": 3}, {"action": 3}],
-)
-def test_requests_that_make_no_sense_are_refused(house: House, asked: dict[str, object]) -> None:
-    with pytest.raises(ConfigurationError, match="no action"):
-        house.worker().administration.do(asked)
+        getattr(house.worker().administration, action)("bob")
 
 
 async def test_without_the_encryption_key_it_is_said(house: House) -> None:
-    key_id = house.worker().administration.show()["access_key_id"]
+    key_id = house.worker().administration.show().access_key_id
     (house.folder / "data.key").unlink()
     with pytest.raises(SealingKeyMissing):
         await house.worker().keys.find(key_id)
@@ -214,12 +206,12 @@ def test_a_configured_key_that_cannot_be_used_keeps_the_engine_from_starting(
 def test_configured_keys_are_listed_and_changed_in_the_settings_only(house: House, secret: Path) -> None:
     administration = house.worker(CONFIGURED).administration
     administration.create("bob", "pull")
-    names = [(entry["name"], entry["created_at"] is None) for entry in administration.list()["keys"]]
+    names = [(entry.name, entry.created_at is None) for entry in administration.list().keys]
     assert names == [("bob", False), ("ci", True)]
     with pytest.raises(AlreadyExists, match="the settings have"):
         administration.create("ci", "pull")
     for action in ("renew", "remove"):
         with pytest.raises(RequestError, match="is in the settings"):
-            administration.do({"action": action, "name": "ci"})
+            getattr(administration, action)("ci")
     with pytest.raises(RequestError, match="the settings have API keys"):
         administration.show()

@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
+from pullthrough.cli.dependencies import Dependencies
 from pullthrough.cli.main import execute
-from pullthrough.cli.operations import Operations
-from pullthrough.cli.parts import Parts
 from pullthrough.errors import PullthroughError
+from pullthrough.operations.json_form import from_json
+from pullthrough.operations.operation import Answer, CacheOperation, Group, Performer, Request
 from pullthrough.settings import Loaded
 
 
@@ -35,55 +36,31 @@ class Outcome:
 Run = Callable[..., Outcome]
 
 
-class FakeOperations:
+class FakeOperations(Performer):
     """Answers what it was given, and remembers what it was asked."""
 
     def __init__(self, answers: Mapping[str, dict[str, Any] | PullthroughError]) -> None:
         self._answers = answers
         self.asked: list[tuple[str, dict[str, Any]]] = []
 
-    def _answer(self, what: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        self.asked.append((what, dict(request)))
-        answer = self._answers[what]
+    def perform(self, operation: CacheOperation[Group, Request, Answer], request: Request) -> Answer:
+        self.asked.append((operation.name, operation.document(request)))
+        answer = self._answers[operation.name]
         if isinstance(answer, PullthroughError):
             raise answer
-        return answer
-
-    def refresh(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        return self._answer("refresh", request)
-
-    def pin(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        return self._answer("pin", request)
-
-    def unpin(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        return self._answer("unpin", request)
-
-    def evict(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        return self._answer("evict", request)
-
-    def events(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        return self._answer("events", request)
-
-    def lifecycle(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        return self._answer("lifecycle", request)
-
-    def keys(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        return self._answer("keys", request)
-
-    def check(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        return self._answer("check", request)
+        return from_json(operation.answer, answer)
 
 
 @dataclass
 class Offline:
     """Stands for working on a folder that no engine holds; counts how often the folder was taken and given back."""
 
-    operations: Operations
+    operations: Performer
     taken: list[Loaded] = field(default_factory=list)
     given_back: int = 0
 
     @contextmanager
-    def __call__(self, loaded: Loaded) -> Iterator[Operations]:
+    def __call__(self, loaded: Loaded) -> Iterator[Performer]:
         self.taken.append(loaded)
         try:
             yield self.operations
@@ -98,9 +75,9 @@ class Command:
     folder: Path
     capture: pytest.CaptureFixture[str]
 
-    def __call__(self, *arguments: str, environ: Mapping[str, str] | None = None, **parts: Any) -> Outcome:
+    def __call__(self, *arguments: str, environ: Mapping[str, str] | None = None, **dependencies: Any) -> Outcome:
         environ = {"HOME": str(self.folder), "PULLTHROUGH_SERVE_DATA": str(self.folder / "data"), **(environ or {})}
-        code = execute(arguments, Parts(environ=environ, **parts))
+        code = execute(arguments, Dependencies(environ=environ, **dependencies))
         captured = self.capture.readouterr()
         return Outcome(code, captured.out, captured.err)
 

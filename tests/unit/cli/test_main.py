@@ -218,8 +218,8 @@ def test_a_locale_that_lacks_a_character_is_no_traceback() -> None:
 
 def test_help_imports_nothing_that_takes_long() -> None:
     code = (
-        "import sys\nfrom pullthrough.cli.main import execute\nfrom pullthrough.cli.parts import Parts\n"
-        "execute(['--help'], Parts())\nprint(*sorted(sys.modules), file=sys.stderr)"
+        "import sys\nfrom pullthrough.cli.main import execute\nfrom pullthrough.cli.dependencies import Dependencies\n"
+        "execute(['--help'], Dependencies())\nprint(*sorted(sys.modules), file=sys.stderr)"
     )
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy = {"pydantic", "rich", "aiohttp", "sqlalchemy", "alembic", "asyncio", "prometheus_client", "http.client"}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pullthrough.cli.exit_codes import ExitCode
-from pullthrough.cli.operations import image_in_cache
+from pullthrough.cli.session import image_in_cache
 from pullthrough.errors import FolderLocked
 from tests.unit.cli.support import Command, ControlSocket, FakeOperations, Offline
 
@@ -37,7 +37,7 @@ CHECKED: dict[str, Any] = {
     "manifests": 2,
     "bytes": 2048,
     "problems": [{"kind": "digest", "subject": DIGEST, "detail": "removed", "repaired": True}],
-    "repaired": True,
+    "repaired": 1,
 }
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ from hypothesis import strategies as st
 from pullthrough.engine.eviction import STEP_BYTES, STEP_IMAGES, EvictionReport, Evictor, Limits
 from pullthrough.oci.digests import Digest, digest_of
 from pullthrough.oci.names import RepositoryName, parse_repository_name, parse_tag
+from pullthrough.operations.json_form import to_json
+from pullthrough.operations.room import EvictAnswer
 from pullthrough.settings import SizeLimit
 from pullthrough.storage.blobs import BlobStore, Disk
 from pullthrough.storage.catalog import Catalog
@@ -502,7 +505,7 @@ def test_the_report_says_what_went_and_why(store: Store) -> None:
     gone = store.add("gone", tag="gone", pulled=12)
     store.catalog.save_manifest(NGINX, OWNER, gone.digest, gone.body, gone.manifest, tag=parse_tag("alias"), now=1)
     report = store.evictor(max_size=0).run(dry_run=True)
-    assert report.to_dict() == {
+    assert json.loads(json.dumps(to_json(EvictAnswer.of(report)))) == {
         "dry_run": True,
         "evicted": [
             {
@@ -523,7 +526,7 @@ def test_an_image_that_was_never_pulled_says_so(store: Store) -> None:
     store.add("never", tag="never", stored=NOW - 3700)
     report = store.evictor(max_size=0).run(dry_run=True)
     assert report.evicted[0].reason.endswith("; never pulled, stored 1 hour ago")
-    assert report.to_dict()["evicted"][0]["last_pulled"] is None
+    assert EvictAnswer.of(report).evicted[0].last_pulled is None
 
 
 def test_without_limits_there_is_none_to_report(store: Store) -> None:

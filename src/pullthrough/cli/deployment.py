@@ -1,15 +1,14 @@
-"""What the commands of the module share: their options, the deployment they work on, and asking the person."""
+"""What the commands of the module share: their options, the deployment they work on, and asking whether to go on."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pullthrough.cli.options import load, parts_of
+from pullthrough.cli.options import dependencies_of, load
 from pullthrough.cli.output import note, warn
 from pullthrough.errors import ConfigurationError
 
@@ -73,14 +72,14 @@ def open_deployment(
     loaded = load(context, config, require_tokens=False)
     from pullthrough.provision.deployment import Deployment
 
-    parts = parts_of(context)
+    dependencies = dependencies_of(context)
     warn(loaded.warnings)
     return Deployment(
         loaded.settings.declaration,
-        parts.connect(parts.environ, profile=profile, region=region, endpoint_url=endpoint_url),
-        parts.environ,
+        dependencies.connect(dependencies.environ, profile=profile, region=region, endpoint_url=endpoint_url),
+        dependencies.environ,
         journal=loaded.settings.journal,
-        ask=None if no_input or not parts.is_terminal() else parts.ask,
+        ask=None if no_input or not dependencies.is_terminal() else dependencies.ask,
     )
 
 
@@ -88,12 +87,12 @@ def confirm(context: typer.Context, question: str, *, yes: bool, what: str) -> b
     """Whether the person agrees. Raises ConfigurationError where nobody can be asked."""
     if yes:
         return True
-    parts = parts_of(context)
-    if not parts.is_terminal():
+    dependencies = dependencies_of(context)
+    if not dependencies.is_terminal():
         raise ConfigurationError(
             f"{what} asks before it changes anything, and there is no terminal to ask at", hint="--yes"
         )
-    return parts.ask(f"{question} Only 'yes' is taken for it", False).strip().lower() == "yes"
+    return dependencies.ask(f"{question} Only 'yes' is taken for it", False).strip().lower() == "yes"
 
 
 def progress_of(clock: Callable[[], float]) -> Callable[[Step, Progress], None]:
@@ -109,17 +108,3 @@ def progress_of(clock: Callable[[], float]) -> Callable[[Step, Progress], None]:
         note(f"{sign:>3} {step.key.kind} {step.key.name}: {progress.value} in {now - begun[key]:.1f}s")
 
     return watch
-
-
-def ask_at_terminal(question: str, secret: bool) -> str:
-    """A line of the person's; not echoed where it is a secret. The question goes to standard error."""
-    import getpass
-
-    if secret:
-        return getpass.getpass(f"{question}: ", stream=sys.stderr)
-    sys.stderr.write(f"{question}: ")
-    sys.stderr.flush()
-    line = sys.stdin.readline()
-    if not line:
-        raise typer.Abort
-    return line.rstrip("\n")

@@ -1,21 +1,22 @@
-"""What the commands are built from, so that a test can hand in its own.
+"""What the commands depend on, so that a test can hand in its own.
 
-The defaults import the real parts when they are called: a command loads only what it needs.
+The defaults import the real thing when they are called: a command loads only what it needs.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pullthrough.cli import terminal
+
 if TYPE_CHECKING:
-    from pullthrough.cli.operations import Operations
     from pullthrough.client.reports import ProgressEvent, PullReport
     from pullthrough.oci.names import ImageReference
+    from pullthrough.operations.operation import Performer
     from pullthrough.provision.aws import Connection
     from pullthrough.settings import Loaded
 
@@ -46,7 +47,7 @@ def _pull(
     return asyncio.run(pull_image(image, registry=registry, platform=platform, progress=progress))
 
 
-def _offline(loaded: Loaded) -> AbstractContextManager[Operations]:
+def _offline(loaded: Loaded) -> AbstractContextManager[Performer]:
     from pullthrough.server import offline
 
     return offline(loaded)
@@ -60,18 +61,8 @@ def _connect(
     return connect(environ, profile=profile, region=region, endpoint_url=endpoint_url)
 
 
-def _is_terminal() -> bool:
-    return sys.stdin.isatty() and sys.stderr.isatty()
-
-
-def _ask(question: str, secret: bool) -> str:
-    from pullthrough.cli.module import ask_at_terminal
-
-    return ask_at_terminal(question, secret)
-
-
 @dataclass(frozen=True)
-class Parts:
+class Dependencies:
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     #: Runs an engine until it is told to stop; the exit code.
     serve: Callable[[Loaded], int] = _serve
@@ -80,10 +71,10 @@ class Parts:
     #: Pulls an image and verifies it; `registry` is the cache's URL, `progress` gets each blob's events.
     pull: Callable[..., PullReport] = _pull
     #: The operations on a data folder that no engine holds; takes the folder's lock.
-    offline: Callable[[Loaded], AbstractContextManager[Operations]] = _offline
+    offline: Callable[[Loaded], AbstractContextManager[Performer]] = _offline
     #: What the module works on: an AWS account in a region, or an engine.
     connect: Callable[..., Connection] = _connect
     #: Whether somebody sits at a terminal and can be asked.
-    is_terminal: Callable[[], bool] = _is_terminal
+    is_terminal: Callable[[], bool] = terminal.is_terminal
     #: Asks; the second argument says whether the answer is a secret.
-    ask: Callable[[str, bool], str] = _ask
+    ask: Callable[[str, bool], str] = terminal.ask

@@ -1,12 +1,4 @@
-"""The client of a running engine's control socket: HTTP/1.1 over a unix socket, JSON both ways.
-
-    POST /refresh {"image"}   POST /pin {"image"}   POST /unpin {"image"}   POST /evict {"dry_run"}   POST /check {}
-    POST /lifecycle {"repository", "dry_run"}
-    POST /events {"limit"}   POST /keys {"action", "name", "role"}   GET /status
-
-An answer is 200 with a JSON object, or 4xx/5xx with {"error": {"reference", "message", "hint"}}. Who may open the
-socket (mode 0600) may do all of this; there is no other authentication.
-"""
+"""The command line's end of the control socket. Blocking."""
 
 from __future__ import annotations
 
@@ -14,11 +6,11 @@ import http.client
 import json
 import os
 import socket
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pullthrough.errors import ConfigurationError, PullthroughError, UpstreamUnavailable
+from pullthrough.operations.json_form import from_json
+from pullthrough.operations.operation import Answer, CacheOperation, Group, Request
 
 #: A local socket connects at once or not at all; the engine's accept queue may be full for a moment.
 CONNECT_TIMEOUT_SECONDS = 5.0
@@ -55,65 +47,46 @@ class ControlClient:
             return False
         return True
 
-    def status(self) -> dict[str, Any]:
-        return self._call("GET", "/status", None)
+    def perform(self, operation: CacheOperation[Group, Request, Answer], request: Request) -> Answer:
+        """Without a time limit: a check, which reads every stored body, takes as long as it takes.
 
-    def refresh(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        return self._call("POST", "/refresh", request)
-
-    def pin(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        return self._call("POST", "/pin", request)
-
-    def unpin(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        return self._call("POST", "/unpin", request)
-
-    def evict(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        return self._call("POST", "/evict", request)
-
-    def lifecycle(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        return self._call("POST", "/lifecycle", request)
-
-    def events(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        return self._call("POST", "/events", request)
-
-    def keys(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        return self._call("POST", "/keys", request)
-
-    def check(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """No time limit: reading every stored body takes as long as it takes."""
-        return self._call("POST", "/check", request)
-
-    def _call(self, method: str, path: str, request: Mapping[str, Any] | None) -> dict[str, Any]:
+        Raises EngineError, and UpstreamUnavailable where the engine does not answer as it should.
+        """
         connection = _UnixConnection(self._path)
-        body = None if request is None else json.dumps(request).encode()
+        body = None if operation.method == "GET" else json.dumps(operation.document(request)).encode()
         try:
-            connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
+            connection.request(
+                operation.method, f"/{operation.name}", body, {"Content-Type": "application/json"} if body else {}
+            )
             response = connection.getresponse()
             answer = response.read(MAX_ANSWER_BYTES + 1)
         except (OSError, http.client.HTTPException) as error:
-            raise self._broken(f"the engine at {self._path} went away before it answered") from error
+            raise self._broken("went away before it answered") from error
         finally:
             connection.close()
         try:
             document = json.loads(answer)
         except ValueError as error:
-            raise self._broken(
-                f"the engine at {self._path} answered {response.status} with something other than JSON"
-            ) from error
+            raise self._broken(f"answered {response.status} with something other than JSON") from error
         if response.status == 200 and isinstance(document, dict):
-            return document
+            try:
+                return from_json(operation.answer, document)
+            except ValueError as error:
+                raise self._broken(f"answered as another version of it would: {error}") from error
         error_body = document.get("error") if isinstance(document, dict) else None
         if not isinstance(error_body, dict):
-            raise self._broken(f"the engine at {self._path} answered {response.status} without saying why")
+            raise self._broken(f"answered {response.status} without saying why")
         raise EngineError(
             str(error_body.get("reference", PullthroughError.reference)),
             str(error_body.get("message", "")),
             str(error_body.get("hint", "")),
         )
 
-    def _broken(self, message: str) -> UpstreamUnavailable:
+    def _broken(self, what: str) -> UpstreamUnavailable:
         return UpstreamUnavailable(
-            message, upstream="the engine", hint="see the engine's log; the command may be repeated"
+            f"the engine at {self._path} {what}",
+            upstream="the engine",
+            hint="see the engine's log; the command may be repeated",
         )
 
 
