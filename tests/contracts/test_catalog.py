@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from pullthrough.oci.digests import Digest, digest_of
 from pullthrough.oci.names import RepositoryName, Tag, parse_repository_name, parse_tag
 from pullthrough.oci.owners import OWN, Owner, source_at, source_of, upstream_owner
-from pullthrough.storage import catalog as catalog_module
+from pullthrough.storage import schema
 from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.catalog.claims import RepositoryOwned
 from pullthrough.storage.generation import Generation
 from pullthrough.storage.pushed import Pushed
-from pullthrough.storage.repositories import Repositories, RepositoryOwned, RepositorySettings
+from pullthrough.storage.repositories import Repositories, RepositorySettings
 from tests.contracts.conftest import Clock, OpenCatalog
 from tests.contracts.images import CONFIG, LAYER, image, index, sample
 from tests.owners import OWNER
@@ -510,7 +511,7 @@ def test_asking_for_what_is_not_there_makes_no_repository(catalog: Catalog, cloc
 @pytest.mark.parametrize("limited", ["listings", "negatives", "absent_names"])
 def test_what_clients_can_make_us_remember_has_an_end(catalog: Catalog, clock: Clock, limited: str) -> None:
     # The limits are too high to be reached here; the rule is the same with a lower one.
-    table = getattr(catalog_module, limited)
+    table = getattr(schema, limited)
     columns = {"listings": ("owner", "kind"), "negatives": ("owner", "reference")}
     first, second = columns.get(limited, ("source", "name"))
     values: dict[str, object] = {

@@ -20,7 +20,7 @@ from pullthrough.oci import media_types
 from pullthrough.oci.digests import Digest, digest_of
 from pullthrough.oci.names import RepositoryName, parse_repository_name, parse_tag
 from pullthrough.storage.catalog import Catalog
-from pullthrough.storage.deletion import delete_images
+from pullthrough.storage.catalog.image_rows import delete_images
 from pullthrough.storage.inventory import LOOSE_SECONDS
 from pullthrough.storage.pushed import MAX_REFERRER_BYTES, Pushed
 from pullthrough.storage.repositories import Repositories, RepositorySettings

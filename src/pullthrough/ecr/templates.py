@@ -16,7 +16,7 @@ from pullthrough.ecr.paging import page_request
 from pullthrough.ecr.parameters import check_mutability, check_policy, invalid, read_encryption, read_tags
 from pullthrough.engine.lifecycle_policy import parse_lifecycle_policy
 from pullthrough.errors import AlreadyExists, LimitReached
-from pullthrough.storage.registry import CreationTemplate
+from pullthrough.storage.catalog.templates import CreationTemplate
 
 _MEMBERS = (
     "description",

@@ -26,10 +26,10 @@ from pullthrough.oci.lists import Page
 from pullthrough.oci.names import RepositoryName
 from pullthrough.oci.owners import Owner
 from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.catalog.claims import NotKept
 from pullthrough.storage.interfaces import Locks
 from pullthrough.storage.pushed import Pushed
 from pullthrough.storage.records import ListingRecord
-from pullthrough.storage.repositories import NotKept
 from pullthrough.upstream.interfaces import Turn, Upstreams
 
 _log = logging.getLogger(__name__)

@@ -39,9 +39,9 @@ from pullthrough.oci.digests import Digest
 from pullthrough.oci.manifests import parse_manifest
 from pullthrough.oci.names import Reference, Tag
 from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.catalog.claims import NotKept
 from pullthrough.storage.interfaces import Locks
 from pullthrough.storage.records import ManifestRecord, TagRecord
-from pullthrough.storage.repositories import NotKept
 from pullthrough.upstream.interfaces import Turn, Upstreams
 
 _log = logging.getLogger(__name__)

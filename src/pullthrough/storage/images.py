@@ -20,8 +20,8 @@ from pullthrough.oci import media_types
 from pullthrough.oci.digests import Digest
 from pullthrough.oci.names import RepositoryName, Tag
 from pullthrough.oci.owners import Owner
+from pullthrough.storage.catalog.image_rows import delete_images
 from pullthrough.storage.database import Database, Topic, note_change
-from pullthrough.storage.deletion import delete_images
 from pullthrough.storage.records import ImageDetail, ImageState
 from pullthrough.storage.schema import (
     blobs,

@@ -1,17 +1,18 @@
-"""What eviction and `check` ask of the catalog, and what they take out of it."""
+"""What eviction asks of the catalog, what it takes out of it, and when things were used last."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Exists, and_, delete, exists, func, select
+from sqlalchemy import Connection, Exists, Update, and_, bindparam, delete, exists, func, or_, select, update
 
 from pullthrough.oci.digests import Digest
 from pullthrough.oci.names import RepositoryName
-from pullthrough.storage.database import Database, Topic, note_change, upsert
-from pullthrough.storage.deletion import delete_images
+from pullthrough.storage.catalog.blob_rows import last_used
+from pullthrough.storage.catalog.image_rows import delete_images, remove_empty, repositories_of
+from pullthrough.storage.database import Database, Topic, note_change
 from pullthrough.storage.records import ImageUse, NamedBlob, StoredBlob
 from pullthrough.storage.schema import (
     blobs,
@@ -25,15 +26,33 @@ from pullthrough.storage.schema import (
     repository_manifests,
     tags,
 )
-from pullthrough.storage.sql.parts import PART, in_parts
+from pullthrough.storage.sql.parts import in_parts
 
-_BODIES_PER_READ = 50
+#: Pull times written in one transaction, so that a flush never keeps a fill from being published.
+_PULLS_PER_TRANSACTION = 1_000
 #: A blob that was pushed, or whose last image was deleted, is kept for so long without being named. A push takes less.
 LOOSE_SECONDS = 86_400.0
 
 _images = repository_manifests
-_last_used = func.coalesce(blobs.c.pulled_at, blobs.c.stored_at)
 _is_named = exists().where(manifest_blobs.c.blob_digest == blobs.c.digest)
+_TOUCH_IMAGE = (
+    update(_images)
+    .where(
+        _images.c.repository_id
+        == select(repositories.c.id).where(repositories.c.name == bindparam("b_repository")).scalar_subquery(),
+        _images.c.digest == bindparam("b_digest"),
+        or_(_images.c.pulled_at.is_(None), _images.c.pulled_at < bindparam("b_at")),
+    )
+    .values(pulled_at=bindparam("b_at"))
+)
+_TOUCH_BLOB = (
+    update(blobs)
+    .where(
+        blobs.c.digest == bindparam("b_digest"),
+        or_(blobs.c.pulled_at.is_(None), blobs.c.pulled_at < bindparam("b_at")),
+    )
+    .values(pulled_at=bindparam("b_at"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +70,12 @@ class Inventory:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    # Eviction
+    def record_pulls(self, manifests: Mapping[tuple[str, str], float], blobs: Mapping[str, float]) -> None:
+        """When manifests, by repository and digest, and blobs were last pulled. An earlier time changes nothing."""
+        work = [(_TOUCH_IMAGE, {"b_repository": r, "b_digest": d, "b_at": at}) for (r, d), at in manifests.items()]
+        work += [(_TOUCH_BLOB, {"b_digest": digest, "b_at": at}) for digest, at in blobs.items()]
+        for start in range(0, len(work), _PULLS_PER_TRANSACTION):
+            self._database.write(_touch, work[start : start + _PULLS_PER_TRANSACTION])
 
     def images(self) -> list[ImageUse]:
         """Every manifest of every repository, but for those that were pushed: they have no upstream to come from again."""
@@ -109,7 +133,7 @@ class Inventory:
 
     def unnamed_blobs(self, unused_since: float) -> list[StoredBlob]:
         """Published blobs that no stored manifest names, and none is likely to: nobody has just pushed them."""
-        statement = select(blobs.c.digest, blobs.c.size_bytes, _last_used).where(~_is_named, ~_is_loose(unused_since))
+        statement = select(blobs.c.digest, blobs.c.size_bytes, last_used).where(~_is_named, ~_is_loose(unused_since))
         with self._database.reading() as connection:
             return [StoredBlob(Digest(row[0]), row[1], row[2]) for row in connection.execute(statement)]
 
@@ -127,12 +151,12 @@ class Inventory:
             gone = _unchanged(connection, images, in_use, unused_since)
             ids = [image.image_id for image in gone]
             named = _named_blobs(connection, ids)
-            affected = _repositories_of(connection, ids)
+            affected = repositories_of(connection, ids)
             delete_images(connection, ids, now=None)  # their blobs go here as well
             order = {image_id: position for position, image_id in enumerate(ids)}
             owners = {blob.digest: blob.image_id for blob in sorted(named, key=lambda blob: order[blob.image_id])}
             freed = _remove_blobs(connection, owners, unused_since)
-            _remove_empty(connection, affected)
+            remove_empty(connection, affected)
             return Removed(tuple(gone), tuple((owners[blob.digest], blob) for blob in freed))
 
         return self._database.write(change)
@@ -153,7 +177,7 @@ class Inventory:
                 )
             ]
             freed = _remove_blobs(connection, wanted, unused_since)
-            _remove_empty(connection, affected)
+            remove_empty(connection, affected)
             return freed
 
         return self._database.write(change)
@@ -181,98 +205,12 @@ class Inventory:
 
         return self._database.write(change)
 
-    # Check
 
-    def find_damage(self) -> list[str]:
-        """What the database itself finds wrong with its file; empty if nothing."""
-        return self._database.find_damage()
-
-    def stored_blobs(self) -> Iterator[StoredBlob]:
-        """Every published blob, by digest; read in parts, so that none is kept waiting by a slow reader."""
-        last = ""
-        while True:
-            statement = (
-                select(blobs.c.digest, blobs.c.size_bytes, _last_used)
-                .where(blobs.c.digest > last)
-                .order_by(blobs.c.digest)
-                .limit(PART)
-            )
-            with self._database.reading() as connection:
-                rows = connection.execute(statement).all()
-            if not rows:
-                return
-            yield from (StoredBlob(Digest(row[0]), row[1], row[2]) for row in rows)
-            last = rows[-1][0]
-
-    def manifest_bodies(self) -> Iterator[tuple[Digest, bytes]]:
-        """Every stored manifest once, by digest; read in parts."""
-        last = ""
-        while True:
-            statement = (
-                select(manifests.c.digest, manifests.c.body)
-                .where(manifests.c.digest > last)
-                .order_by(manifests.c.digest)
-                .limit(_BODIES_PER_READ)
-            )
-            with self._database.reading() as connection:
-                rows = connection.execute(statement).all()
-            if not rows:
-                return
-            yield from ((Digest(row[0]), row[1]) for row in rows)
-            last = rows[-1][0]
-
-    def unknown_blobs(self, digests: Iterable[Digest]) -> list[Digest]:
-        """Those that the catalog does not have as published."""
-        unknown: list[Digest] = []
-        for part in in_parts(digests):
-            with self._database.reading() as connection:
-                known = set(connection.execute(select(blobs.c.digest).where(blobs.c.digest.in_(part))).scalars())
-            unknown += [digest for digest in part if digest not in known]
-        return unknown
-
-    def adopt_blobs(self, found: Iterable[tuple[Digest, int, float]], *, verified_boot: str) -> None:
-        """Take up files that have no row: digest, size in bytes, last use. No repository may read them by that.
-
-        A repository whose manifest names one is granted it once its own upstream has confirmed that it has it; no
-        bytes are transferred again.
-        """
-        rows = [
-            {"digest": digest, "size_bytes": size, "stored_at": used_at, "verified_boot": verified_boot}
-            for digest, size, used_at in found
-        ]
-        for part in in_parts(rows):
-            self._database.write(_adopt, part)
-
-    def forget_manifest(self, digest: Digest, *, now: float) -> None:
-        """Take the manifest out of every repository, with the tags that name it; it is fetched again when asked for.
-
-        Its blobs are loose from now on: who pushes it again need not push them.
-        """
-
-        def change(connection: Connection) -> None:
-            note_change(connection, Topic.ANSWERS)
-            mine = list(connection.execute(select(_images.c.id).where(_images.c.digest == digest)).scalars())
-            affected = _repositories_of(connection, mine)
-            delete_images(connection, mine, now=now)
-            connection.execute(delete(manifests).where(manifests.c.digest == digest))
-            _remove_empty(connection, affected)
-
-        self._database.write(change)
-
-    def dangling(self) -> list[tuple[RepositoryName, Digest]]:
-        """Images whose manifest is missing. Foreign keys keep these from arising; a damaged file may hold some."""
-        statement = (
-            select(repositories.c.name, _images.c.digest)
-            .join(repositories, repositories.c.id == _images.c.repository_id)
-            .where(~exists().where(manifests.c.digest == _images.c.digest))
-        )
-        with self._database.reading() as connection:
-            return [(RepositoryName(row[0]), Digest(row[1])) for row in connection.execute(statement)]
-
-
-def _adopt(connection: Connection, rows: Sequence[Mapping[str, object]]) -> None:
-    note_change(connection, Topic.ANSWERS)
-    upsert(connection, blobs, rows, key=["digest"], update=[])
+def _touch(connection: Connection, work: Sequence[tuple[Update, Mapping[str, object]]]) -> None:
+    for statement in (_TOUCH_IMAGE, _TOUCH_BLOB):
+        rows = [row for wanted, row in work if wanted is statement]
+        if rows:
+            connection.execute(statement, rows)
 
 
 def _is_loose(unused_since: float) -> Exists:
@@ -364,7 +302,7 @@ def _named_blobs(connection: Connection, image_ids: Collection[int]) -> list[Nam
     found: list[NamedBlob] = []
     for part in in_parts(image_ids):
         statement = (
-            select(manifest_blobs.c.image_id, manifest_blobs.c.blob_digest, blobs.c.size_bytes, _last_used, count)
+            select(manifest_blobs.c.image_id, manifest_blobs.c.blob_digest, blobs.c.size_bytes, last_used, count)
             .outerjoin(blobs, blobs.c.digest == manifest_blobs.c.blob_digest)
             .where(manifest_blobs.c.image_id.in_(part))
             .order_by(manifest_blobs.c.image_id, manifest_blobs.c.position)
@@ -376,30 +314,10 @@ def _named_blobs(connection: Connection, image_ids: Collection[int]) -> list[Nam
 def _remove_blobs(connection: Connection, digests: Iterable[Digest], unused_since: float) -> list[StoredBlob]:
     freed: list[StoredBlob] = []
     for part in in_parts(digests):
-        statement = select(blobs.c.digest, blobs.c.size_bytes, _last_used).where(
-            blobs.c.digest.in_(part), ~_is_named, _last_used <= unused_since, ~_is_loose(unused_since)
+        statement = select(blobs.c.digest, blobs.c.size_bytes, last_used).where(
+            blobs.c.digest.in_(part), ~_is_named, last_used <= unused_since, ~_is_loose(unused_since)
         )
         rows = connection.execute(statement).all()
         freed += [StoredBlob(Digest(row[0]), row[1], row[2]) for row in rows]
         connection.execute(delete(blobs).where(blobs.c.digest.in_([row[0] for row in rows])))
     return freed
-
-
-def _repositories_of(connection: Connection, image_ids: Collection[int]) -> list[int]:
-    return [
-        row[0]
-        for part in in_parts(image_ids)
-        for row in connection.execute(select(_images.c.repository_id).distinct().where(_images.c.id.in_(part)))
-    ]
-
-
-def _remove_empty(connection: Connection, repository_ids: Iterable[int]) -> None:
-    for part in in_parts(set(repository_ids)):
-        connection.execute(
-            delete(repositories).where(
-                repositories.c.id.in_(part),
-                ~repositories.c.kept,
-                ~exists().where(_images.c.repository_id == repositories.c.id),
-                ~exists().where(repository_blobs.c.repository_id == repositories.c.id),
-            )
-        )

@@ -39,12 +39,12 @@ from pullthrough.oci.digests import Digest
 from pullthrough.oci.manifests import Manifest, parse_manifest
 from pullthrough.oci.names import RepositoryName, Tag
 from pullthrough.oci.owners import OWN, Owner
-from pullthrough.storage.catalog import grant, save_image, save_tag
+from pullthrough.storage.catalog.blob_rows import grant
+from pullthrough.storage.catalog.claims import CREATE_ON_PUSH, claim_repository
+from pullthrough.storage.catalog.image_rows import delete_images, may_move_tag, save_image, save_tag
+from pullthrough.storage.catalog.templates import find_template
 from pullthrough.storage.database import Database, Topic, note_change, upsert
-from pullthrough.storage.deletion import delete_images
 from pullthrough.storage.records import StoredBlob
-from pullthrough.storage.registry import find_template
-from pullthrough.storage.repositories import claim_repository, may_move_tag
 from pullthrough.storage.schema import (
     blobs,
     manifest_blobs,
@@ -58,8 +58,6 @@ from pullthrough.storage.schema import (
 )
 from pullthrough.storage.sql.parts import in_parts
 
-#: The scenario of creation templates that pushes ask.
-CREATE_ON_PUSH = "CREATE_ON_PUSH"
 #: Repositories of which one may lend a blob to an anonymous mount.
 _MAX_HOLDERS = 100
 #: What one page of referrers costs to read, at most.

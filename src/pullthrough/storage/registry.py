@@ -7,14 +7,14 @@ transaction and may raise StorageError; times are seconds since the epoch.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, select, true, update
+from sqlalchemy import Connection, Table, delete, func, insert, select, update
 
-from pullthrough.declaration import ROOT
 from pullthrough.errors import AlreadyExists, LimitReached
+from pullthrough.storage.catalog.templates import CreationTemplate, is_under, read_template
 from pullthrough.storage.database import Database, Topic, note_change, upsert
 from pullthrough.storage.schema import (
     absent_names,
@@ -50,16 +50,6 @@ class CacheRule:
     upstream_repository_prefix: str | None = None
     credential_arn: str | None = None
     custom_role_arn: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CreationTemplate:
-    #: Without a slash at its end, or ROOT.
-    prefix: str
-    #: The API's RepositoryCreationTemplate without prefix and times; only what was given.
-    body: Mapping[str, Any]
-    created_at: float
-    updated_at: float
 
 
 class Registry:
@@ -128,7 +118,7 @@ class Registry:
         """All of them, by prefix."""
         with self._database.reading() as connection:
             rows = connection.execute(select(creation_templates).order_by(creation_templates.c.prefix)).all()
-        return [_template(row) for row in rows]
+        return [read_template(row) for row in rows]
 
     def create_template(self, template: CreationTemplate) -> None:
         """Raises AlreadyExists or LimitReached."""
@@ -150,7 +140,7 @@ class Registry:
             row = connection.execute(select(creation_templates).where(is_template)).first()
             if row is None:
                 return None
-            before = _template(row)
+            before = read_template(row)
             body = change(before.body)
             connection.execute(
                 update(creation_templates).where(is_template).values(body=json.dumps(body), updated_at=now)
@@ -166,7 +156,7 @@ class Registry:
         def change(connection: Connection) -> CreationTemplate | None:
             row = connection.execute(select(creation_templates).where(is_template)).first()
             connection.execute(delete(creation_templates).where(is_template))
-            return None if row is None else _template(row)
+            return None if row is None else read_template(row)
 
         return self._database.write(change)
 
@@ -235,26 +225,6 @@ class Registry:
         return self._database.write(change)
 
 
-def find_template(connection: Connection, name: str, scenario: str) -> CreationTemplate | None:
-    """The template for a repository of this name: of those applied for the scenario, the one with the longest prefix.
-
-    `scenario` is PULL_THROUGH_CACHE, CREATE_ON_PUSH or REPLICATION. ROOT stands for all names and comes last.
-    """
-    prefixes = [*_leading(name), ROOT]
-    rows = connection.execute(select(creation_templates).where(creation_templates.c.prefix.in_(prefixes))).all()
-    found = {row.prefix: _template(row) for row in rows}
-    for prefix in prefixes:
-        if prefix in found and scenario in found[prefix].body["appliedFor"]:
-            return found[prefix]
-    return None
-
-
-def _leading(name: str) -> Iterator[str]:
-    """For `a/b/c`: `a/b`, `a`. A prefix stands for what is below it, not for the repository of its own name."""
-    while name := name.rpartition("/")[0]:
-        yield name
-
-
 def _refuse_another(connection: Connection, table: Table, key: str, most: int, what: str) -> None:
     column = next(iter(table.primary_key))
     if connection.execute(select(column).where(column == key)).first() is not None:
@@ -266,10 +236,6 @@ def _refuse_another(connection: Connection, table: Table, key: str, most: int, w
 def _find_cache_rule(connection: Connection, prefix: str) -> CacheRule | None:
     row = connection.execute(select(cache_rules).where(cache_rules.c.prefix == prefix)).mappings().first()
     return None if row is None else CacheRule(**row)
-
-
-def _template(row: Any) -> CreationTemplate:
-    return CreationTemplate(row.prefix, json.loads(row.body), row.created_at, row.updated_at)
 
 
 def _document(connection: Connection, name: str) -> str | None:
@@ -284,11 +250,3 @@ def _forget_answers(connection: Connection, prefix: str) -> None:
     for table in (negatives, listings):
         connection.execute(delete(table).where(is_under(table.c.repository, prefix)))
     connection.execute(delete(absent_names))
-
-
-def is_under(column: ColumnElement[str], prefix: str) -> ColumnElement[bool]:
-    """Whether a name is below a rule's prefix."""
-    if prefix == ROOT:
-        return true()
-    # "0" comes right after "/".
-    return (column > f"{prefix}/") & (column < f"{prefix}0")

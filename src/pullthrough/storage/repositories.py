@@ -6,21 +6,27 @@ Every method is one transaction and may raise StorageError; times are seconds si
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, false, insert, or_, select, update
+from sqlalchemy import Connection, delete, false, func, insert, or_, select, update
 
 from pullthrough.errors import AlreadyExists, LimitReached, NotEmpty
 from pullthrough.oci.names import RepositoryName
 from pullthrough.oci.owners import OWN, UNKNOWN, Owner
-from pullthrough.storage.database import Database, Topic, note_change, upsert
-from pullthrough.storage.deletion import delete_images
-from pullthrough.storage.registry import find_template, is_under
+from pullthrough.storage.catalog.claims import FIND_REPOSITORY, NO_ENCRYPTION, dump_json
+from pullthrough.storage.catalog.image_rows import MutabilityFilters, delete_images
+from pullthrough.storage.catalog.resource_tags import (
+    is_resource,
+    read_tags,
+    remove_tags,
+    repository_resource,
+    write_tags,
+)
+from pullthrough.storage.catalog.templates import is_under
+from pullthrough.storage.database import Database, Topic, note_change
 from pullthrough.storage.schema import (
-    lifecycle_previews,
     listings,
     negatives,
     repositories,
@@ -28,26 +34,12 @@ from pullthrough.storage.schema import (
     repository_manifests,
     resource_tags,
 )
-from pullthrough.storage.sql.parts import PART, in_parts
+from pullthrough.storage.sql.parts import PART
 
 #: AWS tags of one resource. https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html
 MAX_RESOURCE_TAGS = 50
 
 _images = repository_manifests
-_FIND = select(repositories.c.id, repositories.c.owner).where(repositories.c.name == bindparam("repository"))
-#: What a repository without a template is made with; the tables' own defaults.
-_NO_ENCRYPTION = {"encryptionType": "AES256"}
-
-#: As the API spells it: {"filterType": "WILDCARD", "filter": "latest*"}.
-MutabilityFilters = Sequence[Mapping[str, str]]
-
-
-class NotKept(Exception):
-    """What came from an upstream is served, but cannot be stored."""
-
-
-class RepositoryOwned(NotKept):
-    """Something of an upstream's is not stored under this name: clients have pushed to it meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +91,12 @@ class Repositories:
                     created_at=now,
                     kept=True,
                     tag_mutability=settings.tag_mutability,
-                    mutability_filters=_dump(list(settings.mutability_filters)),
-                    encryption=_dump(settings.encryption or _NO_ENCRYPTION),
+                    mutability_filters=dump_json(list(settings.mutability_filters)),
+                    encryption=dump_json(settings.encryption or NO_ENCRYPTION),
                     scan_on_push=settings.scan_on_push,
                 )
             )
-            _write_tags(connection, name, settings.tags or {})
+            write_tags(connection, repository_resource(name), settings.tags or {})
             return _require(connection, name)
 
         return self._database.write(change)
@@ -126,6 +118,14 @@ class Repositories:
         statement = select(repositories).where(repositories.c.name > last).order_by(repositories.c.name).limit(limit)
         with self._database.reading() as connection:
             return [_record(row) for row in connection.execute(statement)]
+
+    def names(self, last: str, limit: int) -> list[RepositoryName]:
+        """The names of `page`."""
+        statement = (
+            select(repositories.c.name).where(repositories.c.name > last).order_by(repositories.c.name).limit(limit)
+        )
+        with self._database.reading() as connection:
+            return [RepositoryName(name) for name in connection.execute(statement).scalars()]
 
     def delete(self, name: RepositoryName, *, force: bool) -> RepositoryRecord | None:
         """What was deleted: its images, tags, grants and settings with it. None where there is no such repository.
@@ -151,7 +151,7 @@ class Repositories:
             connection.execute(delete(repository_blobs).where(repository_blobs.c.repository_id == record.id))
             for table in (listings, negatives):
                 connection.execute(delete(table).where(table.c.repository == name))
-            connection.execute(delete(resource_tags).where(resource_tags.c.resource == _resource(name)))
+            connection.execute(delete(resource_tags).where(is_resource(repository_resource(name))))
             connection.execute(delete(repositories).where(repositories.c.id == record.id))
             return record
 
@@ -183,7 +183,7 @@ class Repositories:
     def set_mutability(
         self, name: RepositoryName, mutability: str, filters: MutabilityFilters
     ) -> RepositoryRecord | None:
-        return self._set(name, tag_mutability=mutability, mutability_filters=_dump(list(filters)))
+        return self._set(name, tag_mutability=mutability, mutability_filters=dump_json(list(filters)))
 
     def set_scan_on_push(self, name: RepositoryName, scan_on_push: bool) -> RepositoryRecord | None:
         return self._set(name, scan_on_push=scan_on_push)
@@ -222,6 +222,18 @@ class Repositories:
 
     # Whose they are
 
+    def is_there(self, name: RepositoryName, owner: Owner | None) -> bool:
+        """Whether anything of this owner's was ever stored under this name and is not all evicted."""
+        with self._database.reading() as connection:
+            return connection.execute(FIND_REPOSITORY, {"repository": name, "owner": owner}).first() is not None
+
+    def find_owner(self, name: RepositoryName) -> str | None:
+        """Whose the repository is: empty for nobody's yet; None where there is none."""
+        statement = select(func.coalesce(repositories.c.owner, "")).where(repositories.c.name == name)
+        with self._database.reading() as connection:
+            owner: str | None = connection.execute(statement).scalar()
+        return owner
+
     def own_names(self, prefixes: Collection[str]) -> list[RepositoryName]:
         """The registry's own repositories under any of the prefixes, sorted."""
         is_wanted = or_(false(), *(is_under(repositories.c.name, prefix) for prefix in prefixes))
@@ -259,7 +271,7 @@ class Repositories:
 
     def all_tags(self) -> dict[RepositoryName, dict[str, str]]:
         """Of the repositories that have any."""
-        prefix = _resource("")
+        prefix = repository_resource("")
         # "0" comes right after "/".
         mine = (resource_tags.c.resource > prefix) & (resource_tags.c.resource < f"{prefix[:-1]}0")
         statement = select(resource_tags.c.resource, resource_tags.c.key, resource_tags.c.value).where(mine)
@@ -274,7 +286,7 @@ class Repositories:
         with self._database.reading() as connection:
             if _find(connection, name) is None:
                 return None
-            return _read_tags(connection, name)
+            return read_tags(connection, repository_resource(name))
 
     def tag(self, name: RepositoryName, added: Mapping[str, str]) -> bool:
         """False where there is no such repository. Raises LimitReached where it had more tags than it may then."""
@@ -283,9 +295,9 @@ class Repositories:
             note_change(connection, Topic.CONFIGURATION)
             if _find(connection, name) is None:
                 return False
-            if len(_read_tags(connection, name).keys() | added.keys()) > MAX_RESOURCE_TAGS:
+            if len(read_tags(connection, repository_resource(name)).keys() | added.keys()) > MAX_RESOURCE_TAGS:
                 raise LimitReached(f"a repository may have no more than {MAX_RESOURCE_TAGS} tags")
-            _write_tags(connection, name, added)
+            write_tags(connection, repository_resource(name), added)
             connection.execute(update(repositories).where(repositories.c.name == name).values(kept=True))
             return True
 
@@ -298,112 +310,10 @@ class Repositories:
             note_change(connection, Topic.CONFIGURATION)
             if _find(connection, name) is None:
                 return False
-            for part in in_parts(keys):
-                mine = (resource_tags.c.resource == _resource(name)) & resource_tags.c.key.in_(part)
-                connection.execute(delete(resource_tags).where(mine))
+            remove_tags(connection, repository_resource(name), keys)
             return True
 
         return self._database.write(change)
-
-
-def claim_repository(
-    connection: Connection,
-    name: str,
-    owner: Owner,
-    now: float,
-    scenario: str,
-    *,
-    takes_over: bool = False,
-) -> int | None:
-    """The id of the repository, to store something of this owner in it; made where it is missing, and given to the owner
-    where nobody has it. To be called within `Database.writing`.
-
-    Where somebody else has it: None, unless it `takes_over` what an upstream left, which is gone then. What was pushed
-    is never taken over.
-
-    `scenario` is why it is made, PULL_THROUGH_CACHE or CREATE_ON_PUSH: the creation template for it, if there is one,
-    says how.
-    """
-    row = connection.execute(_FIND, {"repository": name}).first()
-    if row is None:
-        return _make_repository(connection, name, owner, now, scenario)
-    if row.owner == owner:
-        return int(row.id)
-    if row.owner is not None:
-        if not takes_over or row.owner == OWN:
-            return None
-        _empty(connection, row.id, name)
-    connection.execute(update(repositories).where(repositories.c.id == row.id).values(owner=owner))
-    if owner == OWN:
-        note_change(connection, Topic.CONFIGURATION)  # a rule may cover it
-    return int(row.id)
-
-
-def _make_repository(connection: Connection, name: str, owner: Owner, now: float, scenario: str) -> int:
-    values: dict[str, Any] = {"name": name, "created_at": now, "owner": owner}
-    template = find_template(connection, name, scenario)
-    tags: dict[str, str] = {}
-    if template is not None:
-        body = template.body
-        values |= {
-            # Its settings would be lost with it, and a template may have changed since.
-            "kept": True,
-            "tag_mutability": body.get("imageTagMutability", "MUTABLE"),
-            "mutability_filters": _dump(body.get("imageTagMutabilityExclusionFilters", [])),
-            "encryption": _dump(body.get("encryptionConfiguration", _NO_ENCRYPTION)),
-            # An empty text, as the API allows it, is none.
-            "policy": body.get("repositoryPolicy") or None,
-            "lifecycle_policy": body.get("lifecyclePolicy") or None,
-        }
-        tags = {tag["Key"]: tag["Value"] for tag in body.get("resourceTags", [])}
-        _write_tags(connection, name, tags)
-    if owner == OWN or values.get("policy") or tags:
-        note_change(connection, Topic.CONFIGURATION)
-    connection.execute(insert(repositories).values(**values))
-    return int(connection.execute(_FIND, {"repository": name}).one().id)
-
-
-def _empty(connection: Connection, repository_id: int, name: str) -> None:
-    """What its last owner left goes; the repository's settings stay, and blobs stay for eviction."""
-    images = connection.execute(select(_images.c.id).where(_images.c.repository_id == repository_id)).scalars().all()
-    delete_images(connection, images, now=None)
-    connection.execute(delete(repository_blobs).where(repository_blobs.c.repository_id == repository_id))
-    for table in (listings, negatives):
-        connection.execute(delete(table).where(table.c.repository == name))
-    connection.execute(delete(lifecycle_previews).where(lifecycle_previews.c.repository_id == repository_id))
-
-
-def is_immutable(mutability: str, filters: MutabilityFilters, tag: str) -> bool:
-    """Whether a tag, once set, may not come to name another image.
-
-    The filters exempt tags: from being immutable, or, for MUTABLE_WITH_EXCLUSION, from being mutable.
-    """
-    exempt = any(_matches(tag, entry["filter"]) for entry in filters)
-    match mutability:
-        case "IMMUTABLE":
-            return True
-        case "IMMUTABLE_WITH_EXCLUSION":
-            return not exempt
-        case "MUTABLE_WITH_EXCLUSION":
-            return exempt
-    return False
-
-
-def may_move_tag(connection: Connection, repository_id: int, tag: str) -> bool:
-    """Whether this repository lets the tag, if it is set, come to name another image."""
-    row = connection.execute(
-        select(repositories.c.tag_mutability, repositories.c.mutability_filters).where(
-            repositories.c.id == repository_id
-        )
-    ).one()
-    return row.tag_mutability == "MUTABLE" or not is_immutable(
-        row.tag_mutability, json.loads(row.mutability_filters), tag
-    )
-
-
-def _matches(tag: str, pattern: str) -> bool:
-    # `*` is the only wildcard of the API's grammar, which has neither `?` nor `[`.
-    return fnmatchcase(tag, pattern)
 
 
 def _find(connection: Connection, name: str) -> RepositoryRecord | None:
@@ -427,25 +337,3 @@ def _record(row: Any) -> RepositoryRecord:
         policy=row.policy,
         lifecycle_policy=row.lifecycle_policy,
     )
-
-
-def _resource(name: str) -> str:
-    return f"repository/{name}"
-
-
-def _read_tags(connection: Connection, name: str) -> dict[str, str]:
-    statement = (
-        select(resource_tags.c.key, resource_tags.c.value)
-        .where(resource_tags.c.resource == _resource(name))
-        .order_by(resource_tags.c.key)
-    )
-    return {row.key: row.value for row in connection.execute(statement)}
-
-
-def _write_tags(connection: Connection, name: str, added: Mapping[str, str]) -> None:
-    rows = [{"resource": _resource(name), "key": key, "value": value} for key, value in added.items()]
-    upsert(connection, resource_tags, rows, key=["resource", "key"], update=["value"])
-
-
-def _dump(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"))

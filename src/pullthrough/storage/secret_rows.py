@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, delete, func, select, update
+from sqlalchemy import Connection, delete, func, select, update
 
 from pullthrough.errors import LimitReached, RequestError, SecretNotUsable, SecretUnknown
+from pullthrough.storage.catalog.resource_tags import is_resource, write_tags
 from pullthrough.storage.database import upsert
 from pullthrough.storage.schema import resource_tags, secret_stages, secret_versions, secrets
 
@@ -170,19 +171,18 @@ def purge(connection: Connection, now: float) -> None:
 
 def remove(connection: Connection, names: Iterable[str]) -> None:
     for name in list(names):
-        connection.execute(delete(resource_tags).where(tag_resource(name)))
+        connection.execute(delete(resource_tags).where(is_resource(tag_resource(name))))
         connection.execute(delete(secrets).where(secrets.c.name == name))  # its versions and stages go with it
 
 
-def tag_resource(name: str) -> ColumnElement[bool]:
-    return resource_tags.c.resource == f"secret/{name}"
+def tag_resource(name: str) -> str:
+    return f"secret/{name}"
 
 
 def put_tags(connection: Connection, name: str, tags: Mapping[str, str]) -> None:
     """Raises RequestError where there would be too many."""
-    rows = [{"resource": f"secret/{name}", "key": key, "value": value} for key, value in tags.items()]
-    upsert(connection, resource_tags, rows, key=["resource", "key"], update=["value"])
-    count = select(func.count()).select_from(resource_tags).where(tag_resource(name))
+    write_tags(connection, tag_resource(name), tags)
+    count = select(func.count()).select_from(resource_tags).where(is_resource(tag_resource(name)))
     if connection.execute(count).scalar_one() > MAX_TAGS:
         raise RequestError(f"A secret can have {MAX_TAGS} tags at most.")
 
@@ -196,7 +196,7 @@ def records(connection: Connection, rows: Iterable[Any], *, only: str = "") -> l
     if only:
         labels = labels.where(secret_stages.c.secret == only)
         all_versions = all_versions.where(secret_versions.c.secret == only)
-        all_tags = all_tags.where(tag_resource(only))
+        all_tags = all_tags.where(is_resource(tag_resource(only)))
     stages = defaultdict[tuple[str, str], list[str]](list)
     versions = defaultdict[str, list[VersionRecord]](list)
     tags = defaultdict[str, dict[str, str]](dict)
@@ -208,6 +208,6 @@ def records(connection: Connection, rows: Iterable[Any], *, only: str = "") -> l
     for row in connection.execute(all_tags):
         tags[row.resource][row.key] = row.value
     return [
-        SecretRecord(**row._mapping, versions=tuple(versions[row.name]), tags=tags[f"secret/{row.name}"])
+        SecretRecord(**row._mapping, versions=tuple(versions[row.name]), tags=tags[tag_resource(row.name)])
         for row in rows
     ]

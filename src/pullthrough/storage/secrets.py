@@ -28,8 +28,9 @@ from pullthrough.errors import (
     StorageError,
 )
 from pullthrough.storage import secret_rows as rows
+from pullthrough.storage.catalog.resource_tags import remove_tags
 from pullthrough.storage.database import Database, Topic, note_change
-from pullthrough.storage.schema import resource_tags, secret_stages, secret_versions, secrets
+from pullthrough.storage.schema import secret_stages, secret_versions, secrets
 from pullthrough.storage.sealing import Sealer, secret_context
 from pullthrough.storage.secret_rows import CURRENT, SecretRecord, Value, VersionRecord
 
@@ -255,8 +256,7 @@ class Secrets:
 
         def change(connection: Connection) -> None:
             row = rows.usable(connection, secret_id, now)
-            for key in keys:
-                connection.execute(delete(resource_tags).where(rows.tag_resource(row.name), resource_tags.c.key == key))
+            remove_tags(connection, rows.tag_resource(row.name), keys)
             rows.touch(connection, row.name, now)
 
         self._database.write(change)

@@ -17,9 +17,11 @@ from pullthrough.errors import StorageError
 from pullthrough.oci.names import parse_repository_name
 from pullthrough.settings import EcrSettings, ServeSettings, Settings
 from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.catalog.claims import claim_repository
+from pullthrough.storage.catalog.templates import CreationTemplate
 from pullthrough.storage.generation import Generation
-from pullthrough.storage.registry import CacheRule, CreationTemplate, Registry
-from pullthrough.storage.repositories import Repositories, RepositorySettings, claim_repository
+from pullthrough.storage.registry import CacheRule, Registry
+from pullthrough.storage.repositories import Repositories, RepositorySettings
 from tests.owners import OWNER
 
 NGINX = parse_repository_name("docker-hub/library/nginx")

@@ -20,12 +20,12 @@ from pullthrough.operations.room import EvictAnswer
 from pullthrough.settings import SizeLimit
 from pullthrough.storage.blobs import BlobStore, Disk
 from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.catalog.claims import NotKept
 from pullthrough.storage.folder import DataFolder
 from pullthrough.storage.generation import Generation
 from pullthrough.storage.locks import FileLocks
 from pullthrough.storage.pushed import Pushed
 from pullthrough.storage.records import Totals
-from pullthrough.storage.repositories import NotKept
 from tests.contracts.images import Sample, image, index
 from tests.owners import OWNER
 

@@ -13,8 +13,9 @@ from pullthrough.errors import AlreadyExists, LimitReached
 from pullthrough.oci.digests import digest_of
 from pullthrough.oci.names import parse_repository_name
 from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.catalog.templates import CreationTemplate, find_template
 from pullthrough.storage.generation import Generation
-from pullthrough.storage.registry import MAX_CACHE_RULES, CacheRule, CreationTemplate, Registry, find_template
+from pullthrough.storage.registry import MAX_CACHE_RULES, CacheRule, Registry
 from tests.owners import OWNER
 
 NGINX = parse_repository_name("docker-hub/library/nginx")

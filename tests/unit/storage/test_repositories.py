@@ -16,15 +16,12 @@ from pullthrough.oci.digests import digest_of
 from pullthrough.oci.names import RepositoryName, parse_repository_name, parse_tag
 from pullthrough.oci.owners import OWN
 from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.catalog.claims import claim_repository
+from pullthrough.storage.catalog.image_rows import is_immutable
+from pullthrough.storage.catalog.templates import CreationTemplate
 from pullthrough.storage.generation import Generation
-from pullthrough.storage.registry import CreationTemplate, Registry
-from pullthrough.storage.repositories import (
-    MAX_RESOURCE_TAGS,
-    Repositories,
-    RepositorySettings,
-    claim_repository,
-    is_immutable,
-)
+from pullthrough.storage.registry import Registry
+from pullthrough.storage.repositories import MAX_RESOURCE_TAGS, Repositories, RepositorySettings
 from pullthrough.storage.schema import manifests, repository_manifests, resource_tags
 from pullthrough.storage.schema import repositories as repository_table
 from tests.contracts.images import image, index

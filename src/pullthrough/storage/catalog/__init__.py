@@ -1,0 +1,75 @@
+"""The catalog: which repository has which manifests, tags and blobs, and what the upstreams last said.
+
+Each noun is a class that takes the `Database`; a method is one transaction. Names and digests come in parsed; times are
+seconds since the epoch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+from pullthrough.oci.digests import Digest
+from pullthrough.oci.names import RepositoryName
+from pullthrough.oci.owners import OWN, Owner
+from pullthrough.storage.catalog.blob_rows import BlobRows
+from pullthrough.storage.catalog.manifest_rows import ManifestRows
+from pullthrough.storage.catalog.pins import Pins
+from pullthrough.storage.catalog.upstream_answers import UpstreamAnswers
+from pullthrough.storage.catalog.usage import Usage
+from pullthrough.storage.database import Database
+from pullthrough.storage.interfaces import Changes
+from pullthrough.storage.inventory import Inventory
+from pullthrough.storage.repositories import Repositories
+
+
+class Catalog(ManifestRows, BlobRows, UpstreamAnswers, Pins, Usage, Inventory):
+    """The catalog of one data folder, opened."""
+
+    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+        self.database = self._database = database
+        self._clock = clock
+        self._usage = self.inventory = self
+        self.max_content_bytes: int | None = None
+        self._repositories = Repositories(database)
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        generation: Changes | None = None,
+        clock: Callable[[], float] = time.time,
+        configuration: Changes | None = None,
+    ) -> Self:
+        """Makes the catalog, or brings its schema up to date, where need be.
+
+        Raises FolderNewer, CatalogBroken, FolderNotWritable or DiskFull.
+        """
+        return cls(Database.open(path, generation, configuration), clock)
+
+    def close(self) -> None:
+        self.database.close()
+
+    def prepare(self) -> None:
+        """Asks once what a cold blob asks, of one that is nowhere.
+
+        To compile these statements takes longer than to run them, and the first client would wait for it.
+        """
+        nowhere = RepositoryName("nowhere")
+        digest = Digest("sha256:" + "0" * 64)
+        self.find_blob(nowhere, OWN, digest)
+        self.find_negative(nowhere, OWN, digest)
+
+    def find_damage(self) -> list[str]:
+        return self.database.find_damage()
+
+    def has_repository(self, repository: RepositoryName, owner: Owner | None) -> bool:
+        return self._repositories.is_there(repository, owner)
+
+    def find_owner(self, repository: RepositoryName) -> str | None:
+        return self._repositories.find_owner(repository)
+
+    def repositories(self, last: str, limit: int) -> list[RepositoryName]:
+        return self._repositories.names(last, limit)
