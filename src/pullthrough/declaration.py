@@ -125,7 +125,7 @@ class Rule:
     negative_seconds: float = 60.0
     #: Patterns of names without the rule's prefix; empty serves all. `*` matches `/` too.
     allow: tuple[str, ...] = ()
-    #: Patterns likewise; wins over `allow`.
+    #: Patterns of names that it does not serve; wins over `allow`.
     deny: tuple[str, ...] = ()
     credential: Credential | None = None
     origin: Origin = Origin.FILE

@@ -80,7 +80,7 @@ from pullthrough.demo.images import Blob
 from pullthrough.demo.listener import Listener
 from pullthrough.demo.requests import RequestKind, RequestRecord
 from pullthrough.demo.tokens import Authentication
-from pullthrough.demo.upstream import Answer, Question, UpstreamOptions, UpstreamRegistry, answer_blob, failure
+from pullthrough.demo.upstream import ParsedRequest, Reply, UpstreamOptions, UpstreamRegistry, answer_blob, failure
 from pullthrough.oci.codes import ErrorCode
 
 #: A thread that does not answer within this time is stuck; tests then fail rather than hang.
@@ -197,7 +197,7 @@ def _call_in(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) ->
 class Delivery:
     """An answer on its way to being sent, and how it is to be sent. Actions change it."""
 
-    answer: Answer
+    answer: Reply
     #: Body bytes after which the connection ends; -1 before the headers, None never.
     end_after: int | None = None
     reset: bool = False
@@ -229,16 +229,16 @@ class Delivery:
 class Action(Protocol):
     """`ask` changes what the registry understands, `act` what it answers. Both may give back what they got."""
 
-    def ask(self, question: Question) -> Question: ...
+    def ask(self, question: ParsedRequest) -> ParsedRequest: ...
 
-    def act(self, delivery: Delivery, question: Question) -> None: ...
+    def act(self, delivery: Delivery, question: ParsedRequest) -> None: ...
 
 
 class _Action:
-    def ask(self, question: Question) -> Question:
+    def ask(self, question: ParsedRequest) -> ParsedRequest:
         return question
 
-    def act(self, delivery: Delivery, question: Question) -> None:
+    def act(self, delivery: Delivery, question: ParsedRequest) -> None:
         return None
 
 
@@ -257,7 +257,7 @@ class Status(_Action):
     retry_after: int | str | None = None
     message: str = ""
 
-    def act(self, delivery: Delivery, question: Question) -> None:
+    def act(self, delivery: Delivery, question: ParsedRequest) -> None:
         message = self.message or f"the script of this test says {self.code}"
         delivery.answer = failure(self.code, _CODES.get(self.code, ErrorCode.UNAVAILABLE), message)
         if self.retry_after is not None:
@@ -272,9 +272,9 @@ class Replace(_Action):
     content_type: str | None = None
     status: int | None = None
 
-    def act(self, delivery: Delivery, question: Question) -> None:
+    def act(self, delivery: Delivery, question: ParsedRequest) -> None:
         answer = delivery.answer
-        delivery.answer = Answer(self.status or answer.status, answer.headers, self.body)
+        delivery.answer = Reply(self.status or answer.status, answer.headers, self.body)
         if self.content_type is not None:
             answer.headers["Content-Type"] = self.content_type
 
@@ -287,8 +287,8 @@ class Text(_Action):
     status: int = 200
     content_type: str = "text/plain; charset=utf-8"
 
-    def act(self, delivery: Delivery, question: Question) -> None:
-        delivery.answer = Answer(self.status, CIMultiDict({"Content-Type": self.content_type}), self.text.encode())
+    def act(self, delivery: Delivery, question: ParsedRequest) -> None:
+        delivery.answer = Reply(self.status, CIMultiDict({"Content-Type": self.content_type}), self.text.encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +297,7 @@ class Html(_Action):
 
     status: int = 200
 
-    def act(self, delivery: Delivery, question: Question) -> None:
+    def act(self, delivery: Delivery, question: ParsedRequest) -> None:
         page = "<!DOCTYPE html><html><body>Please log in</body></html>"
         Text(page, self.status, "text/html; charset=utf-8").act(delivery, question)
 
@@ -307,7 +307,7 @@ class Headers(_Action):
     set: Mapping[str, str] = field(default_factory=dict)
     remove: Collection[str] = ()
 
-    def act(self, delivery: Delivery, question: Question) -> None:
+    def act(self, delivery: Delivery, question: ParsedRequest) -> None:
         for name in self.remove:
             delivery.answer.headers.popall(name, None)
         delivery.answer.headers.update(self.set)
@@ -317,7 +317,7 @@ class Headers(_Action):
 class Challenge(_Action):
     header: str
 
-    def act(self, delivery: Delivery, question: Question) -> None:
+    def act(self, delivery: Delivery, question: ParsedRequest) -> None:
         delivery.answer = failure(401, ErrorCode.UNAUTHORIZED, "authentication required")
         delivery.answer.headers["WWW-Authenticate"] = self.header
 
@@ -327,8 +327,8 @@ class Redirect(_Action):
     url: str
     status: int = 307
 
-    def act(self, delivery: Delivery, question: Question) -> None:
-        delivery.answer = Answer(self.status, CIMultiDict({"Location": self.url}))
+    def act(self, delivery: Delivery, question: ParsedRequest) -> None:
+        delivery.answer = Reply(self.status, CIMultiDict({"Location": self.url}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,14 +337,14 @@ class RedirectLoop(_Action):
 
     status: int = 307
 
-    def act(self, delivery: Delivery, question: Question) -> None:
+    def act(self, delivery: Delivery, question: ParsedRequest) -> None:
         step = int(question.query.get("step", "0")) + 1
-        delivery.answer = Answer(self.status, CIMultiDict({"Location": f"{question.path}?step={step}"}))
+        delivery.answer = Reply(self.status, CIMultiDict({"Location": f"{question.path}?step={step}"}))
 
 
 @dataclass(frozen=True, slots=True)
 class IgnoreRange(_Action):
-    def ask(self, question: Question) -> Question:
+    def ask(self, question: ParsedRequest) -> ParsedRequest:
         headers = CIMultiDict(question.headers)
         headers.popall("Range", None)
         return replace(question, headers=headers)
@@ -356,7 +356,7 @@ class ChangedETag(_Action):
 
     etag: str
 
-    def act(self, delivery: Delivery, question: Question) -> None:
+    def act(self, delivery: Delivery, question: ParsedRequest) -> None:
         if isinstance(delivery.answer.body, Blob):
             delivery.answer = answer_blob(delivery.answer.body, question.headers, etag=self.etag)
 
@@ -365,19 +365,17 @@ class ChangedETag(_Action):
 class Corrupt(_Action):
     at: int = 0
 
-    def act(self, delivery: Delivery, question: Question) -> None:
+    def act(self, delivery: Delivery, question: ParsedRequest) -> None:
         delivery.corrupt_at = self.at
 
 
 @dataclass(frozen=True, slots=True)
 class Gzip(_Action):
-    def act(self, delivery: Delivery, question: Question) -> None:
+    def act(self, delivery: Delivery, question: ParsedRequest) -> None:
         answer = delivery.answer
         body = answer.body if isinstance(answer.body, bytes) else answer.body.read()
         answer.headers["Content-Encoding"] = "gzip"
-        delivery.answer = Answer(
-            answer.status, answer.headers, gzip.compress(body[answer.start : answer.stop], mtime=0)
-        )
+        delivery.answer = Reply(answer.status, answer.headers, gzip.compress(body[answer.start : answer.stop], mtime=0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,7 +384,7 @@ class HugeBody(_Action):
 
     size_bytes: int = 1 << 30
 
-    def act(self, delivery: Delivery, question: Question) -> None:
+    def act(self, delivery: Delivery, question: ParsedRequest) -> None:
         delivery.made_up_bytes = self.size_bytes
 
 
@@ -395,7 +393,7 @@ class HugeHeaders(_Action):
     count: int = 1
     size_bytes: int = 100_000
 
-    def act(self, delivery: Delivery, question: Question) -> None:
+    def act(self, delivery: Delivery, question: ParsedRequest) -> None:
         for number in range(self.count):
             delivery.answer.headers[f"X-Huge-{number}"] = "x" * self.size_bytes
 
@@ -406,7 +404,7 @@ class ClaimLength(_Action):
 
     difference: int
 
-    def act(self, delivery: Delivery, question: Question) -> None:
+    def act(self, delivery: Delivery, question: ParsedRequest) -> None:
         delivery.length_lie = self.difference
 
 
@@ -414,7 +412,7 @@ class ClaimLength(_Action):
 class NoLength(_Action):
     chunked: bool = True
 
-    def act(self, delivery: Delivery, question: Question) -> None:
+    def act(self, delivery: Delivery, question: ParsedRequest) -> None:
         delivery.length_header = False
         delivery.chunked = self.chunked
 
@@ -423,7 +421,7 @@ class NoLength(_Action):
 class Close(_Action):
     after_bytes: int | None = None
 
-    def act(self, delivery: Delivery, question: Question) -> None:
+    def act(self, delivery: Delivery, question: ParsedRequest) -> None:
         delivery.end_after = -1 if self.after_bytes is None else self.after_bytes
 
 
@@ -433,7 +431,7 @@ class Reset(_Action):
 
     after_bytes: int | None = None
 
-    def act(self, delivery: Delivery, question: Question) -> None:
+    def act(self, delivery: Delivery, question: ParsedRequest) -> None:
         delivery.end_after = -1 if self.after_bytes is None else self.after_bytes
         delivery.reset = True
 
@@ -443,7 +441,7 @@ class Hang(_Action):
     gate: Gate
     after_bytes: int | None = None
 
-    def act(self, delivery: Delivery, question: Question) -> None:
+    def act(self, delivery: Delivery, question: ParsedRequest) -> None:
         delivery.gate = self.gate
         delivery.hang_after = -1 if self.after_bytes is None else self.after_bytes
 
@@ -452,7 +450,7 @@ class Hang(_Action):
 class Throttle(_Action):
     valve: Valve
 
-    def act(self, delivery: Delivery, question: Question) -> None:
+    def act(self, delivery: Delivery, question: ParsedRequest) -> None:
         delivery.valve = self.valve
 
 
@@ -475,7 +473,7 @@ class Script:
         """Requests under way keep their fault; later ones are answered rightly."""
         self._removed = True
 
-    def befalls(self, question: Question) -> bool:
+    def befalls(self, question: ParsedRequest) -> bool:
         """Whether this request is meant; counts it where all but the number agrees."""
         if self._removed or not (
             self.kind in (None, question.kind)
@@ -682,7 +680,9 @@ class ScriptedUpstream(UpstreamRegistry):
         with self._scripts_lock:
             self._scripts.clear()
 
-    async def respond(self, request: web.BaseRequest, question: Question, record: RequestRecord) -> web.StreamResponse:
+    async def respond(
+        self, request: web.BaseRequest, question: ParsedRequest, record: RequestRecord
+    ) -> web.StreamResponse:
         with self._scripts_lock:
             script = next((script for script in self._scripts if script.befalls(question)), None)
         if script is None:

@@ -14,12 +14,12 @@ import pytest
 
 from pullthrough.demo import run
 from pullthrough.demo.requests import RequestKind
-from pullthrough.demo.rows import Row
+from pullthrough.demo.rows import DemoRow
 from pullthrough.demo.scenario import CLIENTS, play
 from tests.e2e.processes import environment, wait_for
 
 
-def _asked(row: Row) -> Counter[str]:
+def _asked(row: DemoRow) -> Counter[str]:
     """Requests to the upstream by kind and status."""
     return Counter(f"{record.method} {record.kind} {record.status}" for record in row.measured.requests)
 

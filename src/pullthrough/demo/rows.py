@@ -61,7 +61,7 @@ Promise = Callable[[Measured], str]
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class DemoRow:
     pull: str
     promise: str
     measured: Measured
@@ -96,8 +96,8 @@ class Row:
         }
 
 
-def row_of(pull: str, promise: str, check: Promise, measured: Measured) -> Row:
-    return Row(pull, promise, measured, check(measured))
+def row_of(pull: str, promise: str, check: Promise, measured: Measured) -> DemoRow:
+    return DemoRow(pull, promise, measured, check(measured))
 
 
 def one_copy(measured: Measured) -> str:
@@ -147,6 +147,6 @@ def _all_verified(measured: Measured) -> str:
     return f"{len(measured.errors)} of {len(measured.pulls)} pulls failed" if measured.errors else ""
 
 
-def broken_promises(rows: Iterable[Row]) -> list[str]:
+def broken_promises(rows: Iterable[DemoRow]) -> list[str]:
     """A sentence for each: which row, what it promised, what happened."""
     return [f"{row.pull}: promised {row.promise}. {row.broken}" for row in rows if row.broken]

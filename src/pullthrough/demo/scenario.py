@@ -25,9 +25,9 @@ from pullthrough.client.reports import PullReport
 from pullthrough.demo.images import Image, make_artifact, make_image, make_index
 from pullthrough.demo.listener import Listener
 from pullthrough.demo.rows import (
+    DemoRow,
     Measured,
     Promise,
-    Row,
     asks_nothing,
     broken_promises,
     no_blob_again,
@@ -73,7 +73,7 @@ queue_timeout = "2s"
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    rows: tuple[Row, ...]
+    rows: tuple[DemoRow, ...]
     seconds: float
 
     @property
@@ -161,7 +161,7 @@ class _Stage:
         finally:
             await listener.close()
 
-    async def rows(self) -> AsyncIterator[Row]:
+    async def rows(self) -> AsyncIterator[DemoRow]:
         app = f"{_PREFIX}/library/app"
         yield await self._row("cold", "each body once from the upstream", one_copy, f"{app}:1.0")
         yield await self._row("warm", "nothing asked of the upstream", asks_nothing, f"{app}:1.0")
@@ -187,7 +187,7 @@ class _Stage:
         )
         yield await self._row("over the rate limit, warm", "nothing asked of the upstream", asks_nothing, f"{app}:1.0")
 
-    async def _row(self, pull: str, promise: str, check: Promise, image: str, *, clients: int = 1) -> Row:
+    async def _row(self, pull: str, promise: str, check: Promise, image: str, *, clients: int = 1) -> DemoRow:
         self._registry.requests.clear()
         started = time.monotonic()
         pulls = await asyncio.gather(*(self._pull(image) for _ in range(clients)))

@@ -84,7 +84,7 @@ class UpstreamOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ParsedRequest:
     """A request, parsed as far as the registry needs it."""
 
     method: str
@@ -97,7 +97,7 @@ class Question:
 
 
 @dataclass(slots=True)
-class Answer:
+class Reply:
     """An answer whose body is `body[start:stop]`. Content-Length follows from that; it is not among the headers."""
 
     status: int
@@ -246,11 +246,13 @@ class UpstreamRegistry:
         finally:
             self.requests.finish(record)
 
-    async def respond(self, request: web.BaseRequest, question: Question, record: RequestRecord) -> web.StreamResponse:
+    async def respond(
+        self, request: web.BaseRequest, question: ParsedRequest, record: RequestRecord
+    ) -> web.StreamResponse:
         """Answer and send; where a subclass misbehaves."""
         return await self.send(request, self.answer(question), record)
 
-    async def send(self, request: web.BaseRequest, answer: Answer, record: RequestRecord) -> web.StreamResponse:
+    async def send(self, request: web.BaseRequest, answer: Reply, record: RequestRecord) -> web.StreamResponse:
         """Send an answer as it is. HEAD sends its headers only."""
         record.status = answer.status
         response = web.StreamResponse(status=answer.status, headers=answer.headers)
@@ -264,7 +266,7 @@ class UpstreamRegistry:
         await response.write_eof()
         return response
 
-    def answer(self, question: Question) -> Answer:
+    def answer(self, question: ParsedRequest) -> Reply:
         """The correct answer to any question. Counts against the rate limit."""
         if question.kind is RequestKind.CDN:
             return self._answer_cdn(question)
@@ -300,7 +302,7 @@ class UpstreamRegistry:
                 case _:
                     return self._answer_referrers(question, content)
 
-    def challenge(self, repository: str, identity: Identity) -> Answer:
+    def challenge(self, repository: str, identity: Identity) -> Reply:
         """401, and how to be let in."""
         if self.options.authentication is Authentication.BASIC:
             header = f'Basic realm="{self.options.service}"'
@@ -315,7 +317,7 @@ class UpstreamRegistry:
         answer.headers["WWW-Authenticate"] = header
         return answer
 
-    def _identify(self, question: Question) -> Identity:
+    def _identify(self, question: ParsedRequest) -> Identity:
         header = question.headers.get("Authorization", "")
         if question.kind is RequestKind.TOKEN:
             return self.tokens.identify_login(header)
@@ -333,7 +335,7 @@ class UpstreamRegistry:
             case _:
                 return identity.repositories is not None and repository in identity.repositories
 
-    def _answer_token(self, question: Question) -> Answer:
+    def _answer_token(self, question: ParsedRequest) -> Reply:
         identity = self._identify(question)
         if not identity.valid:
             return _json_answer({"details": "incorrect username or password"}, status=401)
@@ -354,7 +356,7 @@ class UpstreamRegistry:
             }
         )
 
-    def _answer_manifest(self, question: Question, content: _Repository) -> Answer:
+    def _answer_manifest(self, question: ParsedRequest, content: _Repository) -> Reply:
         try:
             reference = parse_reference(question.reference)
         except (DigestInvalid, TagInvalid) as error:
@@ -387,8 +389,8 @@ class UpstreamRegistry:
             }
         )
         if etag in question.headers.get("If-None-Match", ""):
-            return Answer(304, headers)
-        return Answer(200, headers, manifest.body)
+            return Reply(304, headers)
+        return Reply(200, headers, manifest.body)
 
     def _count_pull(self, method: str) -> dict[str, str] | None:
         """The rate limit's headers, or None above the limit."""
@@ -414,7 +416,7 @@ class UpstreamRegistry:
             return self.options.retry_after_seconds
         return max(1, math.ceil(self._window_ends_at - self._clock()))
 
-    def _answer_blob(self, question: Question, content: _Repository) -> Answer:
+    def _answer_blob(self, question: ParsedRequest, content: _Repository) -> Reply:
         if not is_digest(question.reference):
             return failure(400, ErrorCode.DIGEST_INVALID, "provided digest did not match uploaded content")
         blob = content.blobs.get(Digest(question.reference))
@@ -422,13 +424,13 @@ class UpstreamRegistry:
             return failure(404, ErrorCode.BLOB_UNKNOWN, "blob unknown to registry", {"Digest": question.reference})
         if self.options.blob_redirect:
             location = f"{self.options.cdn_url or self.url}/cdn/{quote(blob.digest)}?signature={_sign(blob.digest)}"
-            return Answer(
+            return Reply(
                 307,
                 CIMultiDict({"Location": location, "Docker-Content-Digest": str(blob.digest)}),
             )
         return answer_blob(blob, question.headers)
 
-    def _answer_cdn(self, question: Question) -> Answer:
+    def _answer_cdn(self, question: ParsedRequest) -> Reply:
         if "Authorization" in question.headers:
             # As S3 does for a signed URL. A client that sends one has leaked its credential.
             return _text_answer(400, "Only one auth mechanism allowed")
@@ -445,7 +447,7 @@ class UpstreamRegistry:
                     return blob
         return None
 
-    def _answer_tags(self, question: Question, content: _Repository) -> Answer:
+    def _answer_tags(self, question: ParsedRequest, content: _Repository) -> Reply:
         if question.reference != "list":
             return failure(404, ErrorCode.NAME_UNKNOWN, "no such page")
         asked = question.query.get("n", str(len(content.tags)))
@@ -462,7 +464,7 @@ class UpstreamRegistry:
             )
         return answer
 
-    def _answer_referrers(self, question: Question, content: _Repository) -> Answer:
+    def _answer_referrers(self, question: ParsedRequest, content: _Repository) -> Reply:
         if not self.options.referrers_api:
             return _text_answer(404, "404 page not found")
         if not is_digest(question.reference):
@@ -472,7 +474,7 @@ class UpstreamRegistry:
         first = question.query.get("from", "0")
         start = int(first) if first.isdecimal() else 0
         stop = len(descriptors) if self.options.page_entries is None else start + self.options.page_entries
-        answer = Answer(200, CIMultiDict({"Content-Type": media_types.OCI_INDEX}), _index_of(descriptors[start:stop]))
+        answer = Reply(200, CIMultiDict({"Content-Type": media_types.OCI_INDEX}), _index_of(descriptors[start:stop]))
         if wanted:
             answer.headers["OCI-Filters-Applied"] = "artifactType"
         if stop < len(descriptors):
@@ -491,7 +493,7 @@ class UpstreamRegistry:
         ]
 
 
-def parse_question(request: web.BaseRequest) -> Question:
+def parse_question(request: web.BaseRequest) -> ParsedRequest:
     """The request's kind and what it names, from its path."""
     path = request.rel_url.raw_path
     kind, repository, reference = RequestKind.OTHER, "", ""
@@ -503,15 +505,15 @@ def parse_question(request: web.BaseRequest) -> Question:
         kind, reference = RequestKind.CDN, unquote(path.removeprefix("/cdn/"))
     elif match := _PATH.fullmatch(path):
         kind, repository, reference = _KINDS[match["what"]], match["name"], unquote(match["reference"])
-    return Question(
+    return ParsedRequest(
         request.method, path, kind, repository, reference, MultiDict(request.rel_url.query), request.headers
     )
 
 
-def answer_blob(blob: Blob, headers: MultiMapping[str], *, etag: str = "") -> Answer:
+def answer_blob(blob: Blob, headers: MultiMapping[str], *, etag: str = "") -> Reply:
     """200, 206, 304 or 416 by RFC 9110; If-Range with another ETag gives the whole body."""
     etag = etag or f'"{blob.digest}"'
-    answer = Answer(
+    answer = Reply(
         200,
         CIMultiDict(
             {
@@ -536,32 +538,32 @@ def answer_blob(blob: Blob, headers: MultiMapping[str], *, etag: str = "") -> An
     return answer if asked is None else partial(answer, asked)
 
 
-def partial(answer: Answer, asked: ByteRange) -> Answer:
+def partial(answer: Reply, asked: ByteRange) -> Reply:
     """The 206 for one range of a 200."""
     headers = answer.headers.copy()
     headers["Content-Range"] = asked.content_range(answer.whole_bytes)
     return replace(answer, status=206, headers=headers, start=asked.start, stop=asked.stop)
 
 
-def failure(status: int, code: ErrorCode, message: str, detail: object = None) -> Answer:
+def failure(status: int, code: ErrorCode, message: str, detail: object = None) -> Reply:
     """An error in the specification's JSON."""
-    return Answer(
+    return Reply(
         status,
         CIMultiDict({"Content-Type": "application/json", "Docker-Distribution-Api-Version": "registry/2.0"}),
         error_body(code, message, detail),
     )
 
 
-def _json_answer(document: object, *, status: int = 200) -> Answer:
-    return Answer(
+def _json_answer(document: object, *, status: int = 200) -> Reply:
+    return Reply(
         status,
         CIMultiDict({"Content-Type": "application/json", "Docker-Distribution-Api-Version": "registry/2.0"}),
         json.dumps(document).encode(),
     )
 
 
-def _text_answer(status: int, text: str) -> Answer:
-    return Answer(status, CIMultiDict({"Content-Type": "text/plain; charset=utf-8"}), text.encode())
+def _text_answer(status: int, text: str) -> Reply:
+    return Reply(status, CIMultiDict({"Content-Type": "text/plain; charset=utf-8"}), text.encode())
 
 
 def _index_of(descriptors: list[dict[str, object]]) -> bytes:

@@ -15,7 +15,7 @@ from pullthrough.provision.observe import Observed
 from pullthrough.provision.resources import Existing, Json, ResourceKind
 from pullthrough.settings.fields import settings_of
 from pullthrough.settings.tables import TemplateSettings
-from pullthrough.settings.values.base import Place
+from pullthrough.settings.values.base import PathBase
 
 _ACCOUNT_ROOT = re.compile(r"arn:[a-z-]+:iam::([0-9]{12}):root")
 #: ECR's limits, which `plan` holds the files against; spaces and line breaks count.
@@ -85,7 +85,7 @@ def template_table(
 def is_accepted(model: type, key: str, value: Any) -> bool:
     """Whether a table of the file can have this."""
     try:
-        settings_of(model)[key].type.parse(value, Place(Path(), None))
+        settings_of(model)[key].type.parse(value, PathBase(Path(), None))
     except ValueError:
         return False
     return True

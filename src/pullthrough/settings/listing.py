@@ -16,7 +16,7 @@ from pullthrough.settings.loading.accounts import ACCOUNTS
 from pullthrough.settings.settings import Loaded
 from pullthrough.settings.tables import TABLE_NAMES
 from pullthrough.settings.values.network import ProxyUrl
-from pullthrough.settings.values.texts import FilePath, Secret, VariableName
+from pullthrough.settings.values.texts import FilePath, SecretText, VariableName
 
 #: No token is longer; a file of that size is something else.
 _MAX_TOKEN_BYTES = 64 * 1024
@@ -60,7 +60,7 @@ class _Lister:
         source = self._loaded.sources.get(key, "default")
         shown = setting.type.show(value)
         secret = self._secret(path, setting, value) if value else ""
-        if isinstance(setting.type, Secret):
+        if isinstance(setting.type, SecretText):
             shown = None
         elif isinstance(setting.type, FilePath) and setting.type.private and value and not secret:
             # A path that leads nowhere may be the token itself, put into the wrong key.
@@ -80,7 +80,7 @@ class _Lister:
     def _secret(self, path: tuple[str, ...], setting: Setting, value: Any) -> str:
         """The secret that a value is, holds or names the place of; empty for none."""
         match setting.type:
-            case Secret():
+            case SecretText():
                 return self._token(path, setting.key)
             case FilePath(private=True):
                 return _read_token(value)

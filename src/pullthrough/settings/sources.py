@@ -16,9 +16,9 @@ from pullthrough.settings.environment import environment_name, unknown_variables
 from pullthrough.settings.fields import settings_of
 from pullthrough.settings.keys import dotted, shown
 from pullthrough.settings.tables import TABLE_NAMES
-from pullthrough.settings.values.base import Place, ValueType
+from pullthrough.settings.values.base import PathBase, ValueType
 from pullthrough.settings.values.quantities import Flag
-from pullthrough.settings.values.texts import Secret
+from pullthrough.settings.values.texts import SecretText
 
 M = TypeVar("M")
 
@@ -34,7 +34,7 @@ class _Given:
     value: object
     from_file: bool
 
-    def parse(self, type: ValueType[Any], place: Place) -> Any:
+    def parse(self, type: ValueType[Any], place: PathBase) -> Any:
         return type.parse(self.value, place) if self.from_file else type.from_text(str(self.value), place)
 
 
@@ -112,12 +112,12 @@ class Sources:
             given = self._given(path, key, table)
             if given is None:
                 continue
-            if key in table and isinstance(setting.type, Secret) and not self._may_hold(path, key, setting.type):
+            if key in table and isinstance(setting.type, SecretText) and not self._may_hold(path, key, setting.type):
                 self.problem(unknown_keys.secret_in_file(self.file, path, key, setting.type))
                 continue
             base = (self.folder / (self.file or "")).parent if given.from_file else self.folder
             try:
-                values[setting.attribute] = given.parse(setting.type, Place(base, self.home))
+                values[setting.attribute] = given.parse(setting.type, PathBase(base, self.home))
             except ValueError as error:
                 value = "" if setting.type.private else f" = {shown(given.value)}"
                 self.problem(f"{given.where}{value} {error}")
@@ -142,7 +142,7 @@ class Sources:
             return _Given(str(self.file), f"{self.file}: {full}", table[key], from_file=True)
         return None
 
-    def _may_hold(self, path: tuple[str, ...], key: str, secret: Secret) -> bool:
+    def _may_hold(self, path: tuple[str, ...], key: str, secret: SecretText) -> bool:
         """Whether the file may hold this token, which is warned of then."""
         if not secret.is_inline or not self._allows_inline_tokens():
             return False
@@ -156,7 +156,7 @@ class Sources:
         """Itself a key of the environment or the file."""
         given = self._given((), "allow_inline_tokens", self.document)
         try:
-            return given is not None and given.parse(Flag(), Place(self.folder, self.home)) is True
+            return given is not None and given.parse(Flag(), PathBase(self.folder, self.home)) is True
         except ValueError:
             return False  # said of that key itself
 

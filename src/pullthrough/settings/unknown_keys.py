@@ -10,11 +10,16 @@ from pullthrough.settings.fields import settings_of
 from pullthrough.settings.keys import dotted, nearest
 from pullthrough.settings.tables import TABLE_NAMES, TABLES
 from pullthrough.settings.tables.top import TopSettings
-from pullthrough.settings.values.texts import Secret
+from pullthrough.settings.values.texts import SecretText
 
 #: Keys that hold a secret, of whichever table; and what people call them who do not know ours.
 _SECRET_KEYS = {
-    *(key for table in TABLES for key, setting in settings_of(table.model).items() if isinstance(setting.type, Secret)),
+    *(
+        key
+        for table in TABLES
+        for key, setting in settings_of(table.model).items()
+        if isinstance(setting.type, SecretText)
+    ),
     *("token", "password", "secret", "secret_access_key", "webhook_secret"),
 }
 
@@ -42,7 +47,7 @@ def _tables_with(key: str) -> list[str]:
     ]
 
 
-def secret_in_file(file: Path | None, path: tuple[str, ...], key: str, secret: Secret | None) -> str:
+def secret_in_file(file: Path | None, path: tuple[str, ...], key: str, secret: SecretText | None) -> str:
     """`secret` is the setting's type; None where the table has no such key."""
     if path[:1] == ("rules",):
         instead = "name its place: access_token_env, access_token_file or access_token_command"

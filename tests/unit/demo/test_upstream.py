@@ -13,7 +13,7 @@ from multidict import CIMultiDict, MultiDict
 from pullthrough.demo.images import make_artifact, make_image, make_index
 from pullthrough.demo.requests import RequestKind, RequestLog, RequestRecord
 from pullthrough.demo.tokens import Authentication
-from pullthrough.demo.upstream import Answer, Question, UpstreamOptions, UpstreamRegistry
+from pullthrough.demo.upstream import ParsedRequest, Reply, UpstreamOptions, UpstreamRegistry
 from pullthrough.oci import media_types
 from pullthrough.oci.digests import Digest
 
@@ -40,11 +40,13 @@ class Asking:
         query: list[tuple[str, str]] | None = None,
         path: str = "/",
         **headers: str,
-    ) -> Answer:
+    ) -> Reply:
         sent = CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()})
-        return self.registry.answer(Question(method, path, kind, repository, reference, MultiDict(query or []), sent))
+        return self.registry.answer(
+            ParsedRequest(method, path, kind, repository, reference, MultiDict(query or []), sent)
+        )
 
-    def manifest(self, reference: str = "latest", repository: str = NAME, **headers: Any) -> Answer:
+    def manifest(self, reference: str = "latest", repository: str = NAME, **headers: Any) -> Reply:
         return self.ask(RequestKind.MANIFEST, repository, reference, **headers)
 
     def token(self, *repositories: str, login: str = "") -> str:
@@ -62,12 +64,12 @@ def asking(**options: Any) -> Asking:
     return made
 
 
-def document(answer: Answer) -> Any:
+def document(answer: Reply) -> Any:
     assert isinstance(answer.body, bytes)
     return json.loads(answer.body)
 
 
-def code(answer: Answer) -> tuple[int, str]:
+def code(answer: Reply) -> tuple[int, str]:
     return answer.status, document(answer)["errors"][0]["code"]
 
 

@@ -16,7 +16,7 @@ from pullthrough.declaration import (
     TagMutability,
     Template,
 )
-from pullthrough.settings.values.base import Place
+from pullthrough.settings.values.base import PathBase
 from pullthrough.settings.values.quantities import Count, Number
 from tests.unit.settings.support import load, problem
 
@@ -273,7 +273,7 @@ def test_what_the_module_uses_alone_changes_no_rule_that_is_served(tmp_path: Pat
 
 
 def test_a_count_can_be_said_by_text(tmp_path: Path) -> None:
-    count, place = Count(Number(1, 9)), Place(tmp_path, None)
+    count, place = Count(Number(1, 9)), PathBase(tmp_path, None)
     assert [count.from_text("3", place), count.from_text("never", place)] == [3, None]
     for text in ("0", "10", "-1", "x", "9" * 5000):
         with pytest.raises(ValueError, match="is not a whole number from 1 to 9, or 'never'"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from pathlib import Path
 
+from pullthrough.declaration import DAY_SECONDS
 from pullthrough.settings.fields import setting, table
 from pullthrough.settings.values.network import (
     HostTemplate,
@@ -19,10 +20,8 @@ from pullthrough.settings.values.texts import (
     Choice,
     FilePath,
     Formed,
-    Secret,
+    SecretText,
 )
-
-_DAY = 86400.0
 
 
 class EcrAuth(StrEnum):
@@ -65,7 +64,7 @@ class EcrSettings:
     htpasswd_file: Path | None = setting(FilePath(), default=None)
     """Users that registry clients may log in as, in htpasswd's form, with bcrypt hashes (`htpasswd -B`). Read again
     when it changes. They may pull; repository and registry policies may allow them more."""
-    encryption_key: bool = setting(Secret("a secret; from the environment only"), default=False)
+    encryption_key: bool = setting(SecretText("a secret; from the environment only"), default=False)
     """The key that secrets and API keys are encrypted with, in base64. Only `PULLTHROUGH_ECR_ENCRYPTION_KEY` may hold
     it; it goes before `encryption_key_file`."""
     encryption_key_file: Path | None = setting(FilePath(private=True), default=None)
@@ -78,7 +77,7 @@ class EcrSettings:
     empty one; where it is emptied later, events wait until it holds a secret. None: they are not signed."""
     keep_events: int = setting(Number(100, 1_000_000), default=10_000)
     """How many events are kept for `pullthrough events`; the oldest go first."""
-    lifecycle_interval_seconds: float = setting(Duration(1, _DAY), default=3600.0, key="lifecycle_interval")
+    lifecycle_interval_seconds: float = setting(Duration(1, DAY_SECONDS), default=3600.0, key="lifecycle_interval")
     """How often lifecycle policies are evaluated; AWS does it within 24 h."""
 
 

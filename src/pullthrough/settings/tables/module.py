@@ -48,7 +48,7 @@ class TemplateSettings:
     """Tags that repositories carry. With any, ECR needs a role to create them, which `apply` makes unless `role_arn`
     names one."""
     encryption: Encryption = setting(Choice(Encryption), default=Encryption.AES256)
-    """How repositories are encrypted. `KMS` needs a role likewise. It can not be changed for a repository that is
+    """How repositories are encrypted. `KMS` needs a role, as tags do. It can not be changed for a repository that is
     there."""
     kms_key: str = setting(
         Formed(r"|arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+", "a KMS key's whole ARN, no alias"),

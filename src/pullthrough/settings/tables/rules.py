@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pullthrough.declaration import GoneUpstream, Revalidate
+from pullthrough.declaration import DAY_SECONDS, HOUR_SECONDS, GoneUpstream, Revalidate
 from pullthrough.settings.fields import setting, table
 from pullthrough.settings.values.aws import ROLE_ARN
 from pullthrough.settings.values.network import (
@@ -19,19 +19,18 @@ from pullthrough.settings.values.quantities import (
     Flag,
     Number,
 )
-from pullthrough.settings.values.repositories import DurationByTag, Image, Patterns, RepositoryPrefix
+from pullthrough.settings.values.repositories import DurationByTag, ImageName, Patterns, RepositoryPrefix
 from pullthrough.settings.values.texts import (
     Choice,
     Command,
     FilePath,
     Formed,
-    Secret,
+    SecretText,
     Text,
     VariableName,
 )
 
-_DAY = 86400.0
-_YEAR = 365 * _DAY
+_YEAR = 365 * DAY_SECONDS
 _FRESHNESS = Duration(0, _YEAR, NEVER_AND_ALWAYS)
 
 
@@ -45,13 +44,13 @@ class RuleSettings:
     where the prefix is one of the five standard ones."""
     upstream_repository_prefix: str = setting(RepositoryPrefix(), default="")
     """Put before the name upstream: with `team`, `<prefix>/app` is fetched as `team/app`. As in ECR, `ROOT` is none."""
-    freshness_seconds: float = setting(_FRESHNESS, default=_DAY, key="freshness")
+    freshness_seconds: float = setting(_FRESHNESS, default=DAY_SECONDS, key="freshness")
     """How long after the last check with the upstream a tag is answered without asking again. `never` asks never
     again, `always` each time. 24 h is what ECR does. Digests need no check."""
     freshness_by_tag: tuple[tuple[str, float], ...] = setting(DurationByTag(_FRESHNESS), default=())
     """Exceptions to `freshness` by tag; the first that matches decides."""
     stale_while_revalidate_seconds: float = setting(
-        Duration(0, _YEAR, {"never": 0.0, "always": float("inf")}), default=3600.0, key="stale_while_revalidate"
+        Duration(0, _YEAR, {"never": 0.0, "always": float("inf")}), default=HOUR_SECONDS, key="stale_while_revalidate"
     )
     """How long past `freshness` the cached tag still goes out at once, to be checked behind the answer. `never`: it is
     checked first; `always`: however old it is, it goes out first."""
@@ -59,7 +58,7 @@ class RuleSettings:
     """`before` checks every tag past `freshness` before it is answered, as ECR does."""
     gone_upstream: GoneUpstream = setting(Choice(GoneUpstream), default=GoneUpstream.KEEP)
     """What becomes of a cached tag that the upstream no longer has: served on and marked, or removed."""
-    negative_seconds: float = setting(Duration(0, _DAY, {"never": 0.0}), default=60.0, key="negative")
+    negative_seconds: float = setting(Duration(0, DAY_SECONDS, {"never": 0.0}), default=60.0, key="negative")
     """How long "not found" is remembered, so that a node retrying a missing image costs no upstream requests. `never`:
     not at all. Refused credentials are never remembered."""
     allow: tuple[str, ...] = setting(Patterns(), default=())
@@ -78,7 +77,7 @@ class RuleSettings:
     """A program whose output is the token. It runs when the token is first needed, every 10 minutes after that, and
     once after a 401; 10 seconds are its limit."""
     access_token: bool = setting(
-        Secret("a secret; from the file with `allow_inline_tokens = true`", is_inline=True), default=False
+        SecretText("a secret; from the file with `allow_inline_tokens = true`", is_inline=True), default=False
     )
     """The token itself; refused unless `allow_inline_tokens = true`."""
     anonymous: bool = setting(Flag(), default=False)
@@ -102,7 +101,7 @@ class RuleSettings:
     """The name of the secret that `apply` keeps this rule's account in. Empty: `ecr-pullthroughcache/` and the prefix."""
     custom_role_arn: str = setting(ROLE_ARN, default="")
     """The role with which ECR pulls from the ECR of another account. An engine keeps it and pulls without it."""
-    verify_image: str = setting(Image(), default="")
+    verify_image: str = setting(ImageName(), default="")
     """What `verify` pulls the manifest of, without the rule's prefix. Empty: a small public image of the known
     upstreams; of others nothing is pulled."""
     enabled: bool = setting(Flag(), default=True)

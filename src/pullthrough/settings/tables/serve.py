@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 
+from pullthrough.declaration import DAY_SECONDS
 from pullthrough.settings.fields import setting, table
 from pullthrough.settings.values.network import (
     Listen,
@@ -27,7 +28,6 @@ from pullthrough.settings.values.texts import (
     FolderPath,
 )
 
-_DAY = 86400.0
 MIB = 1024 * 1024
 
 
@@ -95,7 +95,7 @@ class ServeSettings:
     pull_time_flush_seconds: float = setting(Duration(0.1, 3600), default=10.0, key="pull_time_flush")
     """How often pull times are written to the catalog. A crash loses at most this much of them, which only eviction
     notices."""
-    evict_interval_seconds: float = setting(Duration(1, _DAY), default=30.0, key="evict_interval")
+    evict_interval_seconds: float = setting(Duration(1, DAY_SECONDS), default=30.0, key="evict_interval")
     """How often the disk is held against `max_size` and `min_free`."""
     stale_check_timeout_seconds: float = setting(Duration(0.1, 60), default=2.0, key="stale_check_timeout")
     """How long a client waits for the check of a tag that is past its freshness and past `stale_while_revalidate`,

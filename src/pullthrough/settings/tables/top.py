@@ -14,11 +14,11 @@ from pullthrough.settings.values.texts import (
     Command,
     FilePath,
     Formed,
-    Secret,
+    SecretText,
     Text,
 )
 
-_INLINE_SECRET = Secret(
+_INLINE_SECRET = SecretText(
     "a secret; from the environment, or from the file with `allow_inline_tokens = true`", is_inline=True
 )
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pullthrough.settings.values.base import Place, ValueType, texts_of
+from pullthrough.settings.values.base import PathBase, ValueType, texts_of
 from pullthrough.settings.values.texts import Formed, FormedList
 
 ACCOUNTS = FormedList(r"[0-9]{12}", "a list of account ids, 12 digits each in quotes")
@@ -34,7 +34,7 @@ class Tags(ValueType[Mapping[str, str]]):
     def _most(self) -> int:
         return 49 if self.marked else 50
 
-    def parse(self, value: object, place: Place) -> Mapping[str, str]:
+    def parse(self, value: object, place: PathBase) -> Mapping[str, str]:
         if not isinstance(value, dict):
             raise ValueError("is not a table such as { team = 'platform' }")
         if len(value) > self._most:
@@ -54,7 +54,7 @@ class Tags(ValueType[Mapping[str, str]]):
             raise ValueError("has two tags that differ in capitals only, which are one for IAM")
         return dict(value)
 
-    def from_text(self, text: str, place: Place) -> Mapping[str, str]:
+    def from_text(self, text: str, place: PathBase) -> Mapping[str, str]:
         pairs = [part.partition("=") for part in texts_of(text)]
         tags = {key.strip(): value.strip() for key, _, value in pairs}
         if not all(equals for _, equals, _ in pairs) or len(tags) < len(pairs):

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PathBase:
     """What a relative path is relative to: the folder of the file, or of the command."""
 
     folder: Path
@@ -34,10 +34,10 @@ class ValueType(Generic[T]):
         """What it accepts, for the reference page; names of values stand in backquotes."""
         raise NotImplementedError
 
-    def parse(self, value: object, place: Place) -> T:
+    def parse(self, value: object, place: PathBase) -> T:
         raise NotImplementedError
 
-    def from_text(self, text: str, place: Place) -> T:
+    def from_text(self, text: str, place: PathBase) -> T:
         return self.parse(text, place)
 
     def show(self, value: T) -> object:

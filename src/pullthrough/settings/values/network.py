@@ -10,7 +10,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 from pullthrough.oci.names import canonical_host, is_host, plain_host
-from pullthrough.settings.values.base import Place, ValueType, text_of, texts_of
+from pullthrough.settings.values.base import PathBase, ValueType, text_of, texts_of
 
 
 class ListenAddress(NamedTuple):
@@ -68,7 +68,7 @@ def is_upstream_host(text: str) -> bool:
 class Listen(ValueType[str]):
     accepted = "an address and port such as `127.0.0.1:5000`, `0.0.0.0:5000` or `[::1]:5000`"
 
-    def parse(self, value: object, place: Place) -> str:
+    def parse(self, value: object, place: PathBase) -> str:
         return str(parse_listen(text_of(value)))
 
 
@@ -76,7 +76,7 @@ class Listen(ValueType[str]):
 class Mirrors(ValueType[Mapping[str, str]]):
     accepted = "a table from address and port to a rule's prefix"
 
-    def parse(self, value: object, place: Place) -> Mapping[str, str]:
+    def parse(self, value: object, place: PathBase) -> Mapping[str, str]:
         if not isinstance(value, dict):
             raise ValueError("is not a table such as { \"127.0.0.1:5001\" = 'docker-hub' }")
         mirrors: dict[str, str] = {}
@@ -92,7 +92,7 @@ class Mirrors(ValueType[Mapping[str, str]]):
             mirrors[listen] = prefix
         return mirrors
 
-    def from_text(self, text: str, place: Place) -> Mapping[str, str]:
+    def from_text(self, text: str, place: PathBase) -> Mapping[str, str]:
         pairs = [pair.strip().partition("=") for pair in text.split(",") if pair.strip()]
         if not all(equals for _, equals, _ in pairs):
             raise ValueError("is not a list such as '127.0.0.1:5001=docker-hub,127.0.0.1:5002=github'")
@@ -103,7 +103,7 @@ class Mirrors(ValueType[Mapping[str, str]]):
 class UpstreamHost(ValueType[str]):
     accepted = "a registry's host, with a port where it is not 443"
 
-    def parse(self, value: object, place: Place) -> str:
+    def parse(self, value: object, place: PathBase) -> str:
         return canonical_host(_host(text_of(value)))
 
 
@@ -111,7 +111,7 @@ class UpstreamHost(ValueType[str]):
 class Hosts(ValueType[tuple[str, ...]]):
     accepted = "a list of hosts, each with a port where it is not 443"
 
-    def parse(self, value: object, place: Place) -> tuple[str, ...]:
+    def parse(self, value: object, place: PathBase) -> tuple[str, ...]:
         return tuple(dict.fromkeys(plain_host(_host(text)) for text in texts_of(value)))
 
 
@@ -122,7 +122,7 @@ class Urls(ValueType[tuple[str, ...]]):
     accepted = "an `http://` or `https://` URL, or a list of them that is tried in order"
     private = True
 
-    def parse(self, value: object, place: Place) -> tuple[str, ...]:
+    def parse(self, value: object, place: PathBase) -> tuple[str, ...]:
         texts = texts_of([value] if isinstance(value, str) else value)
         return tuple(dict.fromkeys(_url(text) for text in texts if text))
 
@@ -137,7 +137,7 @@ class ProxyUrl(ValueType[str]):
     accepted = "an `http://` URL"
     private = True
 
-    def parse(self, value: object, place: Place) -> str:
+    def parse(self, value: object, place: PathBase) -> str:
         text = text_of(value)
         return _url(text, schemes=("http",), with_user=True, with_path=False) if text else ""
 
@@ -158,7 +158,7 @@ class HostTemplate(ValueType[str]):
 
     accepted = "a host, with its port, in which `{account}` and `{region}` stand for those two settings"
 
-    def parse(self, value: object, place: Place) -> str:
+    def parse(self, value: object, place: PathBase) -> str:
         text = text_of(value)
         if text:
             _host(text.replace("{account}", "0").replace("{region}", "0"))
@@ -172,7 +172,7 @@ class WebhookUrl(ValueType[str]):
     accepted = "an `http://` or `https://` URL"
     private = True
 
-    def parse(self, value: object, place: Place) -> str:
+    def parse(self, value: object, place: PathBase) -> str:
         text = text_of(value)
         address, mark, query = text.partition("?")
         if re.search(r"[^!-~]|#", query):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pullthrough.settings.values.base import Place, ValueType, is_not, text_of
+from pullthrough.settings.values.base import PathBase, ValueType, is_not, text_of
 from pullthrough.units import format_duration, format_size, parse_duration, parse_size
 
 NEVER_AND_ALWAYS: Mapping[str, float] = {"never": math.inf, "always": 0.0}
@@ -36,12 +36,12 @@ class SizeLimit:
 class Flag(ValueType[bool]):
     accepted = "`true` or `false`"
 
-    def parse(self, value: object, place: Place) -> bool:
+    def parse(self, value: object, place: PathBase) -> bool:
         if not isinstance(value, bool):
             raise ValueError("is neither true nor false (write it without quotes)")
         return value
 
-    def from_text(self, text: str, place: Place) -> bool:
+    def from_text(self, text: str, place: PathBase) -> bool:
         words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
         if text.lower() not in words:
             raise ValueError("is neither true nor false")
@@ -57,12 +57,12 @@ class Number(ValueType[int]):
     def accepted(self) -> str:
         return f"a whole number from {self.minimum} to {self.maximum}"
 
-    def parse(self, value: object, place: Place) -> int:
+    def parse(self, value: object, place: PathBase) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not self.minimum <= value <= self.maximum:
             raise is_not(self.accepted)
         return value
 
-    def from_text(self, text: str, place: Place) -> int:
+    def from_text(self, text: str, place: PathBase) -> int:
         return self.parse(int(text) if re.fullmatch(r"-?[0-9]{1,9}", text, re.ASCII) else text, place)
 
 
@@ -76,7 +76,7 @@ class Count(ValueType[int | None]):
     def accepted(self) -> str:
         return f"{self.number.accepted}, or `never`"
 
-    def parse(self, value: object, place: Place) -> int | None:
+    def parse(self, value: object, place: PathBase) -> int | None:
         if value == "never":
             return None
         try:
@@ -84,7 +84,7 @@ class Count(ValueType[int | None]):
         except ValueError:
             raise is_not(self.accepted) from None
 
-    def from_text(self, text: str, place: Place) -> int | None:
+    def from_text(self, text: str, place: PathBase) -> int | None:
         return self.parse(int(text) if re.fullmatch(r"[0-9]{1,9}", text, re.ASCII) else text, place)
 
     def show(self, value: int | None) -> object:
@@ -104,7 +104,7 @@ class Duration(ValueType[float]):
         words = "".join(f" or `{word}`" for word in self.words)
         return f"a duration from `{format_duration(self.minimum)}` to `{format_duration(self.maximum)}`{words}"
 
-    def parse(self, value: object, place: Place) -> float:
+    def parse(self, value: object, place: PathBase) -> float:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             raise ValueError("needs a unit: ms, s, m, h or d, in quotes, as in '30s'")
         text = text_of(value)
@@ -128,7 +128,7 @@ class Size(ValueType[int]):
     def accepted(self) -> str:
         return f"a size from `{format_size(self.minimum)}` to `{format_size(self.maximum)}`"
 
-    def parse(self, value: object, place: Place) -> int:
+    def parse(self, value: object, place: PathBase) -> int:
         size_bytes = _size(value)
         if not self.minimum <= size_bytes <= self.maximum:
             raise is_not(self.accepted.replace("`", ""))
@@ -142,7 +142,7 @@ class Size(ValueType[int]):
 class Limit(ValueType[SizeLimit]):
     accepted = "a share of the file system such as `80%`, a size such as `200GiB`, or `never`"
 
-    def parse(self, value: object, place: Place) -> SizeLimit:
+    def parse(self, value: object, place: PathBase) -> SizeLimit:
         if value == "never":
             return SizeLimit()
         if isinstance(value, str) and (match := re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]{1,3})?)\s?%", value, re.ASCII)):

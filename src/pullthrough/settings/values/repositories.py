@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pullthrough.declaration import ROOT
 from pullthrough.errors import RequestError
 from pullthrough.oci.names import parse_image_reference, parse_repository_name
-from pullthrough.settings.values.base import Place, ValueType, is_not, text_of, texts_of
+from pullthrough.settings.values.base import PathBase, ValueType, is_not, text_of, texts_of
 from pullthrough.settings.values.quantities import Duration
 
 
@@ -16,7 +16,7 @@ from pullthrough.settings.values.quantities import Duration
 class RepositoryPrefix(ValueType[str]):
     accepted = "leading segments of a repository name, such as `team/images`; empty or `ROOT` for none"
 
-    def parse(self, value: object, place: Place) -> str:
+    def parse(self, value: object, place: PathBase) -> str:
         text = text_of(value).removesuffix("/")
         if text in ("", ROOT):
             return ""
@@ -33,7 +33,7 @@ class RepositoryPrefix(ValueType[str]):
 class Patterns(ValueType[tuple[str, ...]]):
     accepted = "a list of names in which `*` stands for any characters, `/` too, and `?` for one"
 
-    def parse(self, value: object, place: Place) -> tuple[str, ...]:
+    def parse(self, value: object, place: PathBase) -> tuple[str, ...]:
         return tuple(_pattern(text, r"[a-z0-9._/*?-]+", "names") for text in texts_of(value))
 
 
@@ -42,7 +42,7 @@ class DurationByTag(ValueType[tuple[tuple[str, float], ...]]):
     duration: Duration
     accepted = "a table from a tag, in which `*` and `?` are wild, to what `freshness` accepts"
 
-    def parse(self, value: object, place: Place) -> tuple[tuple[str, float], ...]:
+    def parse(self, value: object, place: PathBase) -> tuple[tuple[str, float], ...]:
         if not isinstance(value, dict):
             raise ValueError("is not a table such as { latest = '10m' }")
         pairs = []
@@ -59,12 +59,12 @@ class DurationByTag(ValueType[tuple[tuple[str, float], ...]]):
 
 
 @dataclass(frozen=True, slots=True)
-class Image(ValueType[str]):
+class ImageName(ValueType[str]):
     """An image of one rule's upstream. Empty stands for none."""
 
     accepted = "an image without its registry, such as `team/app:1.0`"
 
-    def parse(self, value: object, place: Place) -> str:
+    def parse(self, value: object, place: PathBase) -> str:
         text = text_of(value)
         if not text:
             return ""

@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from pullthrough.settings.values.base import Place, ValueType, is_not, quoted, text_of, texts_of
+from pullthrough.settings.values.base import PathBase, ValueType, is_not, quoted, text_of, texts_of
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -20,7 +20,7 @@ class Text(ValueType[str]):
 
     accepted = "text"
 
-    def parse(self, value: object, place: Place) -> str:
+    def parse(self, value: object, place: PathBase) -> str:
         text = text_of(value)
         if _has_control_characters(text):
             raise ValueError("holds a control character")
@@ -39,7 +39,7 @@ class Formed(ValueType[str]):
     def accepted(self) -> str:
         return self.form
 
-    def parse(self, value: object, place: Place) -> str:
+    def parse(self, value: object, place: PathBase) -> str:
         text = text_of(value)
         if re.fullmatch(self.pattern, text, re.ASCII) is None:
             raise is_not(self.accepted)
@@ -58,7 +58,7 @@ class FormedList(ValueType[tuple[str, ...]]):
     def accepted(self) -> str:
         return self.form
 
-    def parse(self, value: object, place: Place) -> tuple[str, ...]:
+    def parse(self, value: object, place: PathBase) -> tuple[str, ...]:
         texts = texts_of(value)
         for text in texts:
             if re.fullmatch(self.pattern, text, re.ASCII) is None:
@@ -79,7 +79,7 @@ class Choice(ValueType[E], Generic[E]):
     def accepted(self) -> str:
         return " or ".join(f"`{option.value}`" for option in self.options)
 
-    def parse(self, value: object, place: Place) -> E:
+    def parse(self, value: object, place: PathBase) -> E:
         try:
             return self.options(text_of(value))
         except ValueError:
@@ -96,7 +96,7 @@ class FilePath(ValueType[Path | None]):
     accepted = "a path"
     private: bool = False
 
-    def parse(self, value: object, place: Place) -> Path | None:
+    def parse(self, value: object, place: PathBase) -> Path | None:
         return _path(text, place) if (text := text_of(value)) else None
 
     def show(self, value: Path | None) -> str:
@@ -105,11 +105,11 @@ class FilePath(ValueType[Path | None]):
 
 @dataclass(frozen=True, slots=True)
 class FolderPath(ValueType[Path]):
-    """A path likewise, which must not be empty."""
+    """A path of which the same holds, and that must not be empty."""
 
     accepted = "a path"
 
-    def parse(self, value: object, place: Place) -> Path:
+    def parse(self, value: object, place: PathBase) -> Path:
         if not (text := text_of(value)):
             raise ValueError("is empty")
         return _path(text, place)
@@ -125,7 +125,7 @@ class Command(ValueType[tuple[str, ...]]):
     accepted = "a program with its arguments, as a list, or as a text split like a shell would; no shell runs it"
     private = True
 
-    def parse(self, value: object, place: Place) -> tuple[str, ...]:
+    def parse(self, value: object, place: PathBase) -> tuple[str, ...]:
         if isinstance(value, str):
             try:
                 words = shlex.split(value)
@@ -148,7 +148,7 @@ class VariableName(ValueType[str]):
     accepted = "the name of an environment variable"
     private = True
 
-    def parse(self, value: object, place: Place) -> str:
+    def parse(self, value: object, place: PathBase) -> str:
         text = text_of(value)
         if text and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,127}", text, re.ASCII) is None:
             raise ValueError("is not the name of an environment variable (the name, not the token itself)")
@@ -156,7 +156,7 @@ class VariableName(ValueType[str]):
 
 
 @dataclass(frozen=True, slots=True)
-class Secret(ValueType[bool]):
+class SecretText(ValueType[bool]):
     """A secret in the environment, or in a file that may hold it. The setting keeps only that it is there; who needs it
     reads it there."""
 
@@ -170,13 +170,13 @@ class Secret(ValueType[bool]):
     def accepted(self) -> str:
         return self.form
 
-    def parse(self, value: object, place: Place) -> bool:
+    def parse(self, value: object, place: PathBase) -> bool:
         text = text_of(value).strip()
         if _has_control_characters(text):
             raise ValueError("has several lines or control characters")
         return bool(text)
 
-    def from_text(self, text: str, place: Place) -> bool:
+    def from_text(self, text: str, place: PathBase) -> bool:
         return bool(text)
 
     def show(self, value: bool) -> str:
@@ -187,7 +187,7 @@ def _has_control_characters(text: str) -> bool:
     return any(ord(character) < 32 or ord(character) == 127 for character in text)
 
 
-def _path(text: str, place: Place) -> Path:
+def _path(text: str, place: PathBase) -> Path:
     if "\0" in text:
         raise ValueError("holds a null character")
     if text == "~" or text.startswith("~/"):
