@@ -78,9 +78,10 @@ from multidict import CIMultiDict
 
 from pullthrough.demo.images import Blob
 from pullthrough.demo.listener import Listener
-from pullthrough.demo.requests import RequestKind, RequestRecord
+from pullthrough.demo.replies import Reply, answer_blob, failure
+from pullthrough.demo.requests import ParsedRequest, RequestKind, RequestRecord
 from pullthrough.demo.tokens import Authentication
-from pullthrough.demo.upstream import ParsedRequest, Reply, UpstreamOptions, UpstreamRegistry, answer_blob, failure
+from pullthrough.demo.upstream import UpstreamOptions, UpstreamRegistry
 from pullthrough.oci.codes import ErrorCode
 
 #: A thread that does not answer within this time is stuck; tests then fail rather than hang.

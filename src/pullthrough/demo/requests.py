@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypedDict, Unpack
+from urllib.parse import unquote
+
+from aiohttp import web
+from multidict import MultiDict, MultiMapping
 
 
 class RequestKind(StrEnum):
@@ -21,6 +26,45 @@ class RequestKind(StrEnum):
     #: The second half of a redirected blob.
     CDN = "cdn"
     OTHER = "other"
+
+
+_PATH = re.compile(r"/v2/(?P<name>.+)/(?P<what>manifests|blobs|tags|referrers)/(?P<reference>[^/]+)")
+_KINDS = {
+    "manifests": RequestKind.MANIFEST,
+    "blobs": RequestKind.BLOB,
+    "tags": RequestKind.TAGS,
+    "referrers": RequestKind.REFERRERS,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedRequest:
+    """A request, parsed as far as the registry needs it."""
+
+    method: str
+    path: str
+    kind: RequestKind
+    repository: str
+    reference: str
+    query: MultiMapping[str]
+    headers: MultiMapping[str]
+
+
+def parse_request(request: web.BaseRequest) -> ParsedRequest:
+    """The request's kind and what it names, from its path."""
+    path = request.rel_url.raw_path
+    kind, repository, reference = RequestKind.OTHER, "", ""
+    if path.rstrip("/") == "/v2":
+        kind = RequestKind.PING
+    elif path == "/token":
+        kind = RequestKind.TOKEN
+    elif path.startswith("/cdn/"):
+        kind, reference = RequestKind.CDN, unquote(path.removeprefix("/cdn/"))
+    elif match := _PATH.fullmatch(path):
+        kind, repository, reference = _KINDS[match["what"]], match["name"], unquote(match["reference"])
+    return ParsedRequest(
+        request.method, path, kind, repository, reference, MultiDict(request.rel_url.query), request.headers
+    )
 
 
 class AuthorizationKind(StrEnum):

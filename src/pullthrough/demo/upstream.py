@@ -18,29 +18,34 @@ whether a manifest may be sent, paged tags/list and referrers, `referrers_api=Fa
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import json
 import math
-import re
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field, replace
-from urllib.parse import quote, unquote
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import quote
 
 from aiohttp import web
-from multidict import CIMultiDict, MultiDict, MultiMapping
+from multidict import CIMultiDict, MultiMapping
 
 from pullthrough.demo.images import Blob, Image, StoredManifest
-from pullthrough.demo.requests import AuthorizationKind, RequestKind, RequestLog, RequestRecord
+from pullthrough.demo.replies import Reply, answer_blob, failure, json_reply, text_reply
+from pullthrough.demo.requests import (
+    AuthorizationKind,
+    ParsedRequest,
+    RequestKind,
+    RequestLog,
+    RequestRecord,
+    parse_request,
+)
 from pullthrough.demo.tokens import Authentication, Identity, TokenService, parse_scopes
-from pullthrough.errors import DigestInvalid, NameInvalid, RangeNotSatisfiable, TagInvalid
+from pullthrough.errors import DigestInvalid, NameInvalid, TagInvalid
 from pullthrough.oci import media_types
-from pullthrough.oci.codes import ErrorCode, error_body
+from pullthrough.oci.codes import ErrorCode
 from pullthrough.oci.digests import Digest, digest_of, is_digest
 from pullthrough.oci.names import parse_reference, parse_repository_name
-from pullthrough.oci.ranges import ByteRange, parse_range
 from pullthrough.units import format_time
 
 #: Docker Hub's window: https://docs.docker.com/docker-hub/usage/pulls/
@@ -48,14 +53,6 @@ RATE_LIMIT_WINDOW_SECONDS = 21_600
 _RATE_LIMIT_MESSAGE = (
     "You have reached your unauthenticated pull rate limit. https://www.docker.com/increase-rate-limit"
 )
-_CHUNK_BYTES = 256 * 1024
-_PATH = re.compile(r"/v2/(?P<name>.+)/(?P<what>manifests|blobs|tags|referrers)/(?P<reference>[^/]+)")
-_KINDS = {
-    "manifests": RequestKind.MANIFEST,
-    "blobs": RequestKind.BLOB,
-    "tags": RequestKind.TAGS,
-    "referrers": RequestKind.REFERRERS,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,53 +78,6 @@ class UpstreamOptions:
     referrers_api: bool = True
     #: At most so many entries in a page of tags or referrers, whatever the client asks; None is no limit.
     page_entries: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ParsedRequest:
-    """A request, parsed as far as the registry needs it."""
-
-    method: str
-    path: str
-    kind: RequestKind
-    repository: str
-    reference: str
-    query: MultiMapping[str]
-    headers: MultiMapping[str]
-
-
-@dataclass(slots=True)
-class Reply:
-    """An answer whose body is `body[start:stop]`. Content-Length follows from that; it is not among the headers."""
-
-    status: int
-    headers: CIMultiDict[str]
-    body: bytes | Blob = b""
-    start: int = 0
-    stop: int = -1
-
-    def __post_init__(self) -> None:
-        if self.stop < 0:
-            self.stop = self.whole_bytes
-
-    @property
-    def whole_bytes(self) -> int:
-        return len(self.body) if isinstance(self.body, bytes) else self.body.size_bytes
-
-    @property
-    def length_bytes(self) -> int:
-        return self.stop - self.start
-
-    async def chunks(self, chunk_bytes: int = _CHUNK_BYTES) -> AsyncIterator[bytes]:
-        """The body in pieces; files are read in a thread."""
-        for start in range(self.start, self.stop, chunk_bytes):
-            stop = min(start + chunk_bytes, self.stop)
-            if isinstance(self.body, bytes):
-                yield self.body[start:stop]
-            elif isinstance(self.body.body, bytes):
-                yield self.body.body[start:stop]
-            else:
-                yield await asyncio.to_thread(self.body.read, start, stop)
 
 
 @dataclass(slots=True)
@@ -224,7 +174,7 @@ class UpstreamRegistry:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """The aiohttp handler: parse, answer, record, send."""
-        question = parse_question(request)
+        question = parse_request(request)
         identity = self._identify(question)
         record = RequestRecord(
             method=question.method,
@@ -281,7 +231,7 @@ class UpstreamRegistry:
             anonymous = identity.authorization is AuthorizationKind.NONE
             if not identity.valid or (anonymous and self.options.authentication is not Authentication.NONE):
                 return self.challenge("", identity)
-            return _json_answer({})
+            return json_reply({})
         try:
             parse_repository_name(question.repository)
         except NameInvalid as error:
@@ -338,7 +288,7 @@ class UpstreamRegistry:
     def _answer_token(self, question: ParsedRequest) -> Reply:
         identity = self._identify(question)
         if not identity.valid:
-            return _json_answer({"details": "incorrect username or password"}, status=401)
+            return json_reply({"details": "incorrect username or password"}, status=401)
         asked = parse_scopes(question.query.getall("scope", []))
         with self._lock:
             granted = [
@@ -347,7 +297,7 @@ class UpstreamRegistry:
                 if name in self._repositories and (identity.user or name not in self.options.private)
             ]
         token = self.tokens.issue(identity.user, granted)
-        return _json_answer(
+        return json_reply(
             {
                 "token": token,
                 "access_token": token,
@@ -433,11 +383,11 @@ class UpstreamRegistry:
     def _answer_cdn(self, question: ParsedRequest) -> Reply:
         if "Authorization" in question.headers:
             # As S3 does for a signed URL. A client that sends one has leaked its credential.
-            return _text_answer(400, "Only one auth mechanism allowed")
+            return text_reply(400, "Only one auth mechanism allowed")
         if not hmac.compare_digest(question.query.get("signature", ""), _sign(question.reference)):
-            return _text_answer(403, "SignatureDoesNotMatch")
+            return text_reply(403, "SignatureDoesNotMatch")
         blob = self._find_blob(question.reference)
-        return _text_answer(404, "NoSuchKey") if blob is None else answer_blob(blob, question.headers)
+        return text_reply(404, "NoSuchKey") if blob is None else answer_blob(blob, question.headers)
 
     def _find_blob(self, digest: str) -> Blob | None:
         with self._lock:
@@ -457,7 +407,7 @@ class UpstreamRegistry:
         tags = sorted(tag for tag in content.tags if tag > last)
         entries = int(asked) if self.options.page_entries is None else min(int(asked), self.options.page_entries)
         page = tags[:entries]
-        answer = _json_answer({"name": question.repository, "tags": page})
+        answer = json_reply({"name": question.repository, "tags": page})
         if page and len(page) < len(tags):
             answer.headers["Link"] = (
                 f'</v2/{question.repository}/tags/list?last={quote(page[-1])}&n={len(page)}>; rel="next"'
@@ -466,7 +416,7 @@ class UpstreamRegistry:
 
     def _answer_referrers(self, question: ParsedRequest, content: _Repository) -> Reply:
         if not self.options.referrers_api:
-            return _text_answer(404, "404 page not found")
+            return text_reply(404, "404 page not found")
         if not is_digest(question.reference):
             return failure(400, ErrorCode.DIGEST_INVALID, "the referrers of what?")
         wanted = question.query.get("artifactType", "")
@@ -491,79 +441,6 @@ class UpstreamRegistry:
             for manifest in content.manifests.values()
             if manifest.subject == subject and artifact_type in ("", manifest.artifact_type)
         ]
-
-
-def parse_question(request: web.BaseRequest) -> ParsedRequest:
-    """The request's kind and what it names, from its path."""
-    path = request.rel_url.raw_path
-    kind, repository, reference = RequestKind.OTHER, "", ""
-    if path.rstrip("/") == "/v2":
-        kind = RequestKind.PING
-    elif path == "/token":
-        kind = RequestKind.TOKEN
-    elif path.startswith("/cdn/"):
-        kind, reference = RequestKind.CDN, unquote(path.removeprefix("/cdn/"))
-    elif match := _PATH.fullmatch(path):
-        kind, repository, reference = _KINDS[match["what"]], match["name"], unquote(match["reference"])
-    return ParsedRequest(
-        request.method, path, kind, repository, reference, MultiDict(request.rel_url.query), request.headers
-    )
-
-
-def answer_blob(blob: Blob, headers: MultiMapping[str], *, etag: str = "") -> Reply:
-    """200, 206, 304 or 416 by RFC 9110; If-Range with another ETag gives the whole body."""
-    etag = etag or f'"{blob.digest}"'
-    answer = Reply(
-        200,
-        CIMultiDict(
-            {
-                "Content-Type": "application/octet-stream",
-                "Docker-Content-Digest": str(blob.digest),
-                "ETag": etag,
-                "Accept-Ranges": "bytes",
-            }
-        ),
-        blob,
-    )
-    if etag in headers.get("If-None-Match", ""):
-        return replace(answer, status=304, body=b"", stop=0)
-    if headers.get("If-Range", etag) != etag:
-        return answer
-    try:
-        asked = parse_range(headers.get("Range"), blob.size_bytes)
-    except RangeNotSatisfiable:
-        refused = _text_answer(416, "")
-        refused.headers["Content-Range"] = f"bytes */{blob.size_bytes}"
-        return refused
-    return answer if asked is None else partial(answer, asked)
-
-
-def partial(answer: Reply, asked: ByteRange) -> Reply:
-    """The 206 for one range of a 200."""
-    headers = answer.headers.copy()
-    headers["Content-Range"] = asked.content_range(answer.whole_bytes)
-    return replace(answer, status=206, headers=headers, start=asked.start, stop=asked.stop)
-
-
-def failure(status: int, code: ErrorCode, message: str, detail: object = None) -> Reply:
-    """An error in the specification's JSON."""
-    return Reply(
-        status,
-        CIMultiDict({"Content-Type": "application/json", "Docker-Distribution-Api-Version": "registry/2.0"}),
-        error_body(code, message, detail),
-    )
-
-
-def _json_answer(document: object, *, status: int = 200) -> Reply:
-    return Reply(
-        status,
-        CIMultiDict({"Content-Type": "application/json", "Docker-Distribution-Api-Version": "registry/2.0"}),
-        json.dumps(document).encode(),
-    )
-
-
-def _text_answer(status: int, text: str) -> Reply:
-    return Reply(status, CIMultiDict({"Content-Type": "text/plain; charset=utf-8"}), text.encode())
 
 
 def _index_of(descriptors: list[dict[str, object]]) -> bytes:

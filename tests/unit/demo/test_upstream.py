@@ -11,9 +11,10 @@ import pytest
 from multidict import CIMultiDict, MultiDict
 
 from pullthrough.demo.images import make_artifact, make_image, make_index
-from pullthrough.demo.requests import RequestKind, RequestLog, RequestRecord
+from pullthrough.demo.replies import Reply
+from pullthrough.demo.requests import ParsedRequest, RequestKind, RequestLog, RequestRecord
 from pullthrough.demo.tokens import Authentication
-from pullthrough.demo.upstream import ParsedRequest, Reply, UpstreamOptions, UpstreamRegistry
+from pullthrough.demo.upstream import UpstreamOptions, UpstreamRegistry
 from pullthrough.oci import media_types
 from pullthrough.oci.digests import Digest
 
