@@ -6,20 +6,21 @@ https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#pulling-
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Self
+from typing import Self, TypeVar
 
 from pullthrough.declaration import Credential
 from pullthrough.errors import UpstreamInvalid
 from pullthrough.oci.digests import Digest, digest_of
 from pullthrough.upstream.answers import refuse_html
-from pullthrough.upstream.exchanges import Call
-from pullthrough.upstream.questions import Question
+from pullthrough.upstream.exchanges import RegistryCall
 from pullthrough.upstream.transport import Response
 
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", re.ASCII)
 _TOTAL = re.compile(r"bytes (?:[0-9]{1,18}-[0-9]{1,18}|\*)/([0-9]{1,18})", re.ASCII)
 #: A strong entity tag, RFC 9110 section 8.8.3; weak ones do not say that bytes are the same.
+T = TypeVar("T")
 _STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]{1,200}"', re.ASCII)
 
 
@@ -48,7 +49,7 @@ class HttpBlobBody:
         self._response.finish()
 
 
-def blob_head(repository: str, digest: Digest, credential: Credential | None) -> Question[int | None]:
+def blob_head(repository: str, digest: Digest, credential: Credential | None) -> RegistryCall[int | None]:
     """The blob's size, None where it is not said."""
 
     def read(response: Response) -> int | None:
@@ -57,17 +58,11 @@ def blob_head(repository: str, digest: Digest, credential: Credential | None) ->
         size = response.content_length
         return size if size or digest == digest_of(b"", digest.algorithm) else None
 
-    return Question(replace(_call("HEAD", repository, digest, credential), is_often_refused=True), read)
+    return replace(_call("HEAD", repository, digest, credential, read), is_often_refused=True)
 
 
-def first_byte(repository: str, digest: Digest, credential: Credential | None) -> Question[int | None]:
+def first_byte(repository: str, digest: Digest, credential: Credential | None) -> RegistryCall[int | None]:
     """The blob's size likewise, by a GET that wants next to nothing of it."""
-    call = replace(
-        _call("GET", repository, digest, credential),
-        headers={"Accept": "*/*", "Range": "bytes=0-0"},
-        accepted=frozenset({416}),  # of an empty blob there is no first byte
-        is_body=True,
-    )
 
     def read(response: Response) -> int | None:
         if response.status == 200:
@@ -77,7 +72,12 @@ def first_byte(repository: str, digest: Digest, credential: Credential | None) -
         match = _TOTAL.fullmatch(response.header("Content-Range"))
         return int(match[1]) if match else None
 
-    return Question(call, read)
+    return replace(
+        _call("GET", repository, digest, credential, read),
+        headers={"Accept": "*/*", "Range": "bytes=0-0"},
+        accepted=frozenset({416}),  # of an empty blob there is no first byte
+        is_body=True,
+    )
 
 
 def blob(
@@ -88,15 +88,15 @@ def blob(
     start: int,
     stop: int | None,
     if_range: str,
-) -> Question[HttpBlobBody]:
+) -> RegistryCall[HttpBlobBody]:
     """The bytes from `start` up to, not including, `stop`. An upstream may answer the whole blob instead."""
     headers = {"Accept": "*/*"}
     if start or stop is not None:
         headers["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
         if if_range:
             headers["If-Range"] = if_range
-    call = replace(_call("GET", repository, digest, credential), headers=headers, is_body=True)
-    return Question(call, lambda response: _body(response, start=start, stop=stop))
+    call = _call("GET", repository, digest, credential, lambda response: _body(response, start=start, stop=stop))
+    return replace(call, headers=headers, is_body=True)
 
 
 def is_about_the_method(status: int | None) -> bool:
@@ -104,8 +104,11 @@ def is_about_the_method(status: int | None) -> bool:
     return status is not None and (400 <= status < 500 or status == 501)
 
 
-def _call(method: str, repository: str, digest: Digest, credential: Credential | None) -> Call:
-    return Call(method, f"/v2/{repository}/blobs/{digest}", repository, f"{repository} {digest}", credential)
+def _call(
+    method: str, repository: str, digest: Digest, credential: Credential | None, read: Callable[[Response], T]
+) -> RegistryCall[T]:
+    path, what = f"/v2/{repository}/blobs/{digest}", f"{repository} {digest}"
+    return RegistryCall(method, path, repository, what, credential, read)
 
 
 def _body(response: Response, *, start: int, stop: int | None) -> HttpBlobBody:

@@ -5,10 +5,11 @@ Only network errors and 5xx are failures; any other answer, 404 and 429 included
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from enum import StrEnum
+
+from pullthrough.shared_state import Records, SharedState
 
 OPEN_AFTER = 5
 FIRST_OPEN_SECONDS = 15.0
@@ -22,97 +23,119 @@ class BreakerState(StrEnum):
     HALF_OPEN = "half_open"
 
 
-class Permit:
-    """Leave to make one request. Settled once, by the first of its methods; `release` where nothing was learnt."""
+@dataclass(frozen=True, slots=True)
+class Circuit:
+    """What is known of an endpoint, and what becomes of it. Pure; `now` is the clock that `open_until` is told by."""
 
-    def __init__(self, breaker: Breaker, *, probe: bool) -> None:
-        self._breaker = breaker
-        self._probe = probe
-        self._settled = False
-
-    def succeeded(self) -> None:
-        if self._settle():
-            self._breaker._succeeded()
-
-    def failed(self, reason: str) -> None:
-        if self._settle():
-            self._breaker._failed(reason, probe=self._probe)
-
-    def release(self) -> None:
-        if self._settle():
-            self._breaker._released(probe=self._probe)
-
-    def _settle(self) -> bool:
-        settled, self._settled = self._settled, True
-        return not settled
-
-
-class Breaker:
-    """Thread-safe."""
-
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._monotonic = monotonic
-        self._lock = threading.Lock()
-        self._failures = 0
-        self._open_seconds = 0.0
-        self._open_until = 0.0
-        self._probing = False
-        self._reason = ""
+    failures: int = 0
+    #: How long it was opened for; 0 while it is closed.
+    open_seconds: float = 0.0
+    open_until: float = 0.0
+    #: Whether a probe is out.
+    probing: bool = False
+    #: The last failure's message; empty while there is none.
+    reason: str = ""
 
     @property
     def state(self) -> BreakerState:
-        with self._lock:
-            if not self._open_seconds:
-                return BreakerState.CLOSED
-            if self._probing:
-                return BreakerState.HALF_OPEN
-            return BreakerState.OPEN
+        if not self.open_seconds:
+            return BreakerState.CLOSED
+        return BreakerState.HALF_OPEN if self.probing else BreakerState.OPEN
+
+    def blocked_seconds(self, now: float) -> float:
+        """0 where a request may be made."""
+        if not self.open_seconds:
+            return 0.0
+        left = self.open_until - now
+        # While the probe is out, its outcome is a moment away.
+        return max(left, 1.0) if self.probing else max(left, 0.0)
+
+    def asked(self) -> Circuit:
+        """A request that may be made is: of an open circuit, it is the probe."""
+        return replace(self, probing=self.probing or self.open_seconds > 0)
+
+    def failed(self, reason: str, *, is_probe: bool, now: float) -> Circuit:
+        after = replace(self, failures=self.failures + 1, reason=reason)
+        if is_probe:
+            return replace(after, probing=False)._opened(min(self.open_seconds * 2, MAX_OPEN_SECONDS), now)
+        if not self.open_seconds and after.failures >= OPEN_AFTER:
+            return after._opened(FIRST_OPEN_SECONDS, now)
+        return after
+
+    def released(self, *, is_probe: bool) -> Circuit:
+        """Nothing was learnt."""
+        return replace(self, probing=False) if is_probe else self
+
+    def _opened(self, seconds: float, now: float) -> Circuit:
+        return replace(self, open_seconds=seconds, open_until=now + seconds)
+
+
+class Permit:
+    """Leave to make one request. Settled once, by the first of its methods; `release` where nothing was learnt."""
+
+    def __init__(self, breaker: Breaker, *, is_probe: bool) -> None:
+        self._breaker = breaker
+        self._is_probe = is_probe
+        self._settled = False
+
+    def succeeded(self) -> None:
+        self._settle(lambda circuit: Circuit())
+
+    def failed(self, reason: str) -> None:
+        now = self._breaker.now()
+        self._settle(lambda circuit: circuit.failed(reason, is_probe=self._is_probe, now=now))
+
+    def release(self) -> None:
+        self._settle(lambda circuit: circuit.released(is_probe=self._is_probe))
+
+    def _settle(self, change: Callable[[Circuit], Circuit]) -> None:
+        if not self._settled:
+            self._settled = True
+            self._breaker.change(change)
+
+
+class Breaker:
+    """That of one endpoint, whose circuit is shared. Any thread."""
+
+    def __init__(self, state: SharedState, endpoint: str) -> None:
+        self._circuits: Records[str, Circuit] = state.records("breakers")
+        self._endpoint = endpoint
+        self.now = state.now
+
+    @property
+    def state(self) -> BreakerState:
+        return self._circuit.state
 
     @property
     def reason(self) -> str:
         """The last failure's message; empty while there is none."""
-        return self._reason
+        return self._circuit.reason
 
     def blocked_seconds(self) -> float:
         """0 where a request may be made now."""
-        with self._lock:
-            return self._blocked_seconds()
+        return self._circuit.blocked_seconds(self.now())
 
     def permit(self) -> Permit | None:
         """None where no request may be made now. The caller must settle the permit."""
-        with self._lock:
-            if self._blocked_seconds() > 0:
-                return None
-            probe = self._open_seconds > 0
-            self._probing = self._probing or probe
-            return Permit(self, probe=probe)
+        now = self.now()
 
-    def _blocked_seconds(self) -> float:
-        if not self._open_seconds:
-            return 0.0
-        left = self._open_until - self._monotonic()
-        # While the probe is out, its outcome is a moment away.
-        return max(left, 1.0) if self._probing else max(left, 0.0)
+        def ask(circuit: Circuit | None) -> tuple[Circuit | None, bool | None]:
+            """Whether it is the probe; None where it may not be made."""
+            circuit = circuit or _CLOSED
+            if circuit.blocked_seconds(now) > 0:
+                return circuit, None
+            return circuit.asked(), circuit.open_seconds > 0
 
-    def _succeeded(self) -> None:
-        with self._lock:
-            self._failures, self._open_seconds, self._probing, self._reason = 0, 0.0, False, ""
+        is_probe = self._circuits.change(self._endpoint, ask)
+        return None if is_probe is None else Permit(self, is_probe=is_probe)
 
-    def _failed(self, reason: str, *, probe: bool) -> None:
-        with self._lock:
-            self._reason = reason
-            self._failures += 1
-            if probe:
-                self._probing = False
-                self._open(min(self._open_seconds * 2, MAX_OPEN_SECONDS))
-            elif not self._open_seconds and self._failures >= OPEN_AFTER:
-                self._open(FIRST_OPEN_SECONDS)
+    def change(self, change: Callable[[Circuit], Circuit]) -> None:
+        self._circuits.change(self._endpoint, lambda circuit: (change(circuit or _CLOSED), None))
 
-    def _released(self, *, probe: bool) -> None:
-        with self._lock:
-            if probe:
-                self._probing = False
+    @property
+    def _circuit(self) -> Circuit:
+        return self._circuits.get(self._endpoint) or _CLOSED
 
-    def _open(self, seconds: float) -> None:
-        self._open_seconds = seconds
-        self._open_until = self._monotonic() + seconds
+
+#: Of an endpoint that nothing is known of.
+_CLOSED = Circuit()

@@ -11,6 +11,9 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from pullthrough.shared_state import Records, SharedState
 
 #: Longer orders are cut to this: a wrong clock upstream must not silence a cache for a day.
 MAX_PAUSE_SECONDS = 3600.0
@@ -46,30 +49,88 @@ def parse_wait(text: str, now: float) -> float | None:
     return max(_MIN_PAUSE_SECONDS, min(seconds, MAX_PAUSE_SECONDS))
 
 
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """What an upstream has said of its rate limit. Pure: `now` is the clock that `paused_until` is told by, `unix_now` the
+    time of day, which headers may speak of. Names of headers are in lower case."""
+
+    remaining: int | None = None
+    limit: int | None = None
+    paused_until: float = 0.0
+    #: Answers of 429 since the last other one.
+    in_a_row: int = 0
+
+    def paused_seconds(self, now: float) -> float:
+        return max(0.0, self.paused_until - now)
+
+    def answered(self, headers: Mapping[str, str], *, now: float, unix_now: float) -> Quota:
+        """An answer other than 429 came."""
+        after = replace(self._read(headers), in_a_row=0)
+        reset = headers.get("ratelimit-reset", "")
+        seconds = parse_wait(reset, unix_now) if after.remaining == 0 and reset else None
+        return after if seconds is None else after._paused(seconds, now)
+
+    def throttled(self, headers: Mapping[str, str], *, now: float, unix_now: float) -> Quota:
+        """429 came."""
+        seconds: float | None = None
+        for name in ("retry-after", "ratelimit-reset"):
+            if seconds is None and headers.get(name):
+                seconds = parse_wait(headers[name], unix_now)
+        if seconds is None:
+            seconds = min(DEFAULT_PAUSE_SECONDS * 2 ** min(self.in_a_row, 10), MAX_DEFAULT_PAUSE_SECONDS)
+        return replace(self._read(headers), in_a_row=self.in_a_row + 1)._paused(seconds, now)
+
+    def _read(self, headers: Mapping[str, str]) -> Quota:
+        remaining = parse_count(headers.get("ratelimit-remaining", ""))
+        limit = parse_count(headers.get("ratelimit-limit", ""))
+        return replace(
+            self,
+            remaining=self.remaining if remaining is None else remaining,
+            limit=self.limit if limit is None else limit,
+        )
+
+    def _paused(self, seconds: float, now: float) -> Quota:
+        return replace(self, paused_until=max(self.paused_until, now + seconds))
+
+
+_UNKNOWN = Quota()
+
+
 class Budget:
-    """Thread-safe. `changed` is called after each change with what is left and the Unix time the pause ends (0: none)."""
+    """That of one upstream, whose quota is shared. Any thread.
+
+    `changed` is called after each change with what is left and the Unix time the pause ends (0: none); `clock` is the time
+    of day.
+    """
 
     def __init__(
         self,
+        state: SharedState,
+        upstream: str,
         changed: Callable[[int | None, float], None],
         *,
         clock: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._quotas: Records[str, Quota] = state.records("budgets")
+        self._upstream = upstream
+        self._now = state.now
         self._changed = changed
         self._clock = clock
-        self._monotonic = monotonic
         self._lock = threading.Lock()
-        self._paused_until = 0.0
-        self._in_a_row = 0
         self._reported: tuple[int | None, float] = (None, 0.0)
-        self.remaining: int | None = None
-        self.limit: int | None = None
+
+    @property
+    def remaining(self) -> int | None:
+        return self._quota.remaining
+
+    @property
+    def limit(self) -> int | None:
+        return self._quota.limit
 
     @property
     def paused_seconds(self) -> float:
         """How long the upstream must not be asked; 0 where it may be."""
-        return max(0.0, self._paused_until - self._monotonic())
+        return self._quota.paused_seconds(self._now())
 
     @property
     def paused_until(self) -> float | None:
@@ -79,46 +140,32 @@ class Budget:
 
     def answered(self, headers: Mapping[str, str]) -> None:
         """An answer other than 429 came, with these headers (names in lower case)."""
-        with self._lock:
-            self._in_a_row = 0
-            self._read(headers)
-            reset = headers.get("ratelimit-reset", "")
-            if self.remaining == 0 and reset:
-                seconds = parse_wait(reset, self._clock())
-                if seconds is not None:
-                    self._pause(seconds)
-        self._report()
+        now, unix_now = self._now(), self._clock()
+        self._report(self._change(lambda quota: quota.answered(headers, now=now, unix_now=unix_now)))
 
     def throttled(self, headers: Mapping[str, str]) -> float:
         """429 came. The seconds to wait before the next request."""
-        with self._lock:
-            self._read(headers)
-            seconds: float | None = None
-            for name in ("retry-after", "ratelimit-reset"):
-                if seconds is None and headers.get(name):
-                    seconds = parse_wait(headers[name], self._clock())
-            if seconds is None:
-                seconds = min(DEFAULT_PAUSE_SECONDS * 2 ** min(self._in_a_row, 10), MAX_DEFAULT_PAUSE_SECONDS)
-            self._in_a_row += 1
-            self._pause(seconds)
-            seconds = self.paused_seconds
-        self._report()
-        return seconds
+        now, unix_now = self._now(), self._clock()
+        quota = self._change(lambda quota: quota.throttled(headers, now=now, unix_now=unix_now))
+        self._report(quota)
+        return quota.paused_seconds(now)
 
-    def _read(self, headers: Mapping[str, str]) -> None:
-        remaining = parse_count(headers.get("ratelimit-remaining", ""))
-        limit = parse_count(headers.get("ratelimit-limit", ""))
-        self.remaining = remaining if remaining is not None else self.remaining
-        self.limit = limit if limit is not None else self.limit
+    @property
+    def _quota(self) -> Quota:
+        return self._quotas.get(self._upstream) or _UNKNOWN
 
-    def _pause(self, seconds: float) -> None:
-        self._paused_until = max(self._paused_until, self._monotonic() + seconds)
+    def _change(self, change: Callable[[Quota], Quota]) -> Quota:
+        def twice(quota: Quota | None) -> tuple[Quota, Quota]:
+            after = change(quota or _UNKNOWN)
+            return after, after
 
-    def _report(self) -> None:
+        return self._quotas.change(self._upstream, twice)
+
+    def _report(self, quota: Quota) -> None:
         # By the pause's fixed end, not the Unix time computed from it, which differs in each reading.
-        state = (self.remaining, self._paused_until if self.paused_seconds else 0.0)
+        state = (quota.remaining, quota.paused_until if quota.paused_seconds(self._now()) else 0.0)
         with self._lock:
             if state == self._reported:
                 return
             self._reported = state
-        self._changed(self.remaining, self.paused_until or 0.0)
+        self._changed(quota.remaining, self.paused_until or 0.0)

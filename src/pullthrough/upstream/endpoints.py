@@ -12,14 +12,14 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from pullthrough.errors import UpstreamError, UpstreamInvalid, UpstreamRefused, UpstreamUnavailable
+from pullthrough.shared_state import SharedState
 from pullthrough.upstream.abort import Aborted, AbortHandle
 from pullthrough.upstream.answers import Busy
 from pullthrough.upstream.blobs import HttpBlobBody
 from pullthrough.upstream.breaker import Breaker, BreakerState, Permit
 from pullthrough.upstream.errands import Errand
-from pullthrough.upstream.exchanges import Exchanges
+from pullthrough.upstream.exchanges import Exchanges, RegistryCall
 from pullthrough.upstream.observer import UpstreamObserver
-from pullthrough.upstream.questions import Question
 from pullthrough.upstream.transport import Hung
 from pullthrough.upstream.urls import Url
 
@@ -42,12 +42,12 @@ class Endpoints:
         exchanges: Exchanges,
         *,
         observe: UpstreamObserver,
-        monotonic: Callable[[], float],
+        state: SharedState,
         pause: Callable[[AbortHandle, float], object],
         random: Callable[[], float],
     ) -> None:
         self._host = host
-        self._breakers = {url: Breaker(monotonic) for url in urls}
+        self._breakers = {url: Breaker(state, f"{host} {url.host_port}{url.target}") for url in urls}
         self._exchanges = exchanges
         self._observe = observe
         self._pause = pause
@@ -68,8 +68,8 @@ class Endpoints:
         if all(breaker.blocked_seconds() > 0 for breaker in self._breakers.values()):
             raise self._open()
 
-    def ask(self, question: Question[_T], retries: int, errand: Errand, abort: AbortHandle) -> _T:
-        """What the question reads in the first answer. Each endpoint is asked once a round.
+    def ask(self, call: RegistryCall[_T], retries: int, errand: Errand, abort: AbortHandle) -> _T:
+        """What the call reads in the first answer. Each endpoint is asked once a round.
 
         Blocking. Raises UpstreamError as `Exchanges.ask` and the reading do.
         """
@@ -87,7 +87,7 @@ class Endpoints:
                     abort.check(self._host)
                 for url in tuple(left):
                     try:
-                        value = self._ask_one(url, question, abort)
+                        value = self._ask_one(url, call, abort)
                     except Aborted as error:
                         if error.expired:
                             self._count(permits[url], url, error, errand)
@@ -122,10 +122,10 @@ class Endpoints:
         if errand.first_failure(url):
             permit.failed(failure.message)
 
-    def _ask_one(self, url: Url, question: Question[_T], abort: AbortHandle) -> _T:
-        response = self._exchanges.ask(url, question.call, abort)
+    def _ask_one(self, url: Url, call: RegistryCall[_T], abort: AbortHandle) -> _T:
+        response = self._exchanges.ask(url, call, abort)
         try:
-            value = question.read(response)
+            value = call.read(response)
         except BaseException:
             response.close()
             raise

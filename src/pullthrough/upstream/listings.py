@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -23,14 +24,13 @@ from pullthrough.oci.manifests import MAX_MEDIA_TYPE_LENGTH
 from pullthrough.oci.names import parse_tag
 from pullthrough.oci.texts import whole_text
 from pullthrough.upstream.answers import read_document
-from pullthrough.upstream.exchanges import Call
-from pullthrough.upstream.questions import Question
+from pullthrough.upstream.exchanges import RegistryCall
 from pullthrough.upstream.transport import Response
 from pullthrough.upstream.urls import MAX_URL_LENGTH
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class ListBounds:
     """Of one list. `noun` is what it is a list of."""
 
     noun: str
@@ -40,8 +40,8 @@ class Bounds:
     page_bytes: int
 
 
-TAGS = Bounds("tags", 100_000, 16 * 1024 * 1024, 1000, 16 * 1024 * 1024)
-REFERRERS = Bounds("entries", 10_000, 16 * 1024 * 1024, 16, 4 * 1024 * 1024)
+TAGS = ListBounds("tags", 100_000, 16 * 1024 * 1024, 1000, 16 * 1024 * 1024)
+REFERRERS = ListBounds("entries", 10_000, 16 * 1024 * 1024, 16, 4 * 1024 * 1024)
 #: What ECR allows at most (ListImages, 1,000); registries with a lower limit answer fewer.
 TAGS_A_PAGE = 1000
 
@@ -56,13 +56,24 @@ _NO_REFERRERS = frozenset({400, 404, 405, 406, 501})
 class PagedList(ABC):
     """What has come of one list so far."""
 
-    def __init__(self, call: Call, bounds: Bounds, *, query: str = "") -> None:
-        self._call = call
+    def __init__(
+        self,
+        bounds: ListBounds,
+        path: str,
+        repository: str,
+        what: str,
+        credential: Credential | None,
+        *,
+        query: str = "",
+        headers: Mapping[str, str] = MappingProxyType({}),
+        accepted: frozenset[int] = frozenset(),
+    ) -> None:
         self._bounds = bounds
         self._query = query
+        self._call = RegistryCall("GET", path, repository, what, credential, self._read, headers, accepted)
         self._taken_bytes = 0
 
-    async def read_all(self, ask: Callable[[Question[str | None]], Awaitable[str | None]], upstream: str) -> bool:
+    async def read_all(self, ask: Callable[[RegistryCall[str | None]], Awaitable[str | None]], upstream: str) -> bool:
         """Ask for page after page. False where the first answer is a status that the call accepts, or no JSON while there
         is such a status: the upstream does not know this kind of list."""
         query = self._query
@@ -93,22 +104,20 @@ class PagedList(ABC):
     def _add(self, body: bytes) -> int:
         """How many entries there are now. Raises ValueError with a sentence."""
 
-    def _page(self, query: str) -> Question[str | None]:
-        """Answered by the query of the next page, which is empty after the last one. Taken in the thread that reads it."""
-        call = replace(self._call, path=f"{self._call.path}?{query}") if query else self._call
+    def _page(self, query: str) -> RegistryCall[str | None]:
+        return replace(self._call, path=f"{self._call.path}?{query}") if query else self._call
 
-        def read(response: Response) -> str | None:
-            if response.status in call.accepted:
-                response.discard()
-                return None
-            if call.accepted and "json" not in response.media_type:
-                response.close()
-                return None
-            following = next_query(response.headers_of("Link"))
-            self.take(read_document(response, self._bounds.page_bytes, call.what), response.upstream)
-            return following
-
-        return Question(call, read)
+    def _read(self, response: Response) -> str | None:
+        """The query of the next page, which is empty after the last one. The page is taken in the thread that reads it."""
+        if response.status in self._call.accepted:
+            response.discard()
+            return None
+        if self._call.accepted and "json" not in response.media_type:
+            response.close()
+            return None
+        following = next_query(response.headers_of("Link"))
+        self.take(read_document(response, self._bounds.page_bytes, self._call.what), response.upstream)
+        return following
 
     def _unusable(self, upstream: str, why: str) -> UpstreamInvalid:
         return UpstreamInvalid(
@@ -118,8 +127,8 @@ class PagedList(ABC):
 
 class TagList(PagedList):
     def __init__(self, repository: str, credential: Credential | None) -> None:
-        call = Call("GET", f"/v2/{repository}/tags/list", repository, f"{repository}'s tags", credential)
-        super().__init__(call, TAGS, query=urlencode({"n": TAGS_A_PAGE}))
+        path, query = f"/v2/{repository}/tags/list", urlencode({"n": TAGS_A_PAGE})
+        super().__init__(TAGS, path, repository, f"{repository}'s tags", credential, query=query)
         #: Each once, in the upstream's order.
         self.tags: dict[str, None] = {}
 
@@ -130,16 +139,15 @@ class TagList(PagedList):
 
 class ReferrerList(PagedList):
     def __init__(self, repository: str, digest: Digest, credential: Credential | None) -> None:
-        call = Call(
-            "GET",
+        super().__init__(
+            REFERRERS,
             f"/v2/{repository}/referrers/{digest}",
             repository,
             f"the referrers of {repository} {digest}",
             credential,
-            {"Accept": media_types.OCI_INDEX},
+            headers={"Accept": media_types.OCI_INDEX},
             accepted=_NO_REFERRERS,
         )
-        super().__init__(call, REFERRERS)
         self.descriptors: list[dict[str, Any]] = []
 
     def _add(self, body: bytes) -> int:

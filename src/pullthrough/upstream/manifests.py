@@ -6,6 +6,8 @@ https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md#pulling-
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import TypeVar
 
 from pullthrough.declaration import Credential
 from pullthrough.errors import UpstreamInvalid
@@ -13,16 +15,16 @@ from pullthrough.oci import media_types
 from pullthrough.oci.digests import Digest, digest_of, is_digest, parse_digest
 from pullthrough.oci.manifests import MAX_MANIFEST_BYTES
 from pullthrough.upstream.answers import read_document, refuse_html
-from pullthrough.upstream.exchanges import Call
+from pullthrough.upstream.exchanges import RegistryCall
 from pullthrough.upstream.interfaces import FetchedManifest, ManifestHead
-from pullthrough.upstream.questions import Question
 from pullthrough.upstream.transport import Response
 
 _MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]*/[a-z0-9][a-z0-9!#$&^_.+-]*", re.ASCII)
 _MAX_MEDIA_TYPE_LENGTH = 255
+T = TypeVar("T")
 
 
-def manifest(repository: str, reference: str, credential: Credential | None) -> Question[FetchedManifest]:
+def manifest(repository: str, reference: str, credential: Credential | None) -> RegistryCall[FetchedManifest]:
     """Verified: its bytes hash to the digest asked for, or to the one that the upstream names for the tag."""
 
     def read(response: Response) -> FetchedManifest:
@@ -38,22 +40,24 @@ def manifest(repository: str, reference: str, credential: Credential | None) -> 
             )
         return FetchedManifest(body, _media_type(response), digest)
 
-    return Question(_call("GET", repository, reference, credential), read)
+    return _call("GET", repository, reference, credential, read)
 
 
-def manifest_head(repository: str, reference: str, credential: Credential | None) -> Question[ManifestHead]:
+def manifest_head(repository: str, reference: str, credential: Credential | None) -> RegistryCall[ManifestHead]:
     """What the tag or digest names now, as far as the upstream says it."""
 
     def read(response: Response) -> ManifestHead:
         refuse_html(response, b"")
         return ManifestHead(_named_digest(response), _media_type(response), response.content_length)
 
-    return Question(_call("HEAD", repository, reference, credential), read)
+    return _call("HEAD", repository, reference, credential, read)
 
 
-def _call(method: str, repository: str, reference: str, credential: Credential | None) -> Call:
+def _call(
+    method: str, repository: str, reference: str, credential: Credential | None, read: Callable[[Response], T]
+) -> RegistryCall[T]:
     path, what = f"/v2/{repository}/manifests/{reference}", f"{repository} {reference}"
-    return Call(method, path, repository, what, credential, {"Accept": media_types.ACCEPT})
+    return RegistryCall(method, path, repository, what, credential, read, {"Accept": media_types.ACCEPT})
 
 
 def _named_digest(response: Response) -> Digest | None:

@@ -19,7 +19,7 @@ _STATUSES = frozenset({301, 302, 303, 307, 308})
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class OutgoingRequest:
     """`authorization` is the header's value; empty for none."""
 
     method: str
@@ -37,7 +37,7 @@ class Request:
 
 def follow(
     transport: Transport,
-    request: Request,
+    request: OutgoingRequest,
     abort: AbortHandle,
     found: Callable[[AddressClass], None] = lambda address_class: None,
 ) -> Response:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 import re
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pullthrough.credentials import Secret
+from pullthrough.shared_state import Records, SharedState
 from pullthrough.upstream.abort import Aborted, AbortHandle
 
 MAX_ANSWER_BYTES = 64 * 1024
@@ -29,7 +29,7 @@ _POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Token:
+class BearerToken:
     value: str = field(repr=False)
     lifetime_seconds: float
 
@@ -51,23 +51,31 @@ class _Flight:
     error: BaseException | None = None
 
 
-class Tokens:
-    """Thread-safe."""
+@dataclass(frozen=True, slots=True)
+class KeptToken:
+    value: str = field(repr=False)
+    #: By the clock of the shared state.
+    until: float
 
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._monotonic = monotonic
+
+class Tokens:
+    """Those of one upstream, which are shared; who fetches one is settled within this process. Any thread."""
+
+    def __init__(self, state: SharedState, upstream: str) -> None:
+        self._kept: Records[TokenKey, KeptToken] = state.records(f"tokens of {upstream}", most=MAX_TOKENS)
+        self._upstream = upstream
+        self._now = state.now
         self._lock = threading.Lock()
-        self._kept: dict[TokenKey, tuple[str, float]] = {}
         self._flights: dict[TokenKey, _Flight] = {}
 
-    def get(self, key: TokenKey, fetch: Callable[[], Token], abort: AbortHandle, upstream: str) -> tuple[str, bool]:
+    def get(self, key: TokenKey, fetch: Callable[[], BearerToken], abort: AbortHandle) -> tuple[str, bool]:
         """A token, and whether it was fetched just now. Raises what `fetch` raises, in every thread that waited for it;
         only where the fetching thread was aborted does another one fetch again."""
         while True:
             with self._lock:
                 kept = self._kept.get(key)
-                if kept is not None and self._monotonic() < kept[1]:
-                    return kept[0], False
+                if kept is not None and self._now() < kept.until:
+                    return kept.value, False
                 flight = self._flights.get(key)
                 leads = flight is None
                 if flight is None:
@@ -75,26 +83,20 @@ class Tokens:
             if leads:
                 return self._lead(key, fetch, flight), True
             while not flight.done.wait(_POLL_SECONDS):
-                abort.check(upstream)
+                abort.check(self._upstream)
             if flight.error is not None and not isinstance(flight.error, Aborted):
                 raise flight.error
 
     def forget(self, key: TokenKey, value: str) -> None:
         """The upstream refused this token; a newer one under the same key stays."""
-        with self._lock:
-            kept = self._kept.get(key)
-            if kept is not None and kept[0] == value:
-                del self._kept[key]
+        self._kept.change(key, lambda kept: (None if kept is not None and kept.value == value else kept, None))
 
-    def _lead(self, key: TokenKey, fetch: Callable[[], Token], flight: _Flight) -> str:
-        started = self._monotonic()
+    def _lead(self, key: TokenKey, fetch: Callable[[], BearerToken], flight: _Flight) -> str:
+        started = self._now()
         try:
             token = fetch()
-            with self._lock:
-                self._kept.pop(key, None)
-                self._kept[key] = (token.value, started + token.lifetime_seconds * USED_SHARE)
-                while len(self._kept) > MAX_TOKENS:
-                    del self._kept[next(iter(self._kept))]
+            kept = KeptToken(token.value, started + token.lifetime_seconds * USED_SHARE)
+            self._kept.change(key, lambda before: (kept, None))
             return token.value
         except BaseException as error:
             flight.error = error
@@ -105,7 +107,7 @@ class Tokens:
             flight.done.set()
 
 
-def parse_token(body: bytes) -> Token:
+def parse_token(body: bytes) -> BearerToken:
     """The token server's answer. Raises ValueError with a sentence that holds no part of it."""
     try:
         document = json.loads(body)
@@ -118,5 +120,5 @@ def parse_token(body: bytes) -> Token:
         raise ValueError("the answer holds no usable token")
     seconds = document.get("expires_in")
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds > 0:
-        return Token(value, DEFAULT_SECONDS)
-    return Token(value, float(min(seconds, MAX_SECONDS)))
+        return BearerToken(value, DEFAULT_SECONDS)
+    return BearerToken(value, float(min(seconds, MAX_SECONDS)))

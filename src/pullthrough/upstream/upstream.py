@@ -30,10 +30,9 @@ from pullthrough.upstream.breaker import BreakerState
 from pullthrough.upstream.budget import Budget
 from pullthrough.upstream.endpoints import Endpoints
 from pullthrough.upstream.errands import Errand
-from pullthrough.upstream.exchanges import Call, Exchanges
+from pullthrough.upstream.exchanges import Exchanges, RegistryCall
 from pullthrough.upstream.interfaces import BlobBody, FetchedManifest, ManifestHead, Turn, UpstreamHealth
 from pullthrough.upstream.listings import ReferrerList, TagList, fallback_tag
-from pullthrough.upstream.questions import Question
 from pullthrough.upstream.queues import Queues
 from pullthrough.upstream.transport import Response
 
@@ -157,8 +156,7 @@ class HttpUpstream:
             else:
                 response.discard()
 
-        call = Call("GET", "/v2/", "", "a login", credential, tries_login=True)
-        await self._ask(Question(call, read), timeout)
+        await self._ask(RegistryCall("GET", "/v2/", "", "a login", credential, read, tries_login=True), timeout)
 
     # -- bodies
 
@@ -186,13 +184,13 @@ class HttpUpstream:
         abort: AbortHandle,
     ) -> BlobBody:
         errand = errand or self.errand()
-        question = blobs.blob(repository, digest, credential, start=start, stop=stop, if_range=if_range)
+        call = blobs.blob(repository, digest, credential, start=start, stop=stop, if_range=if_range)
         while True:
             if seconds := self._budget.paused_seconds:
                 self._queues.spend(errand, seconds)
                 self._rest(abort, seconds)
             try:
-                return self._endpoints.ask(question, self._settings.retries, errand, abort)
+                return self._endpoints.ask(call, self._settings.retries, errand, abort)
             except UpstreamThrottled as error:
                 # What it orders is spent, also where that is over already: a refusal may be slow.
                 if not errand.spend(error.retry_after_seconds):
@@ -221,7 +219,7 @@ class HttpUpstream:
 
     # -- asking
 
-    async def _ask(self, question: Question[T], timeout: float | None = None, turn: Turn | None = None) -> T:
+    async def _ask(self, call: RegistryCall[T], timeout: float | None = None, turn: Turn | None = None) -> T:
         assert turn is None or turn.host == self.host
         errand = Errand(0.0 if timeout is not None else self._settings.queue_timeout_seconds)
         retries = 0 if timeout is not None else self._settings.retries
@@ -234,7 +232,7 @@ class HttpUpstream:
                     await self._queues.wait_out_pause(errand)
                     try:
                         return await self._in_thread(
-                            lambda abort: self._endpoints.ask(question, retries, errand, abort), limit
+                            lambda abort: self._endpoints.ask(call, retries, errand, abort), limit
                         )
                     except UpstreamThrottled as error:
                         # What it orders is spent, also where that is over already: a refusal may be slow.
@@ -243,7 +241,7 @@ class HttpUpstream:
                         await self._sleep(self._budget.paused_seconds)
         except TimeoutError as error:
             raise UpstreamUnavailable(
-                f"{self.host} did not answer for {question.call.what} within {timeout:g} s", upstream=self.host
+                f"{self.host} did not answer for {call.what} within {timeout:g} s", upstream=self.host
             ) from error
 
     async def _in_thread(self, work: Callable[[AbortHandle], T], limit: asyncio.Timeout) -> T:

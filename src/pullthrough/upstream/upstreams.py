@@ -17,6 +17,7 @@ from pullthrough.credentials import Credentials, ReadSecret, no_secrets
 from pullthrough.errors import ConfigurationError
 from pullthrough.oci.names import canonical_host
 from pullthrough.settings import UpstreamSettings
+from pullthrough.shared_state import MemoryState, SharedState
 from pullthrough.upstream.abort import AbortHandle
 from pullthrough.upstream.addresses import AddressClass, classify
 from pullthrough.upstream.budget import Budget
@@ -44,7 +45,8 @@ class HttpUpstreams:
 
     `settings` are by canonical host; `environ` holds proxies and secrets. `is_named`: whether who owns this machine has
     named the upstream; one that only the API's callers have named is reached at public addresses only. `clock` is wall-clock
-    time, for dates in headers and for people; `monotonic` is what waits are measured by.
+    time, for dates in headers and for people; `monotonic` is what waits are measured by. `state` is what the workers of an
+    engine know together; each has its own where none is given.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class HttpUpstreams:
         random: Callable[[], float] = random_module.random,
         resolver: Lookup = socket.getaddrinfo,
         classify: Callable[[str], AddressClass] = classify,
+        state: SharedState | None = None,
     ) -> None:
         self._settings = settings
         self._observe = observe
@@ -69,6 +72,7 @@ class HttpUpstreams:
         self._environ = os.environ if environ is None else environ
         self._clock = clock
         self._monotonic = monotonic
+        self._state = state or MemoryState(monotonic)
         self._sleep = sleep
         self._pause = pause
         self._random = random
@@ -170,23 +174,23 @@ class HttpUpstreams:
                 log.warning("%s limits the rate of requests; not asked for %.0f s", host, paused_until - self._clock())
                 queues[0].pause_began()
 
-        budget = Budget(budget_changed, clock=self._clock, monotonic=self._monotonic)
+        budget = Budget(self._state, host, budget_changed, clock=self._clock)
         exchanges = Exchanges(
             transport,
             credentials=self._credentials,
             token_realms=settings.token_realms,
             budget=budget,
+            state=self._state,
             observe=self._observe,
             admits=None if self._is_named(host) else public_only,
             clock=self._clock,
-            monotonic=self._monotonic,
         )
         endpoints = Endpoints(
             host,
             urls,
             exchanges,
             observe=self._observe,
-            monotonic=self._monotonic,
+            state=self._state,
             pause=self._pause,
             random=self._random,
         )

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import pytest
 
+from pullthrough.shared_state import MemoryState
 from pullthrough.upstream.breaker import FIRST_OPEN_SECONDS, MAX_OPEN_SECONDS, OPEN_AFTER, Breaker, BreakerState, Permit
 
 
 class Setting:
     def __init__(self) -> None:
         self.now = 0.0
-        self.breaker = Breaker(lambda: self.now)
+        self.breaker = Breaker(MemoryState(lambda: self.now), "r.example")
 
     def state(self) -> BreakerState:
         return self.breaker.state

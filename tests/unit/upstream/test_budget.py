@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pullthrough.shared_state import MemoryState
 from pullthrough.upstream.budget import MAX_PAUSE_SECONDS, Budget, parse_count, parse_wait
 
 NOW = 1_800_000_000.0
@@ -14,9 +15,10 @@ class Setting:
         self.now = 50.0
         self.changes: list[tuple[int | None, float]] = []
         self.budget = Budget(
+            MemoryState(lambda: self.now),
+            "r.example",
             lambda remaining, until: self.changes.append((remaining, until)),
             clock=lambda: NOW + self.now,
-            monotonic=lambda: self.now,
         )
 
 

@@ -8,8 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pullthrough.credentials import Secret
+from pullthrough.shared_state import MemoryState
 from pullthrough.upstream.abort import Aborted, AbortHandle
-from pullthrough.upstream.tokens import DEFAULT_SECONDS, MAX_SECONDS, MAX_TOKENS, Token, TokenKey, Tokens, parse_token
+from pullthrough.upstream.tokens import (
+    DEFAULT_SECONDS,
+    MAX_SECONDS,
+    MAX_TOKENS,
+    BearerToken,
+    TokenKey,
+    Tokens,
+    parse_token,
+)
 
 KEY = TokenKey("h:443", "https://h/token", "h", "repository:a:pull", None)
 
@@ -18,14 +27,14 @@ class Setting:
     def __init__(self) -> None:
         self.now = 0.0
         self.fetched = 0
-        self.tokens = Tokens(lambda: self.now)
+        self.tokens = Tokens(MemoryState(lambda: self.now), "u")
 
-    def fetch(self, seconds: float = 100.0) -> Token:
+    def fetch(self, seconds: float = 100.0) -> BearerToken:
         self.fetched += 1
-        return Token(f"token-{self.fetched}", seconds)
+        return BearerToken(f"token-{self.fetched}", seconds)
 
     def get(self, key: TokenKey = KEY) -> tuple[str, bool]:
-        return self.tokens.get(key, self.fetch, AbortHandle(), "u")
+        return self.tokens.get(key, self.fetch, AbortHandle())
 
 
 @pytest.fixture
@@ -62,15 +71,14 @@ def test_forgetting_a_token_spares_the_newer_one(setting: Setting) -> None:
 def test_many_threads_cost_one_fetch(setting: Setting) -> None:
     entered, go = threading.Event(), threading.Event()
 
-    def fetch() -> Token:
+    def fetch() -> BearerToken:
         entered.set()
         assert go.wait(10)
         return setting.fetch()
 
     found: list[tuple[str, bool]] = []
     threads = [
-        threading.Thread(target=lambda: found.append(setting.tokens.get(KEY, fetch, AbortHandle(), "u")))
-        for _ in range(8)
+        threading.Thread(target=lambda: found.append(setting.tokens.get(KEY, fetch, AbortHandle()))) for _ in range(8)
     ]
     threads[0].start()
     assert entered.wait(10)
@@ -87,7 +95,7 @@ def test_many_threads_cost_one_fetch(setting: Setting) -> None:
 def test_when_the_fetching_thread_is_aborted_another_one_fetches(setting: Setting) -> None:
     entered, go = threading.Event(), threading.Event()
 
-    def aborted() -> Token:
+    def aborted() -> BearerToken:
         entered.set()
         assert go.wait(10)
         raise Aborted(upstream="u", expired=False)
@@ -96,7 +104,7 @@ def test_when_the_fetching_thread_is_aborted_another_one_fetches(setting: Settin
 
     def lead() -> None:
         try:
-            setting.tokens.get(KEY, aborted, AbortHandle(), "u")
+            setting.tokens.get(KEY, aborted, AbortHandle())
         except Aborted as error:
             errors.append(error)
 
@@ -116,18 +124,18 @@ def test_when_the_fetching_thread_is_aborted_another_one_fetches(setting: Settin
 def test_an_aborted_follower_leaves_at_once(setting: Setting) -> None:
     entered, go = threading.Event(), threading.Event()
 
-    def slow() -> Token:
+    def slow() -> BearerToken:
         entered.set()
         assert go.wait(10)
         return setting.fetch()
 
-    leader = threading.Thread(target=lambda: setting.tokens.get(KEY, slow, AbortHandle(), "u"))
+    leader = threading.Thread(target=lambda: setting.tokens.get(KEY, slow, AbortHandle()))
     leader.start()
     assert entered.wait(10)
     abort = AbortHandle()
     abort.abort()
     with pytest.raises(Aborted):
-        setting.tokens.get(KEY, slow, abort, "u")
+        setting.tokens.get(KEY, slow, abort)
     go.set()
     leader.join(10)
 
@@ -143,19 +151,19 @@ def test_the_number_of_tokens_is_bounded(setting: Setting) -> None:
 @pytest.mark.parametrize(
     ("document", "expected"),
     [
-        ({"token": "t", "expires_in": 300}, Token("t", 300.0)),
-        ({"access_token": "a", "expires_in": 300}, Token("a", 300.0)),
-        ({"token": "t", "access_token": "a"}, Token("t", DEFAULT_SECONDS)),
-        ({"token": "", "access_token": "a"}, Token("a", DEFAULT_SECONDS)),
-        ({"token": "t", "expires_in": 0}, Token("t", DEFAULT_SECONDS)),
-        ({"token": "t", "expires_in": -1}, Token("t", DEFAULT_SECONDS)),
-        ({"token": "t", "expires_in": "300"}, Token("t", DEFAULT_SECONDS)),
-        ({"token": "t", "expires_in": True}, Token("t", DEFAULT_SECONDS)),
-        ({"token": "t", "expires_in": 1e12}, Token("t", MAX_SECONDS)),
-        ({"token": "t", "expires_in": float("nan")}, Token("t", DEFAULT_SECONDS)),
+        ({"token": "t", "expires_in": 300}, BearerToken("t", 300.0)),
+        ({"access_token": "a", "expires_in": 300}, BearerToken("a", 300.0)),
+        ({"token": "t", "access_token": "a"}, BearerToken("t", DEFAULT_SECONDS)),
+        ({"token": "", "access_token": "a"}, BearerToken("a", DEFAULT_SECONDS)),
+        ({"token": "t", "expires_in": 0}, BearerToken("t", DEFAULT_SECONDS)),
+        ({"token": "t", "expires_in": -1}, BearerToken("t", DEFAULT_SECONDS)),
+        ({"token": "t", "expires_in": "300"}, BearerToken("t", DEFAULT_SECONDS)),
+        ({"token": "t", "expires_in": True}, BearerToken("t", DEFAULT_SECONDS)),
+        ({"token": "t", "expires_in": 1e12}, BearerToken("t", MAX_SECONDS)),
+        ({"token": "t", "expires_in": float("nan")}, BearerToken("t", DEFAULT_SECONDS)),
     ],
 )
-def test_token_answers_of_registries_in_use_are_understood(document: object, expected: Token) -> None:
+def test_token_answers_of_registries_in_use_are_understood(document: object, expected: BearerToken) -> None:
     assert parse_token(json.dumps(document).encode()) == expected
 
 
@@ -187,5 +195,5 @@ def test_any_answer_is_a_token_or_a_value_error(body: bytes) -> None:
 
 
 def test_a_token_is_in_no_repr() -> None:
-    assert "s3cret" not in repr(Token("s3cret", 1))
+    assert "s3cret" not in repr(BearerToken("s3cret", 1))
     assert "s3cret" not in repr(TokenKey("h", "r", "s", "x", Secret("u", "s3cret")))
