@@ -1,7 +1,7 @@
 """What the user asked for: rules (which names come from which upstream, how fresh) and where their credentials are.
 
-Knows nothing of files or the environment; `settings` builds these. Holds no secret, only the places of secrets, so that
-a repr in a log gives nothing away.
+Knows nothing of files or the environment; `settings` builds these. Of secrets it holds the places, or where the file has a
+token itself an `InlineToken`: no repr gives one away.
 """
 
 from __future__ import annotations
