@@ -25,11 +25,11 @@ from pullthrough.access.htpasswd import Htpasswd
 from pullthrough.access.keys import AccessKey, Keys
 from pullthrough.access.policies import (
     DENY_ALL,
-    Decision,
+    JudgedRequest,
     Policy,
     PolicyInvalid,
     PolicyKind,
-    Request,
+    Verdict,
     allows_always,
     parse_policy,
 )
@@ -286,16 +286,16 @@ class Access:
         if any(policy.asks_for_resource_tags for policy in (*principal.policies, *attached)):
             tags = self._tags_of(repository) if resource_tags is None else resource_tags
             context |= resource_tags_context(action.partition(":")[0], tags)
-        request = Request(
+        request = JudgedRequest(
             action, resource, principal.arn, principal.user_id, principal.account, principal.is_anonymous, context
         )
         own = [policy.decide(request) for policy in principal.policies]
-        if Decision.DENY in own:
+        if Verdict.DENY in own:
             raise self._refusal(principal, request, "with an explicit deny in an identity-based policy")
         theirs = [policy.decide(request) for policy in attached]
-        if Decision.DENY in theirs and not (principal.is_admin and action in _UNLOCKING):
+        if Verdict.DENY in theirs and not (principal.is_admin and action in _UNLOCKING):
             raise self._refusal(principal, request, "with an explicit deny in a resource-based policy")
-        if Decision.ALLOW not in own and Decision.ALLOW not in theirs:
+        if Verdict.ALLOW not in own and Verdict.ALLOW not in theirs:
             reason = f"because no identity-based policy allows the {action} action"
             raise self._refusal(principal, request, reason)
 
@@ -351,7 +351,7 @@ class Access:
             context["aws:sourceip"] = source_ip
         return {key: (value,) for key, value in context.items()}
 
-    def _refusal(self, principal: Principal, request: Request, reason: str) -> AccessDenied | Unauthorized:
+    def _refusal(self, principal: Principal, request: JudgedRequest, reason: str) -> AccessDenied | Unauthorized:
         who = "anonymous" if principal.is_anonymous else principal.arn
         message = f"User: {who} is not authorized to perform: {request.action} on resource: {request.resource} {reason}"
         if principal.is_anonymous:

@@ -60,7 +60,7 @@ class PolicyKind(StrEnum):
 _OF_ECR = (PolicyKind.REPOSITORY, PolicyKind.REGISTRY)
 
 
-class Decision(StrEnum):
+class Verdict(StrEnum):
     ALLOW = "allow"
     DENY = "deny"
     #: No statement speaks of the request.
@@ -68,7 +68,7 @@ class Decision(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class JudgedRequest:
     """What is judged: who does what to which resource, under which circumstances."""
 
     #: `ecr:BatchGetImage`.
@@ -88,7 +88,7 @@ class _Principals:
     names: tuple[str, ...]
     is_not: bool
 
-    def match(self, request: Request, *, denies: bool) -> bool:
+    def match(self, request: JudgedRequest, *, denies: bool) -> bool:
         if self.is_not:
             return not any(_is_named(name, request, whole_account=False) for name in self.names)
         # An Allow to an account leaves it to the identity's own policies; a Deny to it denies everyone in it.
@@ -116,7 +116,7 @@ class Statement:
             asks_for_resource_tags(resource) for resource in self.resources
         )
 
-    def applies(self, request: Request) -> bool:
+    def applies(self, request: JudgedRequest) -> bool:
         action = request.action.lower()
         if any(matches(pattern, action) for pattern in self.actions) is self.not_actions:
             return False
@@ -129,7 +129,7 @@ class Statement:
             for condition in self.conditions
         )
 
-    def _names_resource(self, request: Request) -> bool:
+    def _names_resource(self, request: JudgedRequest) -> bool:
         unclear = False
         for pattern in self.resources:
             try:
@@ -151,15 +151,15 @@ class Policy:
     #: Whether what it says depends on the tags that a resource has.
     asks_for_resource_tags: bool = False
 
-    def decide(self, request: Request) -> Decision:
-        decision = Decision.NONE
+    def decide(self, request: JudgedRequest) -> Verdict:
+        decision = Verdict.NONE
         for statement in self.statements:
-            if statement.denies or decision is Decision.NONE:
+            if statement.denies or decision is Verdict.NONE:
                 if not statement.applies(request):
                     continue
                 if statement.denies:
-                    return Decision.DENY
-                decision = Decision.ALLOW
+                    return Verdict.DENY
+                decision = Verdict.ALLOW
         return decision
 
 
@@ -177,7 +177,7 @@ def allows_always(policy: Policy, action: str) -> bool:
     )
 
 
-def _is_named(name: str, request: Request, *, whole_account: bool) -> bool:
+def _is_named(name: str, request: JudgedRequest, *, whole_account: bool) -> bool:
     if name == "*":
         return True
     if request.is_anonymous:

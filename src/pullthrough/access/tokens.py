@@ -25,7 +25,7 @@ class TokenMalformed(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Token:
+class LoginToken:
     """What a token claims; believe it once `is_signed_by` says so."""
 
     access_key_id: str
@@ -43,7 +43,7 @@ def make_token(access_key_id: str, account: str, expires_at: int, secret: bytes)
     return f"{_encode(claim)}.{_encode(_mac(claim, secret))}"
 
 
-def parse_token(text: str) -> Token:
+def parse_token(text: str) -> LoginToken:
     """Raises TokenMalformed."""
     if len(text) > MAX_LENGTH:
         raise TokenMalformed
@@ -58,7 +58,7 @@ def parse_token(text: str) -> Token:
         raise TokenMalformed
     if not (expires_at.isdigit() and len(expires_at) < 16):
         raise TokenMalformed
-    return Token(access_key_id, account, int(expires_at), claim, mac)
+    return LoginToken(access_key_id, account, int(expires_at), claim, mac)
 
 
 def _mac(claim: bytes, secret: bytes) -> bytes:

@@ -13,11 +13,11 @@ from pullthrough.access.context import Context, RequestTags
 from pullthrough.access.globs import matches
 from pullthrough.access.policies import (
     ROLE_POLICIES,
-    Decision,
+    JudgedRequest,
     Policy,
     PolicyInvalid,
     PolicyKind,
-    Request,
+    Verdict,
     allows_always,
     parse_policy,
 )
@@ -27,7 +27,7 @@ ACCOUNT = "123456789012"
 ARN = f"arn:aws:ecr:us-east-1:{ACCOUNT}:repository"
 BOB = f"arn:aws:iam::{ACCOUNT}:user/bob"
 ROOT = f"arn:aws:iam::{ACCOUNT}:root"
-ALLOW, DENY, NONE = Decision.ALLOW, Decision.DENY, Decision.NONE
+ALLOW, DENY, NONE = Verdict.ALLOW, Verdict.DENY, Verdict.NONE
 
 
 def request(
@@ -37,9 +37,9 @@ def request(
     arn: str = BOB,
     anonymous: bool = False,
     **context: str,
-) -> Request:
+) -> JudgedRequest:
     known = {key.replace("__", ":").lower(): (value,) for key, value in context.items()}
-    return Request(action, resource, arn, "AIDABOBBOBBOBBOBBOBB", ACCOUNT, anonymous, known)
+    return JudgedRequest(action, resource, arn, "AIDABOBBOBBOBBOBBOBB", ACCOUNT, anonymous, known)
 
 
 def policy(*statements: dict[str, Any], kind: PolicyKind = PolicyKind.IDENTITY, version: str = "2012-10-17") -> Policy:
@@ -98,7 +98,7 @@ def attached(effect: str = "Allow", **elements: Any) -> dict[str, Any]:
         ([], request(), NONE),
     ],
 )
-def test_identity_policies(statements: list[dict[str, Any]], asked: Request, decision: Decision) -> None:
+def test_identity_policies(statements: list[dict[str, Any]], asked: JudgedRequest, decision: Verdict) -> None:
     assert policy(*statements).decide(asked) is decision
 
 
@@ -132,7 +132,7 @@ def test_identity_policies(statements: list[dict[str, Any]], asked: Request, dec
         (attached(Resource=f"{ARN}/other"), request(), NONE),
     ],
 )
-def test_policies_of_repositories(statement: dict[str, Any], asked: Request, decision: Decision) -> None:
+def test_policies_of_repositories(statement: dict[str, Any], asked: JudgedRequest, decision: Verdict) -> None:
     assert policy(statement, kind=PolicyKind.REPOSITORY).decide(asked) is decision
 
 
@@ -249,12 +249,12 @@ EFFECTS = [("Allow", ALLOW), ("Deny", DENY)]
 @pytest.mark.parametrize(("effect", "decision"), EFFECTS)
 @pytest.mark.parametrize(("form", "value", "truth"), FORMS)
 def test_a_key_that_is_known_is_judged_as_on_aws(
-    form: str, value: str, truth: tuple[bool, bool, bool], effect: str, decision: Decision
+    form: str, value: str, truth: tuple[bool, bool, bool], effect: str, decision: Verdict
 ) -> None:
     one = policy(identity(effect, Condition={form: {"aws:RequestTag/Team": value}}))
     contexts: tuple[Context, ...] = ({}, {"aws:requesttag/team": ("x",)}, {"aws:requesttag/team": ("yy",)})
     for context, holds in zip(contexts, truth, strict=True):
-        asked = Request("ecr:CreateRepository", ARN, BOB, "", ACCOUNT, False, context)
+        asked = JudgedRequest("ecr:CreateRepository", ARN, BOB, "", ACCOUNT, False, context)
         assert one.decide(asked) is (decision if holds else NONE)
 
 
@@ -267,7 +267,7 @@ def test_a_key_that_is_not_known_never_permits_more_than_aws(
     value: str,
     truth: tuple[bool, bool, bool],
     effect: str,
-    decision: Decision,
+    decision: Verdict,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """On AWS it may hold or not. So a Deny is taken only if it applies without the key, an Allow only if it does not."""
@@ -342,10 +342,10 @@ def test_whatever_is_taken_permits_no_more_than_where_all_is_known(
     theirs = policy(json.loads(json.dumps(document).replace(UNKNOWN, KNOWN_INSTEAD)))
     for resource in (f"{ARN}/x", f"{ARN}/bob", f"{ARN}/y"):
         known: dict[str, tuple[str, ...]] = {"aws:username": ("bob",)}
-        decision = ours.decide(Request("ecr:PutImage", resource, BOB, "", ACCOUNT, False, known))
+        decision = ours.decide(JudgedRequest("ecr:PutImage", resource, BOB, "", ACCOUNT, False, known))
         for value in ("", "x", "y", "ob", "bob"):
             context = known | ({KNOWN_INSTEAD.lower(): (value,)} if value else {})
-            on_aws = theirs.decide(Request("ecr:PutImage", resource, BOB, "", ACCOUNT, False, context))
+            on_aws = theirs.decide(JudgedRequest("ecr:PutImage", resource, BOB, "", ACCOUNT, False, context))
             if effect == "Deny":
                 assert decision is DENY or on_aws is NONE
             else:
@@ -369,7 +369,7 @@ def test_a_resource_with_a_variable_that_is_not_known(effect: str, element: str,
         with pytest.raises(PolicyInvalid, match=r"^statement 1 has the variable '\$\{aws:PrincipalTag/team\}'"):
             policy(document)
     # In the older version it is no variable.
-    assert policy(document, version="2008-10-17").decide(request()) in Decision
+    assert policy(document, version="2008-10-17").decide(request()) in Verdict
 
 
 @pytest.mark.parametrize(("effect", "decision"), EFFECTS)
@@ -385,7 +385,7 @@ def test_a_resource_with_a_variable_that_is_not_known(effect: str, element: str,
         {"StringNotEquals": {"aws:username": "${aws:SourceIp, 'bob'}"}},
     ],
 )
-def test_what_aws_always_knows_and_is_not_known_denies(condition: Any, effect: str, decision: Decision) -> None:
+def test_what_aws_always_knows_and_is_not_known_denies(condition: Any, effect: str, decision: Verdict) -> None:
     """A client that hangs up at the right moment has no address."""
     document = identity(effect, Condition=condition)
     assert policy(document).decide(request(aws__username="bob")) is (DENY if effect == "Deny" else NONE)
@@ -407,11 +407,11 @@ def test_what_aws_always_knows_and_is_not_known_denies(condition: Any, effect: s
     ],
 )
 def test_the_keys_of_a_requests_tags_are_a_set(
-    condition: str, keys: tuple[str, ...], holds: bool, effect: str, decision: Decision
+    condition: str, keys: tuple[str, ...], holds: bool, effect: str, decision: Verdict
 ) -> None:
     one = policy(identity(effect, Condition={condition: {"aws:TagKeys": ["a", "b"]}}))
     context = RequestTags(tuple((key, "") for key in keys)).context()
-    asked = Request("ecr:TagResource", ARN, BOB, "", ACCOUNT, False, context)
+    asked = JudgedRequest("ecr:TagResource", ARN, BOB, "", ACCOUNT, False, context)
     assert one.decide(asked) is (decision if holds else NONE)
 
 
@@ -419,7 +419,7 @@ def test_the_keys_of_a_requests_tags_are_a_set(
 def test_tags_whose_keys_differ_in_case_only_permit_nothing_by_that(form: str) -> None:
     """Who may add tags could else choose which of the values a policy is to see."""
     context = RequestTags((("Team", "a"), ("team", "b"))).context()
-    asked = Request("ecr:TagResource", f"{ARN}/a", BOB, "", ACCOUNT, False, context)
+    asked = JudgedRequest("ecr:TagResource", f"{ARN}/a", BOB, "", ACCOUNT, False, context)
     condition = {form: {"aws:requesttag/TEAM": "a"}}
     assert policy(identity(Condition=condition)).decide(asked) is NONE
     assert policy(identity("Deny", Condition=condition)).decide(asked) is DENY
@@ -432,7 +432,7 @@ def test_tags_whose_keys_differ_in_case_only_permit_nothing_by_that(form: str) -
 @pytest.mark.parametrize("form", ["ForAllValues:StringEquals", "ForAnyValue:StringNotEquals", "Null"])
 def test_a_tag_without_a_value_permits_nothing_by_that(form: str) -> None:
     """AWS calls that a null dataset, and does not say of all operators what it is to them."""
-    asked = Request("ecr:TagResource", ARN, BOB, "", ACCOUNT, False, RequestTags((("team", ""),)).context())
+    asked = JudgedRequest("ecr:TagResource", ARN, BOB, "", ACCOUNT, False, RequestTags((("team", ""),)).context())
     condition = {form: {"aws:RequestTag/team": ["true"]}}
     assert policy(identity("Deny", Condition=condition)).decide(asked) is DENY
     assert policy(identity(Condition=condition)).decide(asked) is NONE
@@ -570,7 +570,7 @@ def test_a_single_statement_may_stand_without_a_list() -> None:
         (Role.PULL, "secretsmanager:GetSecretValue", NONE),
     ],
 )
-def test_roles(role: Role, action: str, decision: Decision) -> None:
+def test_roles(role: Role, action: str, decision: Verdict) -> None:
     assert ROLE_POLICIES[role].decide(request(action)) is decision
     assert allows_always(ROLE_POLICIES[role], action) is (decision is ALLOW)
 
@@ -661,4 +661,4 @@ def test_any_document_is_taken_or_refused_with_a_sentence(statements: list[dict[
         with pytest.raises(PolicyInvalid, match=r"\w"):  # what is refused is refused again
             parse_policy(text, kind)
         return
-    assert parsed.decide(request(**KNOWN)) in Decision
+    assert parsed.decide(request(**KNOWN)) in Verdict
