@@ -12,6 +12,8 @@ from pullthrough.distribution.routes import NO_QUERY, Query
 from pullthrough.engine import outcomes
 from pullthrough.engine.outcomes import Outcome
 
+#: Methods that change nothing.
+READS = ("GET", "HEAD")
 VERSION_HEADER = "Docker-Distribution-Api-Version"
 NO_OUTCOME = Outcome(outcomes.CacheResult.NONE)
 

@@ -13,49 +13,56 @@ from functools import lru_cache, partial
 
 from aiohttp import web
 
-from pullthrough.access.access import Access
 from pullthrough.asker import ASKER, client_of
-from pullthrough.distribution.access_log import AccessLogger, Entry
-from pullthrough.distribution.bodies import paced
-from pullthrough.distribution.errors import EndpointUnknown, MethodNotAllowed, error_response
-from pullthrough.distribution.exchange import NO_OUTCOME, VERSION_HEADER, Exchange, json_response
+from pullthrough.distribution.access_log import Entry
+from pullthrough.distribution.errors import MethodNotAllowed, error_response
+from pullthrough.distribution.exchange import NO_OUTCOME, READS, VERSION_HEADER, Exchange, json_response
 from pullthrough.distribution.fast_path import FastPath
+from pullthrough.distribution.health import HealthFace
 from pullthrough.distribution.permissions import Permissions
 from pullthrough.distribution.pulls import PullFace
 from pullthrough.distribution.pushes import PushFace
+from pullthrough.distribution.request_log import RequestLog
 from pullthrough.distribution.routes import Endpoint, parse_path, parse_query
 from pullthrough.engine import outcomes
-from pullthrough.engine.engine import Engine
+from pullthrough.engine.configuration import Configuration
 from pullthrough.engine.outcomes import Outcome
 from pullthrough.errors import ContentUnknown, PullthroughError, RepositoryUnknown, UploadOutOfOrder
 from pullthrough.faces.face import FastAnswer
-from pullthrough.operations.json_form import to_json
-from pullthrough.operations.status import upstream_entries
 from pullthrough.version import __version__
 
 _log = logging.getLogger(__name__)
 SERVER_NAME = f"pullthrough/{__version__}"
-_READS = ("GET", "HEAD")
 #: Paths that are remembered, and the characters of one: those of images have some 100.
 _MAX_KNOWN_PATHS = 1024
 _MAX_KNOWN_PATH = 512
 
 
 class RegistryFace:
-    """Answers the registry requests of one worker's main listener. `access` says who may do what."""
+    """Answers the registry requests of one worker's main listener."""
 
     def __init__(
-        self, engine: Engine, access_log: AccessLogger, access: Access, *, clock: Callable[[], float] = time.time
+        self,
+        *,
+        configuration: Configuration,
+        permissions: Permissions,
+        pulls: PullFace,
+        pushes: PushFace,
+        health: HealthFace,
+        fast_path: FastPath,
+        log: RequestLog,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        self._engine = engine
-        self._access_log = access_log
+        self._configuration = configuration
+        self._permissions = permissions
+        self._pulls = pulls
+        self._pushes = pushes
+        self._health = health
+        self._fast_path = fast_path
+        self._log = log
         self._clock = clock
-        self._permissions = Permissions(engine, access)
-        self._pulls = PullFace(engine, self._permissions, SERVER_NAME)
-        self._pushes = PushFace(engine, self._permissions)
         #: Of clients that were let in, which ask for the same few things again and again.
         self._known_route = lru_cache(maxsize=_MAX_KNOWN_PATHS)(parse_path)
-        self._fast_path = FastPath(engine, access, SERVER_NAME, self._log, clock)
         self.at_once: FastAnswer | None = self.at_once_for(None)
 
     def at_once_for(self, mirror: str | None) -> FastAnswer:
@@ -82,7 +89,7 @@ class RegistryFace:
 
     def _record(self, exchange: Exchange, status: int, seconds: float) -> None:
         request, outcome = exchange.request, exchange.outcome
-        self._log(
+        self._log.add(
             Entry(
                 self._clock(),
                 request.remote or "",
@@ -98,11 +105,6 @@ class RegistryFace:
                 request.headers.get("User-Agent", ""),
             )
         )
-
-    def _log(self, entry: Entry) -> None:
-        self._engine.metrics.request(entry.kind, entry.outcome, entry.rule, entry.sent_bytes)
-        if entry.kind != "health":
-            self._access_log.add(entry)
 
     async def _answer(self, exchange: Exchange) -> web.StreamResponse:
         try:
@@ -135,23 +137,23 @@ class RegistryFace:
         request = exchange.request
         raw_path, _, query = request.raw_path.partition("?")
         if not raw_path.startswith("/v2"):
-            return await self._dispatch_other(exchange, raw_path)
-        if not self._engine.configuration.is_current:
-            await self._engine.configuration.refresh()
+            return await self._health.handle(exchange, raw_path)
+        if not self._configuration.is_current:
+            await self._configuration.refresh()
         exchange.principal = await self._permissions.find_principal(exchange, raw_path, query)
         route = self._known_route(raw_path) if len(raw_path) <= _MAX_KNOWN_PATH else parse_path(raw_path)
         exchange.kind = route.kind.value
         exchange.query = parse_query(query)
         if route.name is None:
             return await self._dispatch_nameless(exchange, route.kind)
-        targets = self._engine.rules.resolve(route.name, ns=exchange.query.ns, mirror=exchange.mirror)
+        targets = self._configuration.rules.resolve(route.name, ns=exchange.query.ns, mirror=exchange.mirror)
         exchange.outcome = Outcome(outcomes.CacheResult.NONE, targets.literal.rule.prefix)
-        if request.method in _READS and route.kind is not Endpoint.UPLOAD:
+        if request.method in READS and route.kind is not Endpoint.UPLOAD:
             return await self._pulls.handle(exchange, route, targets)
         return await self._pushes.handle(exchange, route, targets.literal)
 
     async def _dispatch_nameless(self, exchange: Exchange, kind: Endpoint) -> web.StreamResponse:
-        if exchange.request.method not in _READS:
+        if exchange.request.method not in READS:
             raise MethodNotAllowed(f"{exchange.request.method} is not possible here", allowed="GET, HEAD")
         if kind is Endpoint.CATALOG:
             return await self._pulls.repositories(exchange)
@@ -159,35 +161,6 @@ class RegistryFace:
         if challenge := self._permissions.invitation(exchange):
             response.headers["WWW-Authenticate"] = challenge
         return response
-
-    # --- health and metrics ------------------------------------------------------------------------------------------
-
-    async def _dispatch_other(self, exchange: Exchange, path: str) -> web.StreamResponse:
-        exchange.kind = "health"
-        if exchange.request.method not in _READS:
-            raise MethodNotAllowed(f"{exchange.request.method} is not possible here", allowed="GET, HEAD")
-        if path == "/healthz":
-            return web.json_response({"status": "ok"})
-        if path == "/readyz":
-            degraded = self._engine.degraded
-            return web.json_response(
-                {
-                    "status": "degraded" if degraded else "ok",
-                    "degraded": degraded,
-                    "upstreams": {
-                        host: to_json(entry)
-                        for host, entry in upstream_entries(self._engine.upstreams.health()).items()
-                    },
-                }
-            )
-        if path == "/metrics":
-            # One thread, however many ask at once: nobody has to log in for this.
-            body, _ = await self._engine.tasks.once("metrics", self._metrics, name="metrics")
-            return web.Response(body=paced(body), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
-        raise EndpointUnknown("there is no such path; the registry is under /v2/")
-
-    async def _metrics(self) -> bytes:
-        return await self._engine.call(self._engine.metrics.exposition)
 
 
 class MirrorFace:

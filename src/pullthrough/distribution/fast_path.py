@@ -17,8 +17,10 @@ from functools import lru_cache
 from pullthrough.access.access import Access
 from pullthrough.distribution.access_log import Entry
 from pullthrough.distribution.routes import Endpoint, Query, Route, parse_path, parse_query
-from pullthrough.engine.engine import Engine
+from pullthrough.engine.configuration import Configuration
+from pullthrough.engine.manifests import Manifests
 from pullthrough.engine.outcomes import Outcome, clean
+from pullthrough.engine.pull_times import PullTimes
 from pullthrough.errors import PullthroughError
 from pullthrough.storage.records import ManifestRecord
 
@@ -90,13 +92,18 @@ class FastPath:
 
     def __init__(
         self,
-        engine: Engine,
+        *,
+        configuration: Configuration,
+        manifests: Manifests,
+        pull_times: PullTimes,
         access: Access,
         server_name: str,
         record: Callable[[Entry], None],
         clock: Callable[[], float],
     ) -> None:
-        self._engine = engine
+        self._configuration = configuration
+        self._manifests = manifests
+        self._pull_times = pull_times
         self._access = access
         self._server_name = server_name
         self._record = record
@@ -109,7 +116,7 @@ class FastPath:
         if len(data) > _MAX_REQUEST_BYTES:
             return None
         started = time.perf_counter()
-        if not self._engine.configuration.is_current or not self._access.open_pulls:
+        if not self._configuration.is_current or not self._access.open_pulls:
             return None
         known = self._known(data)
         if known is None:
@@ -118,16 +125,16 @@ class FastPath:
         assert request.route.name is not None
         assert request.route.reference is not None
         try:
-            targets = self._engine.rules.resolve(request.route.name, ns=request.query.ns, mirror=mirror)
+            targets = self._configuration.rules.resolve(request.route.name, ns=request.query.ns, mirror=mirror)
         except PullthroughError:
             return None
         if targets.stripped is not None:
             return None
-        found = self._engine.manifests.from_memory(targets.literal, request.route.reference)
+        found = self._manifests.from_memory(targets.literal, request.route.reference)
         if found is None or len(found.manifest.body) > _MAX_BODY_BYTES:
             return None
         manifest, outcome = found.manifest, found.outcome
-        self._engine.pull_times.note_manifest(found.target.repository, manifest.digest)
+        self._pull_times.note_manifest(found.target.repository, manifest.digest)
         now = self._clock()
         age = None if outcome.age_seconds is None else int(outcome.age_seconds)
         says = (manifest.digest, manifest.media_type, outcome.kind, outcome.rule, age, outcome.reason, int(now))

@@ -19,7 +19,7 @@ _LOOK_SECONDS = 10.0
 _LOOKED_AT_ONCE = 500
 
 
-class Runner:
+class HttpServer:
     """Serves `faces` on the sockets it is given; `cleanup` lets answers in flight finish.
 
     `admission` and `notices` are shared by all runners whose connections count together.

@@ -9,15 +9,15 @@ from collections.abc import Awaitable, Callable
 
 from pullthrough.access.access import Access
 from pullthrough.access.principals import Principal
-from pullthrough.distribution.exchange import Exchange
+from pullthrough.distribution.exchange import READS, Exchange
 from pullthrough.distribution.routes import Endpoint, parse_path, parse_query
-from pullthrough.engine.engine import Engine
 from pullthrough.engine.rules import Target, Targets
+from pullthrough.engine.tasks import Caller
 from pullthrough.errors import AccessDenied, PullthroughError, Unauthorized
 from pullthrough.oci.digests import Digest
 from pullthrough.oci.names import Reference, RepositoryName
+from pullthrough.storage.catalog import Catalog
 
-_READS = ("GET", "HEAD")
 #: What a pull needs on top where the cache does not have the image, and its repository.
 _IMPORT = ("BatchImportUpstreamImage", "CreateRepository")
 
@@ -25,11 +25,12 @@ _IMPORT = ("BatchImportUpstreamImage", "CreateRepository")
 class Permissions:
     """Asks `access` in the registry's words."""
 
-    def __init__(self, engine: Engine, access: Access) -> None:
-        self._engine = engine
+    def __init__(self, access: Access, catalog: Catalog, call: Caller, *, region: str, account: str) -> None:
+        """`region` and `account` are the registry's, as ARNs have them."""
         self._access = access
-        ecr = engine.settings.ecr
-        self._arn = f"arn:aws:ecr:{ecr.region}:{ecr.account}:repository/"
+        self._catalog = catalog
+        self._call = call
+        self._arn = f"arn:aws:ecr:{region}:{account}:repository/"
 
     async def find_principal(self, exchange: Exchange, raw_path: str, raw_query: str) -> Principal:
         """Who asks: who has logged in, or whose URL for the blob at this path it is.
@@ -38,7 +39,7 @@ class Permissions:
         """
         request = exchange.request
         principal: Principal | None = None
-        reads = request.method in _READS
+        reads = request.method in READS
         # Not where something that is not signed says which repository the name means.
         if reads and "Signature" in raw_query and exchange.mirror is None and parse_query(raw_query).ns is None:
             route = parse_path(raw_path)
@@ -98,7 +99,7 @@ class Permissions:
             name = target.repository
             if target.is_own or all(self.may(exchange, action, name) for action in _IMPORT):
                 return
-            if not await self._engine.call(self._has_manifest, target, reference):
+            if not await self._call(self._has_manifest, target, reference):
                 await self.check_creation(exchange, target)
                 self.check(exchange, "BatchImportUpstreamImage", name)
 
@@ -119,14 +120,13 @@ class Permissions:
         try:
             self.check(exchange, "CreateRepository", target.repository)
         except (AccessDenied, Unauthorized):
-            if not await self._engine.call(self._engine.catalog.has_repository, target.repository, None):
+            if not await self._call(self._catalog.has_repository, target.repository, None):
                 raise
 
     def _has_manifest(self, target: Target, reference: Reference) -> bool:
-        catalog = self._engine.catalog
         if isinstance(reference, Digest):
-            return catalog.find_manifest(target.repository, target.owner, reference) is not None
-        return catalog.find_tag(target.repository, target.owner, reference) is not None
+            return self._catalog.find_manifest(target.repository, target.owner, reference) is not None
+        return self._catalog.find_tag(target.repository, target.owner, reference) is not None
 
 
 async def _passing(targets: Targets, check: Callable[[Target], Awaitable[None]]) -> Targets:

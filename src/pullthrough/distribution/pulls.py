@@ -17,15 +17,19 @@ from pullthrough.distribution.exchange import Exchange, common_headers, json_res
 from pullthrough.distribution.permissions import Permissions
 from pullthrough.distribution.routes import MAX_PAGE, Endpoint, Route
 from pullthrough.engine import outcomes
-from pullthrough.engine.blobs import BlobAnswer, NoRoom
-from pullthrough.engine.engine import Engine
+from pullthrough.engine.blobs import BlobAnswer, Blobs, NoRoom
+from pullthrough.engine.configuration import Configuration
 from pullthrough.engine.listings import Listing
-from pullthrough.engine.manifests import ManifestAnswer
+from pullthrough.engine.manifests import ManifestAnswer, Manifests
 from pullthrough.engine.outcomes import Outcome
+from pullthrough.engine.pull.pulls import Pulls
+from pullthrough.engine.pull_times import PullTimes
 from pullthrough.engine.rules import Targets
+from pullthrough.engine.threads import Threads
 from pullthrough.errors import ContentError, DiskFull, PullthroughError, UpstreamError
 from pullthrough.oci import media_types
 from pullthrough.oci.ranges import ByteRange, parse_range
+from pullthrough.storage.catalog import Catalog
 
 _log = logging.getLogger(__name__)
 
@@ -33,9 +37,27 @@ _log = logging.getLogger(__name__)
 class PullFace:
     """Answers GET and HEAD. `server_name` is the value of the Server header."""
 
-    def __init__(self, engine: Engine, permissions: Permissions, server_name: str) -> None:
-        self._engine = engine
+    def __init__(
+        self,
+        *,
+        pulls: Pulls,
+        manifests: Manifests,
+        blobs: Blobs,
+        catalog: Catalog,
+        configuration: Configuration,
+        pull_times: PullTimes,
+        permissions: Permissions,
+        threads: Threads,
+        server_name: str,
+    ) -> None:
+        self._pulls = pulls
+        self._manifests = manifests
+        self._blobs = blobs
+        self._catalog = catalog
+        self._configuration = configuration
+        self._pull_times = pull_times
         self._permissions = permissions
+        self._threads = threads
         self._server_name = server_name
 
     async def handle(self, exchange: Exchange, route: Route, targets: Targets) -> web.StreamResponse:
@@ -54,7 +76,7 @@ class PullFace:
         """The list of `/v2/_catalog`."""
         self._permissions.check(exchange, "DescribeRepositories")
         limit = MAX_PAGE if exchange.query.n is None else exchange.query.n
-        found = await self._engine.call(self._engine.catalog.repositories, exchange.query.last, limit + 1)
+        found = await self._threads.catalog(self._catalog.repositories, exchange.query.last, limit + 1)
         names = [str(name) for name in found]
         response = json_response({"repositories": names[:limit]}, exchange.outcome)
         if not exchange.is_head and isinstance(response.body, bytes):
@@ -72,12 +94,12 @@ class PullFace:
         force = _wants_check(request)
         answer: ManifestAnswer | None = None
         if not force and targets.stripped is None:
-            answer = self._engine.manifests.from_memory(targets.literal, route.reference)
+            answer = self._manifests.from_memory(targets.literal, route.reference)
         if answer is None:
             targets = await self._permissions.importable(exchange, targets, route.reference)
-            answer = await self._engine.pulls.manifest(targets, route.reference, force=force)
+            answer = await self._pulls.manifest(targets, route.reference, force=force)
         if not self._is_excluded(exchange):
-            self._engine.pull_times.note_manifest(answer.target.repository, answer.manifest.digest)
+            self._pull_times.note_manifest(answer.target.repository, answer.manifest.digest)
         manifest = answer.manifest
         exchange.outcome = answer.outcome
         headers = common_headers(exchange)
@@ -91,7 +113,7 @@ class PullFace:
 
     def _is_excluded(self, exchange: Exchange) -> bool:
         """Whether pulls of this client leave an image's pull time as it is (RegisterPullTimeUpdateExclusion)."""
-        excluded = self._engine.configuration.pull_time_exclusions
+        excluded = self._configuration.pull_time_exclusions
         return bool(excluded) and exchange.principal is not None and exchange.principal.arn in excluded
 
     # --- blobs -------------------------------------------------------------------------------------------------------
@@ -101,7 +123,7 @@ class PullFace:
         action = "BatchCheckLayerAvailability" if exchange.is_head else "GetDownloadUrlForLayer"
         targets = await self._permissions.allowed(exchange, action, targets)
         if exchange.is_head:
-            facts = await self._engine.pulls.blob_facts(targets, digest)
+            facts = await self._pulls.blob_facts(targets, digest)
             exchange.outcome = facts.outcome
             headers = self._blob_headers(exchange, digest)
             if _matches(request.headers.get("If-None-Match"), digest):
@@ -115,10 +137,10 @@ class PullFace:
         range_header = request.headers.get("Range")
         answer = None
         if targets.stripped is None:
-            answer = self._engine.blobs.from_memory(targets.literal, digest)
+            answer = self._blobs.from_memory(targets.literal, digest)
         if answer is None:
             targets = await self._permissions.creatable(exchange, targets)
-            answer = await self._engine.pulls.blob(targets, digest, whole=range_header is None)
+            answer = await self._pulls.blob(targets, digest, whole=range_header is None)
         try:
             exchange.outcome = answer.outcome
             headers = self._blob_headers(exchange, digest)
@@ -134,7 +156,7 @@ class PullFace:
             if (
                 wanted is not None
                 and not answer.is_late  # to fetch it by itself it would have to wait in the same queue
-                and self._engine.blobs.is_far_ahead(answer, wanted)
+                and self._blobs.is_far_ahead(answer, wanted)
                 and (response := await self._range_ahead(exchange, answer, wanted)) is not None
             ):
                 return response
@@ -163,7 +185,7 @@ class PullFace:
     async def _range_ahead(self, exchange: Exchange, answer: BlobAnswer, wanted: ByteRange) -> web.Response | None:
         """None where the upstream does not give that range by itself: then the client waits for the fill."""
         try:
-            data = await self._engine.blobs.fetch_ahead(answer, wanted)
+            data = await self._blobs.fetch_ahead(answer, wanted)
         except (UpstreamError, ContentError) as error:
             _log.info("%s: the range is waited for: %s", exchange.loggable_path[:300], error.message)
             return None
@@ -201,7 +223,7 @@ class PullFace:
                 pass  # passed through below
         response.headers["Server"] = self._server_name
         await response.prepare(request)
-        sender = Sender(request, response, answer.content, self._engine.threads.bodies)
+        sender = Sender(request, response, answer.content, self._threads.bodies)
         try:
             try:
                 await sender.send(start, stop)
@@ -226,7 +248,7 @@ class PullFace:
         self, sender: Sender, response: web.StreamResponse, answer: BlobAnswer, start: int, stop: int | None
     ) -> None:
         """The disk is full: this client goes on from its own offset, straight from the upstream."""
-        chunks = self._engine.blobs.pass_through(answer, sent=start + sender.sent_bytes, stop=stop)
+        chunks = self._blobs.pass_through(answer, sent=start + sender.sent_bytes, stop=stop)
         try:
             async for chunk in chunks:
                 await response.write(chunk)
@@ -239,9 +261,7 @@ class PullFace:
     async def _tags(self, exchange: Exchange, route: Route, targets: Targets) -> web.StreamResponse:
         targets = await self._permissions.allowed(exchange, "ListImages", targets)
         query = exchange.query
-        listing = await self._engine.pulls.tags(
-            targets, after=query.last, most=query.n, force=_wants_check(exchange.request)
-        )
+        listing = await self._pulls.tags(targets, after=query.last, most=query.n, force=_wants_check(exchange.request))
         # The name as it was asked for: clients check that it is the one they sent.
         opening = f'{{"name":{json.dumps(route.name)},"tags":['
         link = _next_page(exchange, f"/v2/{route.name}/tags/list", listing.page.last)
@@ -251,7 +271,7 @@ class PullFace:
         targets = await self._permissions.allowed(exchange, "ListImageReferrers", targets)
         query, digest = exchange.query, route.digest
         assert digest is not None
-        listing = await self._engine.pulls.referrers(
+        listing = await self._pulls.referrers(
             targets, digest, artifact_type=query.artifact_type, after=query.last, force=_wants_check(exchange.request)
         )
         opening = f'{{"schemaVersion":2,"mediaType":"{media_types.OCI_INDEX}","manifests":['

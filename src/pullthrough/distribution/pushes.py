@@ -17,8 +17,10 @@ from pullthrough.distribution.errors import EncodingUnsupported, MethodNotAllowe
 from pullthrough.distribution.exchange import Exchange, common_headers
 from pullthrough.distribution.permissions import Permissions
 from pullthrough.distribution.routes import Endpoint, Route
-from pullthrough.engine.engine import Engine
+from pullthrough.engine.configuration import Configuration
+from pullthrough.engine.pushes import Pushes
 from pullthrough.engine.rules import Target
+from pullthrough.engine.tasks import Tasks
 from pullthrough.errors import Denied, DigestInvalid, ManifestTooLarge, RepositoryUnknown, UploadInvalid
 from pullthrough.oci.digests import Digest, parse_digest
 from pullthrough.oci.manifests import MAX_MANIFEST_BYTES
@@ -39,9 +41,10 @@ _METHODS = {
 class PushFace:
     """Answers what is not a pull."""
 
-    def __init__(self, engine: Engine, permissions: Permissions) -> None:
-        self._engine = engine
-        self._pushes = engine.pushes
+    def __init__(self, *, pushes: Pushes, configuration: Configuration, tasks: Tasks, permissions: Permissions) -> None:
+        self._pushes = pushes
+        self._configuration = configuration
+        self._tasks = tasks
         self._permissions = permissions
 
     async def handle(self, exchange: Exchange, route: Route, target: Target) -> web.StreamResponse:
@@ -90,19 +93,19 @@ class PushFace:
             await self._pushes.finish(target, upload_id, digest, _body(exchange))
         except BaseException:
             # Nobody has been told of it, so that nobody could go on with it.
-            self._engine.tasks.spawn(self._pushes.cancel(target, upload_id), name=f"cancel the upload {upload_id}")
+            self._tasks.spawn(self._pushes.cancel(target, upload_id), name=f"cancel the upload {upload_id}")
             raise
         return self._created(exchange, target, digest)
 
     async def _mount(self, exchange: Exchange, target: Target, digest: Digest) -> bool:
         """Take the blob over from the repository that the client names, or from any, that it may read it in."""
-        if self._engine.configuration.account_setting("BLOB_MOUNTING") != "ENABLED":
+        if self._configuration.account_setting("BLOB_MOUNTING") != "ENABLED":
             return False
         source = exchange.query.source
         names = [parse_repository_name(source)] if source is not None else await self._pushes.holders(digest)
         for name in names:
             try:
-                holder = self._engine.rules.resolve(name).literal
+                holder = self._configuration.rules.resolve(name).literal
             except (Denied, RepositoryUnknown):
                 continue  # nobody may pull from there either
             if self._permissions.may(exchange, "GetDownloadUrlForLayer", holder.repository):

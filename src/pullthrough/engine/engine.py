@@ -139,7 +139,7 @@ class Engine:
         )
         self.pull_times = PullTimes(self.catalog, clock)
         self._degraded = Degraded(folder.degraded_path)
-        self._degradation = Degradation(self._degraded, metrics.degraded)
+        self.degradation = Degradation(self._degraded, metrics.degraded)
         memory = Memory(self.generation)
         self.fills = Fills(
             store=self.store,
@@ -263,7 +263,7 @@ class Engine:
             catalog=self.catalog,
             store=self.store,
             threads=self.threads,
-            degradation=self._degradation,
+            degradation=self.degradation,
             metrics=metrics,
             interval_seconds=serve.evict_interval_seconds,
         )
@@ -342,4 +342,4 @@ class Engine:
     @property
     def degraded(self) -> dict[str, str]:
         """Why the engine, in any worker, serves less than it should: reason -> sentence."""
-        return self._degradation.reasons
+        return self.degradation.reasons

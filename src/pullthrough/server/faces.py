@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+from pullthrough.access.access import Access
 from pullthrough.access.assembly import make_access
 from pullthrough.distribution.access_log import AccessLogger, Entry
 from pullthrough.distribution.face import SERVER_NAME, MirrorFace, RegistryFace
+from pullthrough.distribution.fast_path import FastPath
+from pullthrough.distribution.health import HealthFace
+from pullthrough.distribution.permissions import Permissions
+from pullthrough.distribution.pulls import PullFace
+from pullthrough.distribution.pushes import PushFace
+from pullthrough.distribution.request_log import RequestLog
 from pullthrough.ecr.calls import registry_identity
 from pullthrough.ecr.face import LARGE_AT_ONCE, EcrFace
 from pullthrough.ecr.face import Exchange as ApiExchange
@@ -47,7 +55,7 @@ def make_faces(engine: Engine, shared: Opened, stack: AsyncExitStack, *, has_tls
     access = make_access(engine, url_key=shared.url_key)
     stack.callback(access.close)
     access_log = _make_access_log(engine, stack)
-    registry = RegistryFace(engine, access_log, access)
+    registry = _make_registry_face(engine, access, access_log)
     api_threads = ThreadPoolExecutor(LARGE_AT_ONCE, thread_name_prefix="api")
     stack.callback(api_threads.shutdown)
     main = shared.listeners[0]
@@ -58,6 +66,47 @@ def make_faces(engine: Engine, shared: Opened, stack: AsyncExitStack, *, has_tls
         main=Faces(apis, registry),
         mirrors={prefix: Faces(MirrorFace(registry, prefix)) for prefix in settings.serve.mirrors.values()},
         control=Faces(ControlFace(make_operations(engine))),
+    )
+
+
+def _make_registry_face(engine: Engine, access: Access, access_log: AccessLogger) -> RegistryFace:
+    ecr = engine.settings.ecr
+    permissions = Permissions(access, engine.catalog, engine.threads.catalog, region=ecr.region, account=ecr.account)
+    log = RequestLog(engine.metrics, access_log)
+    return RegistryFace(
+        configuration=engine.configuration,
+        permissions=permissions,
+        pulls=PullFace(
+            pulls=engine.pulls,
+            manifests=engine.manifests,
+            blobs=engine.blobs,
+            catalog=engine.catalog,
+            configuration=engine.configuration,
+            pull_times=engine.pull_times,
+            permissions=permissions,
+            threads=engine.threads,
+            server_name=SERVER_NAME,
+        ),
+        pushes=PushFace(
+            pushes=engine.pushes, configuration=engine.configuration, tasks=engine.tasks, permissions=permissions
+        ),
+        health=HealthFace(
+            degradation=engine.degradation,
+            upstreams=engine.upstreams,
+            metrics=engine.metrics,
+            tasks=engine.tasks,
+            call=engine.threads.catalog,
+        ),
+        fast_path=FastPath(
+            configuration=engine.configuration,
+            manifests=engine.manifests,
+            pull_times=engine.pull_times,
+            access=access,
+            server_name=SERVER_NAME,
+            record=log.add,
+            clock=time.time,
+        ),
+        log=log,
     )
 
 

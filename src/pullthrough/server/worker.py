@@ -84,22 +84,22 @@ def _listen(faces: ServedFaces, shared: Opened, tls: ssl.SSLContext | None, stac
     """Begin to answer. `stack` ends it, with all listeners at once, and lets answers in flight finish."""
     from pullthrough.distribution.acceptor import Notices
     from pullthrough.distribution.admission import Admission
-    from pullthrough.distribution.listener import Runner
+    from pullthrough.distribution.listener import HttpServer
 
-    runners: list[Runner] = []
+    servers: list[HttpServer] = []
 
     async def stop() -> None:
-        await asyncio.gather(*(runner.cleanup() for runner in runners))
+        await asyncio.gather(*(server.cleanup() for server in servers))
 
     stack.push_async_callback(stop)
     admission, notices = Admission(max_connections()), Notices(time.monotonic)
     for listener in shared.listeners:
         answering = faces.main if listener.mirror is None else faces.mirrors[listener.mirror]
-        runners.append(runner := Runner(answering, admission, notices, shutdown_timeout_seconds=_GRACE_SECONDS))
+        servers.append(server := HttpServer(answering, admission, notices, shutdown_timeout_seconds=_GRACE_SECONDS))
         for listening in listener.sockets:
-            runner.listen(listening, tls=tls)
+            server.listen(listening, tls=tls)
     control_admission = Admission(_MAX_CONTROL_CONNECTIONS)
-    runners.append(control := Runner(faces.control, control_admission, notices, shutdown_timeout_seconds=1.0))
+    servers.append(control := HttpServer(faces.control, control_admission, notices, shutdown_timeout_seconds=1.0))
     control.listen(shared.control)
 
 

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from pullthrough.access.access import Access
 from pullthrough.distribution.fast_path import FastPath, parse_plain
-from pullthrough.engine.engine import Engine
+from pullthrough.engine.configuration import Configuration
+from pullthrough.engine.manifests import Manifests
+from pullthrough.engine.pull_times import PullTimes
 from pullthrough.errors import RepositoryUnknown
 
 PLAIN = b"GET /v2/docker-hub/library/nginx/manifests/1.27 HTTP/1.1\r\nHost: 127.0.0.1:5000\r\nUser-Agent: skopeo/1.9\r\n\r\n"
@@ -78,9 +80,16 @@ def kept_of(requests: list[bytes], *, open_pulls: bool) -> int:
     def resolve(*_: object, **__: object) -> None:
         raise RepositoryUnknown("none")
 
-    engine = SimpleNamespace(configuration=SimpleNamespace(is_current=True), rules=SimpleNamespace(resolve=resolve))
-    access = SimpleNamespace(open_pulls=open_pulls)
-    fast = FastPath(cast("Engine", engine), cast("Access", access), "x", lambda entry: None, lambda: 0.0)
+    rules = SimpleNamespace(resolve=resolve)
+    fast = FastPath(
+        configuration=cast("Configuration", SimpleNamespace(is_current=True, rules=rules)),
+        manifests=cast("Manifests", None),
+        pull_times=cast("PullTimes", None),
+        access=cast("Access", SimpleNamespace(open_pulls=open_pulls)),
+        server_name="x",
+        record=lambda entry: None,
+        clock=lambda: 0.0,
+    )
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     for request in requests:
