@@ -13,7 +13,7 @@ from pullthrough.ecr.targets import shown_owner
 from pullthrough.errors import DigestInvalid, RepositoryUnknown, TagInvalid
 from pullthrough.oci.digests import parse_digest
 from pullthrough.oci.names import RepositoryName, parse_tag
-from pullthrough.storage.images import Failure, ImageId
+from pullthrough.storage.records import Failure, ImageId
 
 
 def read_image_id(given: Mapping[str, str]) -> ImageId:

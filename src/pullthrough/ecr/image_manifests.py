@@ -33,8 +33,7 @@ from pullthrough.oci import media_types
 from pullthrough.oci.digests import Digest, digest_of, parse_digest
 from pullthrough.oci.manifests import Descriptor, parse_manifest
 from pullthrough.oci.names import Reference, parse_tag
-from pullthrough.storage.images import ImageId
-from pullthrough.storage.records import ImageDetail
+from pullthrough.storage.records import ImageDetail, ImageId
 
 #: Indexes may hold indexes; nobody nests them this deep.
 _MAX_DEPTH = 4

@@ -25,9 +25,9 @@ from pullthrough.oci import lists
 from pullthrough.oci.digests import parse_digest
 from pullthrough.oci.names import RepositoryName
 from pullthrough.oci.owners import Owner
-from pullthrough.storage.images import Deletion, Failure, Filter, ImageId
+from pullthrough.storage.images import Deletion, Filter
 from pullthrough.storage.pushed import ReferrersPage
-from pullthrough.storage.records import ImageDetail
+from pullthrough.storage.records import Failure, ImageDetail, ImageId
 
 
 async def describe_images(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:

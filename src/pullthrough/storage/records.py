@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Literal
 
 from pullthrough.oci.digests import Digest
@@ -94,6 +95,22 @@ class ImageUse:
     manifest_bytes: int
     #: How many images, of whatever repository, are this manifest.
     images: int
+
+
+class Failure(StrEnum):
+    """Why an image was not found or not deleted, as the API's ImageFailureCode spells it."""
+
+    NOT_FOUND = "ImageNotFound"
+    MISMATCH = "ImageTagDoesNotMatchDigest"
+    REFERENCED = "ImageReferencedByManifestList"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageId:
+    """What the API names an image by: at least one of the two."""
+
+    digest: Digest | None = None
+    tag: Tag | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,10 @@ from pullthrough.oci import media_types
 from pullthrough.oci.digests import Digest, digest_of
 from pullthrough.oci.names import Tag, parse_repository_name
 from pullthrough.storage.catalog import Catalog
-from pullthrough.storage.images import Deletion, Failure, Filter, Group, ImageId, Images
+from pullthrough.storage.images import Deletion, Filter, Group, Images
 from pullthrough.storage.lifecycles import COMPLETE, IN_PROGRESS, Lifecycles, Preview, PreviewResult
 from pullthrough.storage.pushed import Pushed
-from pullthrough.storage.records import ImageDetail, ImageState
+from pullthrough.storage.records import Failure, ImageDetail, ImageId, ImageState
 from tests.contracts.images import Sample, image, index, sample
 from tests.owners import OWNER
 
