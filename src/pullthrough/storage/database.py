@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import Column, Connection, Engine, MetaData, String, Table, insert, inspect, select
+from sqlalchemy import Column, Connection, Engine, MetaData, Select, String, Table, insert, inspect, select
 
 from pullthrough.errors import CatalogBroken, FolderNewer
 from pullthrough.storage.interfaces import Changes
 from pullthrough.storage.schema import REVISIONS, metadata
-from pullthrough.storage.sql.backend import Backend
+from pullthrough.storage.sql.backend import Backend, Columns, Rows
 from pullthrough.storage.sqlite import Sqlite
 
 #: Alembic's own table, as it makes it.
@@ -82,6 +82,20 @@ class Database:
             self._explain(error)
             raise
 
+    def read_pages(self, statement: Select[tuple[Any, ...]], key: Column[str], size: int) -> Iterator[Any]:
+        """What the statement selects, in the order of its key and so many rows at a time: a slow reader keeps nothing open.
+
+        The key is a column of text, without an empty one, and the first that is selected.
+        """
+        last = ""
+        while True:
+            with self.reading() as connection:
+                rows = connection.execute(statement.where(key > last).order_by(key).limit(size)).all()
+            if not rows:
+                return
+            yield from rows
+            last = rows[-1][0]
+
     def write(self, function: Callable[Concatenate[Connection, _P], _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """What the function returns, run in a transaction: committed when it returns, rolled back when it raises.
 
@@ -137,14 +151,7 @@ def note_change(connection: Connection, *topics: Topic) -> None:
     noted.update(topics)
 
 
-def upsert(
-    connection: Connection,
-    table: Table,
-    rows: Sequence[Mapping[str, Any]],
-    *,
-    key: Sequence[str],
-    update: Sequence[str],
-) -> None:
+def upsert(connection: Connection, table: Table, rows: Rows, *, key: Columns, update: Columns) -> None:
     """Inserts the rows. Sets the `update` columns of those whose key is there, and leaves the other columns as they are."""
     backend: Backend = connection.get_execution_options()[_BACKEND]
     if rows:

@@ -74,10 +74,6 @@ class PushedManifest:
     media_type: str
     artifact_type: str
     subject: Digest | None
-    #: Whether the repository did not have the manifest before.
-    is_new: bool
-    #: Whether the tag is new or named another manifest before; false without one.
-    moved_tag: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,13 +250,14 @@ class Pushed:
                         activated_at=case((_images.c.archived_at.is_not(None), now), else_=_images.c.activated_at),
                     )
                 )
-            moved = tag is not None and save_tag(connection, repository_id, tag, image_id, now)
+            if tag is not None:
+                save_tag(connection, repository_id, tag, image_id, now)
             references = [digest, tag] if tag else [digest]
             connection.execute(
                 delete(negatives).where(negatives.c.repository == repository, negatives.c.reference.in_(references))
             )
             subject = manifest.subject.digest if manifest.subject else None
-            return PushedManifest(digest, manifest.media_type, manifest.artifact_type, subject, before is None, moved)
+            return PushedManifest(digest, manifest.media_type, manifest.artifact_type, subject)
 
         return self._database.write(change)
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sqlite3
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event
 from sqlalchemy.dialects.sqlite import insert
@@ -16,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from pullthrough.errors import CatalogBroken, DiskFull, FolderNotWritable, StorageError
+from pullthrough.storage.sql.backend import Columns, Rows
 
 #: How long a writer waits for another process's transaction; ours take milliseconds.
 BUSY_TIMEOUT_SECONDS = 30.0
@@ -97,15 +96,7 @@ class Sqlite:
                 )
         return StorageError(f"the catalog {self._path} failed: {cause}")
 
-    def upsert(
-        self,
-        connection: Connection,
-        table: Table,
-        rows: Sequence[Mapping[str, Any]],
-        *,
-        key: Sequence[str],
-        update: Sequence[str],
-    ) -> None:
+    def upsert(self, connection: Connection, table: Table, rows: Rows, *, key: Columns, update: Columns) -> None:
         statement = insert(table)
         if update:
             statement = statement.on_conflict_do_update(

@@ -188,21 +188,10 @@ class BlobRows:
         self._database.write(change)
 
     def stored_blobs(self) -> Iterator[StoredBlob]:
-        """Every published blob, by digest; read in parts, so that none is kept waiting by a slow reader."""
-        last = ""
-        while True:
-            statement = (
-                select(blobs.c.digest, blobs.c.size_bytes, last_used)
-                .where(blobs.c.digest > last)
-                .order_by(blobs.c.digest)
-                .limit(PART)
-            )
-            with self._database.reading() as connection:
-                rows = connection.execute(statement).all()
-            if not rows:
-                return
-            yield from (StoredBlob(Digest(row[0]), row[1], row[2]) for row in rows)
-            last = rows[-1][0]
+        """Every published blob, by digest; read in pages."""
+        statement = select(blobs.c.digest, blobs.c.size_bytes, last_used)
+        for row in self._database.read_pages(statement, blobs.c.digest, PART):
+            yield StoredBlob(Digest(row[0]), row[1], row[2])
 
     def unknown_blobs(self, digests: Iterable[Digest]) -> list[Digest]:
         """Those that the catalog does not have as published."""

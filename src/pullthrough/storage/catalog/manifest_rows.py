@@ -27,7 +27,7 @@ from pullthrough.storage.database import Database, Topic, note_change, upsert
 from pullthrough.storage.records import ManifestRecord, TagRecord
 from pullthrough.storage.schema import manifests, negatives, repositories, repository_manifests, tags
 
-_BODIES_PER_READ = 50
+_BODIES_PER_PAGE = 50
 
 _images = repository_manifests
 
@@ -204,21 +204,10 @@ class ManifestRows:
     # Check
 
     def manifest_bodies(self) -> Iterator[tuple[Digest, bytes]]:
-        """Every stored manifest once, by digest; read in parts."""
-        last = ""
-        while True:
-            statement = (
-                select(manifests.c.digest, manifests.c.body)
-                .where(manifests.c.digest > last)
-                .order_by(manifests.c.digest)
-                .limit(_BODIES_PER_READ)
-            )
-            with self._database.reading() as connection:
-                rows = connection.execute(statement).all()
-            if not rows:
-                return
-            yield from ((Digest(row[0]), row[1]) for row in rows)
-            last = rows[-1][0]
+        """Every stored manifest once, by digest; read in pages."""
+        statement = select(manifests.c.digest, manifests.c.body)
+        for row in self._database.read_pages(statement, manifests.c.digest, _BODIES_PER_PAGE):
+            yield Digest(row[0]), row[1]
 
     def forget_manifest(self, digest: Digest, *, now: float) -> None:
         """Take the manifest out of every repository, with the tags that name it; it is fetched again when asked for.

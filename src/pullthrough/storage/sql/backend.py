@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from sqlalchemy import Connection, Engine, Table
 
 from pullthrough.errors import StorageError
+
+Columns: TypeAlias = Sequence[str]
+Rows: TypeAlias = Sequence[Mapping[str, Any]]
 
 
 class Backend(Protocol):
@@ -46,15 +49,7 @@ class Backend(Protocol):
         is not the driver's."""
         ...
 
-    def upsert(
-        self,
-        connection: Connection,
-        table: Table,
-        rows: Sequence[Mapping[str, Any]],
-        *,
-        key: Sequence[str],
-        update: Sequence[str],
-    ) -> None:
+    def upsert(self, connection: Connection, table: Table, rows: Rows, *, key: Columns, update: Columns) -> None:
         """Inserts the rows. Sets the `update` columns of those whose key is there, and leaves the other columns as they are."""
         ...
 
