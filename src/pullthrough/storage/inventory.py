@@ -65,7 +65,7 @@ class Removed:
 
 
 class Inventory:
-    """Safe to use from many threads and processes, beside a running engine."""
+    """Safe to use from many threads and processes; not across a fork. Every method may raise StorageError."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

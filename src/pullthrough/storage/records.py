@@ -68,12 +68,16 @@ class BlobRecord:
 
 @dataclass(frozen=True, slots=True)
 class ListingRecord:
+    """A list of an upstream's, as it is sent to clients, and when it was read from there."""
+
     body: bytes
     validated_at: float
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
+    """How much is stored in all."""
+
     repositories: int
     manifests: int
     tags: int
@@ -171,6 +175,8 @@ class NamedBlob:
 
 @dataclass(frozen=True, slots=True)
 class StoredBlob:
+    """A published blob."""
+
     digest: Digest
     size_bytes: int
     last_used_at: float

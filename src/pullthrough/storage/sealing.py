@@ -31,8 +31,7 @@ _HEADER_BYTES = len(_VERSION) + KEY_ID_BYTES
 class Sealer:
     """Encrypts and decrypts. Safe to use from many threads and processes.
 
-    Keys that this process has read once it can decrypt with to its end: what it read of the catalog before a rotation
-    can be opened after it.
+    A process keeps every key that it has read: what it read of the catalog before a rotation, it can open after it.
     """
 
     def __init__(self, keys: MasterKeys, *, random_bytes: Callable[[int], bytes] = os.urandom) -> None:
@@ -43,8 +42,8 @@ class Sealer:
         #: What is there now; the first one encrypts.
         self._present: tuple[MasterKey, ...] = ()
         self._signature: object = None
-        #: The signature of keys that were found to be all that anything needs. So they stay while they are the same: what
-        #: is encrypted later is encrypted with the first of them.
+        #: The signature of the keys when they were last found to decrypt everything. While the keys are the same they
+        #: still do: what is encrypted later is encrypted with the first of them.
         self._sufficed: object = None
 
     @property
@@ -53,10 +52,10 @@ class Sealer:
         return self._keys.place
 
     def seal(self, connection: Connection, value: bytes, context: bytes) -> bytes:
-        """Encrypt for a row that this write transaction writes: no rotation comes in between.
+        """Encrypts for a row that this write transaction writes, so that no rotation comes in between.
 
-        Makes the first key. Raises SealingKeyMissing where something is encrypted already and its key is not there: under
-        another one, half of all would be lost whichever of the two comes back.
+        Makes the first key. Raises SealingKeyMissing where something is encrypted already and its key is not there: were a
+        new key made then, each of the two could decrypt only a part.
         """
         with self._lock:
             return self._encrypt(self._usable_key(connection), value, context)
@@ -85,12 +84,13 @@ class Sealer:
                 raise self._missing(*missing)
 
     def rotate(self, database: Database) -> int:
-        """Encrypt everything anew, under a key made now; how many values that were.
+        """Encrypts everything anew, under a key made now. Returns how many values that were.
 
-        At each instant the file holds every key that is in use, so that a crash anywhere leaves all of it readable, and
-        the next rotation ends what this one left. With the key in the environment nothing is made: the first of its
-        keys is the new one. Raises SealingKeyMissing, StorageError; then nothing has changed but that a new, unused
-        key may stand in the file.
+        The file holds every key that is in use at each instant: after a crash all values can be read, and the next rotation
+        ends what this one began. With keys in the environment none is made: the first of them is the new one.
+
+        Raises SealingKeyMissing, StorageError. Then a new key, which nothing is encrypted with, may stand in the file;
+        nothing else has changed.
         """
         made = self._keys.new_key()
         count = database.write(self._encrypt_anew, made)
@@ -152,7 +152,8 @@ class Sealer:
         return current
 
     def _next_key(self, connection: Connection, made: MasterKey) -> MasterKey:
-        """The key to come, in the file already, the old ones behind it: the one made for this, but for the environment's."""
+        """The key to encrypt anew with: the one that was made, once it stands before the others in the file; or the first
+        one of the environment."""
         current = self._usable_key(connection)
         if self._keys.in_environment:
             if _used_ids(connection) <= {current.key_id}:
