@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 from enum import StrEnum
+from typing import Protocol
 
 
 class AddressClass(StrEnum):
@@ -99,6 +100,30 @@ def classify_name(host: str) -> AddressClass:
         return classify(socket.inet_ntoa(socket.inet_aton(host)))
     except (OSError, ValueError):
         return AddressClass.PUBLIC
+
+
+class Admits(Protocol):
+    """Which classes of addresses a connection may have."""
+
+    def __call__(self, address_class: AddressClass, /) -> bool: ...
+
+
+def anywhere_but_metadata(address_class: AddressClass) -> bool:
+    """For what the settings name: people may run a registry on loopback or in their own network."""
+    return address_class is not AddressClass.METADATA
+
+
+def public_only(address_class: AddressClass) -> bool:
+    """For what nobody who owns this machine has named."""
+    return address_class is AddressClass.PUBLIC
+
+
+def public_or(endpoint_class: AddressClass) -> Admits:
+    """For what an upstream points to: the internet, or the neighbourhood that the endpoint itself is in."""
+    return lambda address_class: (
+        address_class is AddressClass.PUBLIC
+        or (address_class is endpoint_class and address_class is not AddressClass.METADATA)
+    )
 
 
 def _embedded(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:

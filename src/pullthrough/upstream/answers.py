@@ -17,7 +17,7 @@ from pullthrough.errors import (
 )
 from pullthrough.upstream.budget import Budget, parse_wait
 from pullthrough.upstream.redaction import clean_text
-from pullthrough.upstream.transport import Response
+from pullthrough.upstream.responses import Response
 
 MAX_ERROR_BYTES = 64 * 1024
 HTML_HINT = (

@@ -15,7 +15,7 @@ from pullthrough.errors import UpstreamInvalid
 from pullthrough.oci.digests import Digest, digest_of
 from pullthrough.upstream.answers import refuse_html
 from pullthrough.upstream.exchanges import RegistryCall
-from pullthrough.upstream.transport import Response
+from pullthrough.upstream.responses import Response
 
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", re.ASCII)
 _TOTAL = re.compile(r"bytes (?:[0-9]{1,18}-[0-9]{1,18}|\*)/([0-9]{1,18})", re.ASCII)

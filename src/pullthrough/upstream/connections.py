@@ -1,71 +1,32 @@
-"""Connections: to which address, through which proxy, with which TLS; and the ones kept for the next request.
-
-The address that is checked is the address that is connected to: a name is looked up once, what may not be connected to
-is struck from the answer, and one of the rest is taken. The name stays in SNI and Host.
-"""
+"""Connections that are kept for the next request, and those that are opened for this one."""
 
 from __future__ import annotations
 
 import io
-import selectors
 import socket
 import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from errno import EINPROGRESS
-from os import strerror
-from typing import Protocol
 
-from pullthrough.errors import UpstreamRefused, UpstreamUnavailable
 from pullthrough.upstream.abort import AbortHandle
-from pullthrough.upstream.addresses import AddressClass, classify, classify_name
-from pullthrough.upstream.proxies import Proxies, Proxy
-from pullthrough.upstream.redaction import clean_text
-from pullthrough.upstream.resolver import Resolver, SocketAddress
-from pullthrough.upstream.tls import TlsContexts
+from pullthrough.upstream.addresses import AddressClass, Admits
+from pullthrough.upstream.dialing import Dialer
+from pullthrough.upstream.proxies import Proxy
 from pullthrough.upstream.urls import Url
 from pullthrough.upstream.wires import TlsWire, Wire
 
-#: RFC 8305, section 5: the pause before the next address is tried beside those that have not answered yet.
-NEXT_ADDRESS_SECONDS = 0.25
 #: Servers in use close idle connections after 20 s (S3) to 75 s (nginx).
 IDLE_SECONDS = 15.0
 MAX_IDLE = 8
 
 _READ_BUFFER_BYTES = 64 * 1024
-_POLL_SECONDS = 0.1
-_MAX_PROXY_ANSWER_BYTES = 8 * 1024
-
-
-class Admits(Protocol):
-    """Which classes of addresses a connection may have."""
-
-    def __call__(self, address_class: AddressClass, /) -> bool: ...
-
-
-def anywhere_but_metadata(address_class: AddressClass) -> bool:
-    """For what the settings name: people may run a registry on loopback or in their own network."""
-    return address_class is not AddressClass.METADATA
-
-
-def public_only(address_class: AddressClass) -> bool:
-    """For what nobody who owns this machine has named."""
-    return address_class is AddressClass.PUBLIC
-
-
-def public_or(endpoint_class: AddressClass) -> Admits:
-    """For what an upstream points to: the internet, or the neighbourhood that the endpoint itself is in."""
-    return lambda address_class: (
-        address_class is AddressClass.PUBLIC
-        or (address_class is endpoint_class and address_class is not AddressClass.METADATA)
-    )
 
 
 @dataclass(slots=True)
-class Connection:
+class HttpConnection:
     """A connected socket. One request at a time; closed by whoever holds it, or kept by `Connections.keep`."""
 
     sock: socket.socket
@@ -94,35 +55,15 @@ class Connection:
 class Connections:
     """Opens, keeps and closes the connections of one upstream. Thread-safe."""
 
-    def __init__(
-        self,
-        upstream: str,
-        *,
-        proxies: Proxies,
-        tls: TlsContexts,
-        resolver: Resolver,
-        connect_timeout_seconds: float,
-        classify: Callable[[str], AddressClass] = classify,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._upstream = upstream
-        self._proxies = proxies
-        self._tls = tls
-        self._resolver = resolver
-        self._connect_seconds = connect_timeout_seconds
-        self._classify = classify
+    def __init__(self, dialer: Dialer, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._dialer = dialer
         self._monotonic = monotonic
         self._lock = threading.Lock()
-        self._idle: dict[tuple[str, str, int, bool], deque[Connection]] = {}
+        self._idle: dict[tuple[str, str, int, bool], deque[HttpConnection]] = {}
         self._closed = False
 
-    def take(self, url: Url, *, own: bool, admits: Admits, abort: AbortHandle) -> Connection:
-        """A kept connection, or a new one. `own`: to the endpoint's own host.
-
-        Raises UpstreamUnavailable where there is no connection to be had within the connect timeout, UpstreamRefused
-        where there may be none (the address, the certificate).
-        """
-        self._check_name(url)
+    def take(self, url: Url, *, own: bool, admits: Admits, abort: AbortHandle) -> HttpConnection:
+        """A kept connection, or a new one. `own`: to the endpoint's own host. Raises as `Dialer.dial` does."""
         key = (url.scheme, url.host, url.port, own)
         now = self._monotonic()
         while True:
@@ -130,16 +71,19 @@ class Connections:
                 kept = self._idle.get(key)
                 connection = kept.pop() if kept else None
             if connection is None:
-                return self._open(url, key, own=own, admits=admits, abort=abort)
+                dialled = self._dialer.dial(url, own=own, admits=admits, abort=abort)
+                sock = dialled.sock
+                wire = TlsWire(sock) if isinstance(sock, ssl.SSLSocket) else Wire(sock)
+                return HttpConnection(sock, wire, key, dialled.address_class, dialled.forward_proxy)
             if now - connection.idle_since < IDLE_SECONDS and connection.is_quiet and admits(connection.address_class):
                 connection.used = True
                 return connection
             connection.close()
 
-    def keep(self, connection: Connection) -> None:
+    def keep(self, connection: HttpConnection) -> None:
         """For a connection whose answer was read to its end."""
         now = connection.idle_since = self._monotonic()
-        dropped: list[Connection] = []
+        dropped: list[HttpConnection] = []
         with self._lock:
             # Of hosts that nobody asks again, too: redirects lead to ever new ones.
             for key, kept in list(self._idle.items()):
@@ -162,214 +106,3 @@ class Connections:
             self._idle.clear()
         for connection in kept:
             connection.close()
-
-    # -- opening
-
-    def _open(
-        self, url: Url, key: tuple[str, str, int, bool], *, own: bool, admits: Admits, abort: AbortHandle
-    ) -> Connection:
-        deadline = self._monotonic() + self._connect_seconds
-        try:
-            proxy = self._proxies.of(url)
-        except ValueError as error:
-            raise self._refused(
-                f"the proxy for {url.authority} {error}", hint="Correct the setting `proxy`, or HTTPS_PROXY."
-            ) from error
-        if proxy is None:
-            sock, address_class = self._connect(url, admits, deadline, abort)
-        else:
-            address_class = classify_name(url.host)
-            self._check_class(url, (address_class,), admits)
-            self._check_name(proxy.url)
-            sock, _ = self._connect(proxy.url, anywhere_but_metadata, deadline, abort)
-        try:
-            abort.attach(sock, self._upstream)
-            try:
-                if url.scheme == "https":
-                    if proxy is not None:
-                        self._tunnel(sock, url, proxy, deadline)
-                    sock = self._secure(sock, url, deadline, own=own, abort=abort)
-            finally:
-                abort.detach()
-        except BaseException:
-            sock.close()
-            raise
-        wire = TlsWire(sock) if isinstance(sock, ssl.SSLSocket) else Wire(sock)
-        return Connection(sock, wire, key, address_class, proxy if url.scheme == "http" else None)
-
-    def _connect(
-        self, url: Url, admits: Admits, deadline: float, abort: AbortHandle
-    ) -> tuple[socket.socket, AddressClass]:
-        found = self._resolver.resolve(
-            url.host,
-            url.port,
-            limit_seconds=max(0.0, deadline - self._monotonic()),
-            abort=abort,
-            upstream=self._upstream,
-        )
-        classes = {address: self._classify(address.host) for address in found}
-        self._check_class(url, classes.values(), admits)
-        admitted = [address for address in found if admits(classes[address])]
-        sock, address = self._race(url, admitted, deadline, abort)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return sock, classes[address]
-
-    def _race(
-        self, url: Url, addresses: list[SocketAddress], deadline: float, abort: AbortHandle
-    ) -> tuple[socket.socket, SocketAddress]:
-        """The first address that answers; the next is tried beside the ones that are silent (RFC 8305)."""
-        waiting, trying = deque(addresses), dict[socket.socket, SocketAddress]()
-        reason, next_at = "", self._monotonic()
-        selector = selectors.DefaultSelector()
-        try:
-            while waiting or trying:
-                abort.check(self._upstream)
-                now = self._monotonic()
-                if now >= deadline:
-                    reason = f"no answer within {self._connect_seconds:g} s"
-                    break
-                if waiting and (not trying or now >= next_at):
-                    address = waiting.popleft()
-                    next_at = now + NEXT_ADDRESS_SECONDS
-                    try:
-                        sock = socket.socket(address.family, socket.SOCK_STREAM)
-                    except OSError as error:  # this machine has no IPv6 at all
-                        reason = error.strerror or str(error)
-                        continue
-                    sock.setblocking(False)
-                    trying[sock] = address
-                    code = sock.connect_ex(address.address)
-                    if code not in (0, EINPROGRESS):
-                        reason = strerror(code)
-                        trying.pop(sock)
-                        sock.close()
-                        continue
-                    selector.register(sock, selectors.EVENT_WRITE)
-                for key, _ in selector.select(min(_POLL_SECONDS, deadline - now)):
-                    assert isinstance(key.fileobj, socket.socket)
-                    sock = key.fileobj
-                    code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-                    address = trying.pop(sock)
-                    selector.unregister(sock)
-                    if code == 0:
-                        return sock, address
-                    reason = strerror(code)
-                    sock.close()
-        finally:
-            selector.close()
-            for sock in trying:
-                sock.close()
-        raise UpstreamUnavailable(
-            f"{url.host_port} cannot be connected to: {reason[:1].lower() + reason[1:]}",
-            upstream=self._upstream,
-            hint="Check that the address is right and that this machine may reach it.",
-        )
-
-    def _tunnel(self, sock: socket.socket, url: Url, proxy: Proxy, deadline: float) -> None:
-        """CONNECT, RFC 9110 section 9.3.6."""
-        lines = [f"CONNECT {url.host_port} HTTP/1.1", f"Host: {url.host_port}"]
-        if proxy.authorization:
-            lines.append(f"Proxy-Authorization: {proxy.authorization}")
-        answer = bytearray()
-        try:
-            sock.settimeout(max(0.001, deadline - self._monotonic()))
-            sock.sendall("\r\n".join((*lines, "", "")).encode())
-            while not answer.endswith(b"\r\n\r\n") and len(answer) < _MAX_PROXY_ANSWER_BYTES:
-                # By single bytes: what follows the blank line belongs to TLS.
-                sock.settimeout(max(0.001, deadline - self._monotonic()))
-                byte = sock.recv(1)
-                if not byte:
-                    break
-                answer += byte
-        except OSError as error:
-            raise UpstreamUnavailable(
-                f"the proxy {proxy.url.authority} gave no connection to {url.host_port}: {_reason(error)}",
-                upstream=self._upstream,
-            ) from error
-        status = answer.partition(b"\r\n")[0].decode("latin-1")
-        if not status.startswith(("HTTP/1.1 2", "HTTP/1.0 2")):
-            raise UpstreamUnavailable(
-                f"the proxy {proxy.url.authority} gave no connection to {url.host_port}: "
-                f"{clean_text(status, limit=100) or 'it closed the connection'}",
-                upstream=self._upstream,
-                hint="The proxy wants a user and password: http://user:password@host:port." if " 407" in status else "",
-            )
-
-    def _secure(
-        self, sock: socket.socket, url: Url, deadline: float, *, own: bool, abort: AbortHandle
-    ) -> ssl.SSLSocket:
-        try:
-            context = self._tls.context(own=own)
-        except OSError as error:
-            raise self._refused(
-                f"the certificate files for {self._upstream} cannot be used: {_reason(error)}",
-                hint="Check ca_file, client_cert and client_key.",
-            ) from error
-        sock.settimeout(max(0.001, deadline - self._monotonic()))
-        secured: ssl.SSLSocket | None = None
-        try:
-            secured = context.wrap_socket(sock, server_hostname=url.host, do_handshake_on_connect=False)
-            abort.attach(secured, self._upstream)
-            secured.do_handshake()
-        except BaseException as error:
-            if secured is not None:
-                secured.close()
-            abort.check(self._upstream)
-            if isinstance(error, ssl.SSLCertVerificationError):
-                raise self._refused(
-                    f"the certificate of {url.authority} is not trusted: {error.verify_message or _reason(error)}",
-                    hint="If it is signed by a CA of your own, name that in ca_file.",
-                ) from error
-            if isinstance(error, (TimeoutError, ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)):
-                raise self._unavailable(url, error) from error
-            if isinstance(error, ssl.SSLError):
-                plain = error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST")
-                raise self._refused(
-                    f"{url.authority} and this machine agree on no TLS: {_reason(error)}",
-                    hint="It seems to speak plain HTTP: name it as http:// in `endpoint`." if plain else "",
-                ) from error
-            if isinstance(error, OSError):
-                raise self._unavailable(url, error) from error
-            raise
-        return secured
-
-    # -- what may not be
-
-    def _check_name(self, url: Url) -> None:
-        if classify_name(url.host) is AddressClass.METADATA:
-            self._refuse_class(url, AddressClass.METADATA, anywhere_but_metadata)
-
-    def _check_class(self, url: Url, classes: Collection[AddressClass], admits: Admits) -> None:
-        refused = [address_class for address_class in classes if not admits(address_class)]
-        if len(refused) == len(classes):
-            self._refuse_class(url, refused[0], admits)
-
-    def _refuse_class(self, url: Url, address_class: AddressClass, admits: Admits) -> None:
-        # Not the address itself: whoever points us around could otherwise read our name service through our messages.
-        hint = ""
-        if address_class is AddressClass.METADATA:
-            reason = "cloud metadata addresses are never connected to"
-        elif admits is public_only:
-            reason = (
-                f"it has a {address_class.value} address, and the settings do not name {self._upstream}: rules made "
-                "through the API lead to public addresses only"
-            )
-            hint = f'If it is right, name it in pullthrough.toml: [upstreams."{self._upstream}"].'
-        else:
-            reason = f"it has a {address_class.value} address, and the endpoint has none of that kind"
-        which = "" if url.authority == self._upstream else f" leads to {url.authority}, which"
-        raise self._refused(f"{self._upstream}{which} is refused: {reason}", hint=hint)
-
-    def _refused(self, message: str, *, hint: str = "") -> UpstreamRefused:
-        return UpstreamRefused(message, upstream=self._upstream, hint=hint)
-
-    def _unavailable(self, url: Url, error: OSError) -> UpstreamUnavailable:
-        return UpstreamUnavailable(f"{url.authority} gave no TLS connection: {_reason(error)}", upstream=self._upstream)
-
-
-def _reason(error: OSError) -> str:
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    if isinstance(error, ssl.SSLError):
-        return (error.reason or str(error)).replace("_", " ").lower()
-    return (error.strerror or str(error) or type(error).__name__).lower()

@@ -19,16 +19,16 @@ from pullthrough.errors import UpstreamDenied, UpstreamError
 from pullthrough.shared_state import SharedState
 from pullthrough.upstream import answers
 from pullthrough.upstream.abort import AbortHandle
-from pullthrough.upstream.addresses import AddressClass
+from pullthrough.upstream.addresses import AddressClass, Admits, public_or
 from pullthrough.upstream.budget import Budget
-from pullthrough.upstream.connections import Admits, public_or
 from pullthrough.upstream.identities import CredentialRefused, Identities
 from pullthrough.upstream.observer import UpstreamObserver
 from pullthrough.upstream.redirects import OutgoingRequest, follow
+from pullthrough.upstream.responses import Response
 from pullthrough.upstream.schemes import Scheme, Schemes, choose_scheme, login_scheme
 from pullthrough.upstream.token_server import TokenServer
 from pullthrough.upstream.tokens import BearerToken, TokenKey, Tokens
-from pullthrough.upstream.transport import Response, Transport
+from pullthrough.upstream.transport import Transport
 from pullthrough.upstream.urls import Url
 
 #: Challenges answered for one identity in one exchange: a stale scheme may be followed by the right one.

@@ -25,7 +25,7 @@ from pullthrough.oci.names import parse_tag
 from pullthrough.oci.texts import whole_text
 from pullthrough.upstream.answers import read_document
 from pullthrough.upstream.exchanges import RegistryCall
-from pullthrough.upstream.transport import Response
+from pullthrough.upstream.responses import Response
 from pullthrough.upstream.urls import MAX_URL_LENGTH
 
 

@@ -17,7 +17,7 @@ from pullthrough.oci.manifests import MAX_MANIFEST_BYTES
 from pullthrough.upstream.answers import read_document, refuse_html
 from pullthrough.upstream.exchanges import RegistryCall
 from pullthrough.upstream.interfaces import FetchedManifest, ManifestHead
-from pullthrough.upstream.transport import Response
+from pullthrough.upstream.responses import Response
 
 _MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]*/[a-z0-9][a-z0-9!#$&^_.+-]*", re.ASCII)
 _MAX_MEDIA_TYPE_LENGTH = 255

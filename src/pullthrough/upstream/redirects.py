@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from pullthrough.errors import UpstreamRefused
 from pullthrough.upstream.abort import AbortHandle
-from pullthrough.upstream.addresses import AddressClass
-from pullthrough.upstream.connections import Admits, anywhere_but_metadata, public_or
-from pullthrough.upstream.transport import Response, Transport
+from pullthrough.upstream.addresses import AddressClass, Admits, anywhere_but_metadata, public_or
+from pullthrough.upstream.responses import Response
+from pullthrough.upstream.transport import Transport
 from pullthrough.upstream.trust import redirect_target
 from pullthrough.upstream.urls import Url
 

@@ -9,8 +9,8 @@ from pullthrough.credentials import Secret
 from pullthrough.errors import UpstreamInvalid
 from pullthrough.upstream import answers
 from pullthrough.upstream.abort import AbortHandle
+from pullthrough.upstream.addresses import Admits
 from pullthrough.upstream.budget import Budget
-from pullthrough.upstream.connections import Admits
 from pullthrough.upstream.identities import CredentialRefused
 from pullthrough.upstream.redirects import OutgoingRequest, follow
 from pullthrough.upstream.schemes import Scheme

@@ -34,7 +34,7 @@ from pullthrough.upstream.exchanges import Exchanges, RegistryCall
 from pullthrough.upstream.interfaces import BlobBody, FetchedManifest, ManifestHead, Turn, UpstreamHealth
 from pullthrough.upstream.listings import ReferrerList, TagList, fallback_tag
 from pullthrough.upstream.queues import Queues
-from pullthrough.upstream.transport import Response
+from pullthrough.upstream.responses import Response
 
 #: Of the answer to `GET /v2/`, which is `{}` or nothing.
 MAX_ROOT_BYTES = 64 * 1024

@@ -19,9 +19,10 @@ from pullthrough.oci.names import canonical_host
 from pullthrough.settings import UpstreamSettings
 from pullthrough.shared_state import MemoryState, SharedState
 from pullthrough.upstream.abort import AbortHandle
-from pullthrough.upstream.addresses import AddressClass, classify
+from pullthrough.upstream.addresses import AddressClass, classify, public_only
 from pullthrough.upstream.budget import Budget
-from pullthrough.upstream.connections import Connections, public_only
+from pullthrough.upstream.connections import Connections
+from pullthrough.upstream.dialing import Dialer
 from pullthrough.upstream.endpoints import Endpoints
 from pullthrough.upstream.exchanges import Exchanges
 from pullthrough.upstream.interfaces import UpstreamHealth
@@ -144,7 +145,7 @@ class HttpUpstreams:
             urls = [parse_url(text) for text in settings.endpoint or (f"https://{host}",)]
         except ValueError as error:
             raise ConfigurationError(f'[upstreams."{host}"]: the endpoint {error}') from error
-        connections = Connections(
+        dialer = Dialer(
             host,
             proxies=Proxies(settings.proxy, self._environ),
             tls=TlsContexts(
@@ -158,6 +159,7 @@ class HttpUpstreams:
             classify=self._classify,
             monotonic=self._monotonic,
         )
+        connections = Connections(dialer, monotonic=self._monotonic)
         self._connections.append(connections)
         transport = Transport(
             host,
