@@ -26,6 +26,7 @@ _SIZE_UNITS = {
     "TiB": 1024**4,
 }
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s?([A-Za-z]+)", re.ASCII)
+_Y_AFTER_CONSONANT = tuple(f"{letter}y" for letter in "bcdfghjklmnpqrstvwxz")
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?", re.ASCII)
 
 
@@ -116,5 +117,8 @@ def format_size(size_bytes: int) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """`1 blob`, `2 blobs`; for nouns that take a plain s."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+    """`1 blob`, `2 blobs`, `3 policies`."""
+    if count == 1:
+        return f"{count} {noun}"
+    plural = f"{noun[:-1]}ies" if noun.endswith(_Y_AFTER_CONSONANT) else f"{noun}s"
+    return f"{count:,} {plural}"

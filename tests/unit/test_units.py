@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pullthrough.units import format_bytes, format_duration, format_size, format_time, parse_duration, parse_size
+from pullthrough.units import (
+    counted,
+    format_bytes,
+    format_duration,
+    format_size,
+    format_time,
+    parse_duration,
+    parse_size,
+)
 
 
 @pytest.mark.parametrize(
@@ -156,3 +164,17 @@ def test_bytes_are_shown_in_binary_units(size_bytes: int, text: str) -> None:
 def test_times_are_whole_seconds_of_utc() -> None:
     assert format_time(1_764_577_800.9) == "2025-12-01T08:30:00Z"
     assert format_time(None) is None
+
+
+@pytest.mark.parametrize(
+    ("count", "noun", "text"),
+    [
+        (1, "blob", "1 blob"),
+        (0, "blob", "0 blobs"),
+        (1, "policy", "1 policy"),
+        (1234, "policy", "1,234 policies"),
+        (2, "key", "2 keys"),
+    ],
+)
+def test_what_is_counted_has_its_plural(count: int, noun: str, text: str) -> None:
+    assert counted(count, noun) == text

@@ -69,10 +69,9 @@ def open_deployment(
     no_input: bool = True,
 ) -> Deployment:
     """The declaration and where it is applied. Asks STS who we are. Raises ConfigurationError, TargetUnusable."""
-    loaded = load(context, config, require_tokens=False)
     from pullthrough.provision.deployment import Deployment
 
-    dependencies = dependencies_of(context)
+    loaded, dependencies = load(context, config, require_tokens=False), dependencies_of(context)
     warn(loaded.warnings)
     return Deployment(
         loaded.settings.declaration,

@@ -56,8 +56,8 @@ def destroy(
         if repositories:
             images = sum(int(str(step.details["images"])) for step in repositories)
             size = sum(int(str(step.details["bytes"])) for step in repositories)
-            count = f"{len(repositories):,} {'repository' if len(repositories) == 1 else 'repositories'}"
-            question = f"{question[:-1]}, {count} with {counted(images, 'image')} ({format_bytes(size)}) among them?"
+            among = f"{counted(len(repositories), 'repository')} with {counted(images, 'image')} ({format_bytes(size)})"
+            question = f"{question[:-1]}, {among} among them?"
         if not confirm(context, question, yes=yes, what="destroy"):
             note("nothing was done")
             return ExitCode.FAILED

@@ -23,7 +23,7 @@ from pullthrough.operations.keys import (
     KeyRequest,
     NewKeyRequest,
 )
-from pullthrough.operations.operation import Answer, CacheOperation, Group, NoInput, Request
+from pullthrough.operations.operation import AnswerT, CacheOperation, GroupT, NoInput, RequestT
 from pullthrough.units import counted
 
 #: As IAM limits what is attached to a user.
@@ -135,9 +135,9 @@ def _perform(
     context: typer.Context,
     config: Path | None,
     data: Path | None,
-    operation: CacheOperation[Group, Request, Answer],
-    request: Request,
-) -> Answer:
+    operation: CacheOperation[GroupT, RequestT, AnswerT],
+    request: RequestT,
+) -> AnswerT:
     with session(context, config, data) as cache:
         return cache.perform(operation, request)
 

@@ -48,8 +48,7 @@ def lifecycle(
         if entry.skipped:
             write(f"{entry.repository}: {counted(entry.skipped, 'image')} changed meanwhile, left for the next time")
     verb = "would change" if answer.dry_run else "changed"
-    count = len(answer.repositories)
-    write(f"{counted(len(rows), 'image')} {verb}, by {count:,} {'policy' if count == 1 else 'policies'}")
+    write(f"{counted(len(rows), 'image')} {verb}, by {counted(len(answer.repositories), 'policy')}")
 
 
 def _row(repository: str, image: ImageUnderRule, what: str) -> tuple[str, str, str, str]:

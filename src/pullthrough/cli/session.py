@@ -14,7 +14,7 @@ from pullthrough.cli.output import warn
 from pullthrough.oci.names import ImageReference, RepositoryName, parse_image_reference
 
 if TYPE_CHECKING:
-    from pullthrough.operations.operation import Answer, CacheOperation, Group, Performer, Request
+    from pullthrough.operations.operation import AnswerT, CacheOperation, GroupT, Performer, RequestT
     from pullthrough.settings import Loaded
 
 
@@ -25,7 +25,7 @@ class Session:
         self._performer = performer
         self._loaded = loaded
 
-    def perform(self, operation: CacheOperation[Group, Request, Answer], request: Request) -> Answer:
+    def perform(self, operation: CacheOperation[GroupT, RequestT, AnswerT], request: RequestT) -> AnswerT:
         return self._performer.perform(operation, request)
 
     def image(self, text: str) -> str:

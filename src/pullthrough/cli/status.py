@@ -7,6 +7,7 @@ import typer
 from pullthrough.cli.deployment import EndpointOption, ProfileOption, RegionOption, open_deployment
 from pullthrough.cli.options import ConfigOption, JsonOption
 from pullthrough.cli.output import write_json
+from pullthrough.cli.status_view import show_status
 
 
 def status(
@@ -18,8 +19,6 @@ def status(
     as_json: JsonOption = False,
 ) -> None:
     """Show what is there: rules and their credentials' age, drift, rules nobody declared, repositories. Changes nothing."""
-    from pullthrough.cli.status_view import show_status
-
     found = open_deployment(context, config, profile, region, endpoint_url).status()
     if as_json:
         write_json(found.as_json())

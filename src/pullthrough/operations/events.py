@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from pullthrough.operations.operation import CacheOperation
-
-if TYPE_CHECKING:
-    from pullthrough.engine.events import Events
 
 #: In one answer.
 MAX_EVENTS = 10_000
@@ -30,10 +27,16 @@ class EventsAnswer:
     events: tuple[Mapping[str, Any], ...]
 
 
+class KeptEvents(Protocol):
+    async def newest(self, limit: int) -> Sequence[Mapping[str, Any]]:
+        """The newest first."""
+        ...
+
+
 class EventOperations:
     """What the engine remembers of what happened."""
 
-    def __init__(self, events: Events) -> None:
+    def __init__(self, events: KeptEvents) -> None:
         self._events = events
 
     async def newest(self, request: EventsRequest) -> EventsAnswer:

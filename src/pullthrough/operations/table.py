@@ -7,7 +7,7 @@ from typing import Any
 
 from pullthrough.errors import ConfigurationError
 from pullthrough.operations import check, events, images, keys, room, status
-from pullthrough.operations.operation import Answer, CacheOperation, Group, Request
+from pullthrough.operations.operation import AnswerT, CacheOperation, GroupT, RequestT
 
 AnyOperation = CacheOperation[Any, Any, Any]
 
@@ -27,7 +27,7 @@ class Operations:
     def __init__(self, *groups: object) -> None:
         self._groups = {type(group): group for group in groups}
 
-    async def perform(self, operation: CacheOperation[Group, Request, Answer], request: Request) -> Answer:
+    async def perform(self, operation: CacheOperation[GroupT, RequestT, AnswerT], request: RequestT) -> AnswerT:
         group = self._groups[operation.group]
         assert isinstance(group, operation.group)
         return await operation.do(group, request)

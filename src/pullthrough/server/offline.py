@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 from pullthrough.errors import ConfigurationError
 from pullthrough.operations.check import CheckOperations
-from pullthrough.operations.operation import Answer, CacheOperation, Group, Request
+from pullthrough.operations.operation import AnswerT, CacheOperation, GroupT, RequestT
 from pullthrough.operations.table import Operations
 from pullthrough.server.process import keep_private
 from pullthrough.settings import Loaded, Settings
@@ -23,8 +23,8 @@ class Offline:
         self._settings = settings
         self._folder = folder
 
-    def perform(self, operation: CacheOperation[Group, Request, Answer], request: Request) -> Answer:
-        async def run() -> Answer:
+    def perform(self, operation: CacheOperation[GroupT, RequestT, AnswerT], request: RequestT) -> AnswerT:
+        async def run() -> AnswerT:
             # An engine cannot begin on a damaged catalog, and a check has to.
             compose = self._checking if operation.group is CheckOperations else self._whole
             async with compose() as operations:

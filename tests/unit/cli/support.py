@@ -18,7 +18,7 @@ from pullthrough.cli.dependencies import Dependencies
 from pullthrough.cli.main import execute
 from pullthrough.errors import PullthroughError
 from pullthrough.operations.json_form import from_json
-from pullthrough.operations.operation import Answer, CacheOperation, Group, Performer, Request
+from pullthrough.operations.operation import AnswerT, CacheOperation, GroupT, Performer, RequestT
 from pullthrough.settings import Loaded
 
 
@@ -43,7 +43,7 @@ class FakeOperations(Performer):
         self._answers = answers
         self.asked: list[tuple[str, dict[str, Any]]] = []
 
-    def perform(self, operation: CacheOperation[Group, Request, Answer], request: Request) -> Answer:
+    def perform(self, operation: CacheOperation[GroupT, RequestT, AnswerT], request: RequestT) -> AnswerT:
         self.asked.append((operation.name, operation.document(request)))
         answer = self._answers[operation.name]
         if isinstance(answer, PullthroughError):

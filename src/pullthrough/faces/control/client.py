@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pullthrough.errors import ConfigurationError, PullthroughError, UpstreamUnavailable
 from pullthrough.operations.json_form import from_json
-from pullthrough.operations.operation import Answer, CacheOperation, Group, Request
+from pullthrough.operations.operation import AnswerT, CacheOperation, GroupT, RequestT
 
 #: A local socket connects at once or not at all; the engine's accept queue may be full for a moment.
 CONNECT_TIMEOUT_SECONDS = 5.0
@@ -47,7 +47,7 @@ class ControlClient:
             return False
         return True
 
-    def perform(self, operation: CacheOperation[Group, Request, Answer], request: Request) -> Answer:
+    def perform(self, operation: CacheOperation[GroupT, RequestT, AnswerT], request: RequestT) -> AnswerT:
         """Without a time limit: a check, which reads every stored body, takes as long as it takes.
 
         Raises EngineError, and UpstreamUnavailable where the engine does not answer as it should.
