@@ -16,32 +16,30 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_group
 
-from pullthrough.cli import (
-    addresses,
-    apply,
-    check,
-    config,
-    demo,
-    destroy,
-    events,
-    evict,
-    export,
-    import_,
-    keys,
-    lifecycle,
-    output,
-    pin,
-    plan,
-    policy,
-    pull,
-    refresh,
-    serve,
-    status,
-    verify,
-    version,
-)
+from pullthrough.cli import output
+from pullthrough.cli.addresses import addresses
+from pullthrough.cli.apply import apply
+from pullthrough.cli.check import check
+from pullthrough.cli.config import config_app
+from pullthrough.cli.demo import demo
 from pullthrough.cli.dependencies import Dependencies
+from pullthrough.cli.destroy import destroy
+from pullthrough.cli.events import events
+from pullthrough.cli.evict import evict
 from pullthrough.cli.exit_codes import ExitCode, exit_code_of
+from pullthrough.cli.export import export_app
+from pullthrough.cli.import_ import import_
+from pullthrough.cli.keys import keys_app
+from pullthrough.cli.lifecycle import lifecycle
+from pullthrough.cli.pin import pin, unpin
+from pullthrough.cli.plan import plan
+from pullthrough.cli.policy import policy_app
+from pullthrough.cli.pull import pull
+from pullthrough.cli.refresh import refresh
+from pullthrough.cli.serve import serve
+from pullthrough.cli.status import status
+from pullthrough.cli.verify import verify
+from pullthrough.cli.version import version
 from pullthrough.errors import PullthroughError
 from pullthrough.version import __version__
 
@@ -75,29 +73,29 @@ def pullthrough(
 
 
 # The module: ECR, or an engine, as it is declared.
-app.command("plan")(plan.plan)
-app.command("apply")(apply.apply)
-app.command("verify")(verify.verify)
-app.command("addresses")(addresses.addresses)
-app.command("status")(status.status)
-app.command("destroy")(destroy.destroy)
-app.command("import")(import_.import_)
-app.add_typer(export.export_app)
-app.add_typer(policy.policy_app)
+app.command("plan")(plan)
+app.command("apply")(apply)
+app.command("verify")(verify)
+app.command("addresses")(addresses)
+app.command("status")(status)
+app.command("destroy")(destroy)
+app.command("import")(import_)
+app.add_typer(export_app)
+app.add_typer(policy_app)
 # The engine.
-app.command("serve")(serve.serve)
-app.command("demo")(demo.demo)
-app.command("pull")(pull.pull)
-app.command("refresh")(refresh.refresh)
-app.command("pin")(pin.pin)
-app.command("unpin")(pin.unpin)
-app.command("evict")(evict.evict)
-app.command("lifecycle")(lifecycle.lifecycle)
-app.command("events")(events.events)
-app.command("check")(check.check)
-app.add_typer(keys.keys_app)
-app.add_typer(config.config_app)
-app.command("version")(version.version)
+app.command("serve")(serve)
+app.command("demo")(demo)
+app.command("pull")(pull)
+app.command("refresh")(refresh)
+app.command("pin")(pin)
+app.command("unpin")(unpin)
+app.command("evict")(evict)
+app.command("lifecycle")(lifecycle)
+app.command("events")(events)
+app.command("check")(check)
+app.add_typer(keys_app)
+app.add_typer(config_app)
+app.command("version")(version)
 
 
 def run(arguments: Sequence[str] | None = None, dependencies: Dependencies | None = None) -> NoReturn:
