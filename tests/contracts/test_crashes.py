@@ -5,6 +5,7 @@ And several processes at once: none loses what another wrote.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import time
@@ -14,17 +15,18 @@ from pathlib import Path
 
 import pytest
 
-from pullthrough.engine.check import check, sweep
-from pullthrough.engine.eviction import Evictor, Limits
+from pullthrough.engine.check import CheckReport, check, no_pause, sweep
+from pullthrough.engine.eviction import Evictor
+from pullthrough.engine.keep.planning import Limits
 from pullthrough.oci.digests import Digest, digest_of, parse_digest
 from pullthrough.oci.names import parse_repository_name, parse_tag
 from pullthrough.oci.owners import Owner
+from pullthrough.server.upkeep import Upkeep
 from pullthrough.settings import SizeLimit
-from pullthrough.storage.blobs import BlobStore
+from pullthrough.storage.blobs import BlobFiles
 from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.folder import DataFolder
 from pullthrough.storage.locks import FileLocks
-from pullthrough.storage.uploads import Uploads
 from tests.contracts.images import image
 from tests.owners import OWNER
 from tests.unit.storage.processes import child
@@ -33,7 +35,7 @@ NGINX = parse_repository_name("docker-hub/library/nginx")
 ROUNDS = 30
 
 
-def fill(folder: DataFolder, store: BlobStore, catalog: Catalog, body: bytes, owner: Owner = OWNER) -> Digest:
+def fill(folder: DataFolder, store: BlobFiles, catalog: Catalog, body: bytes, owner: Owner = OWNER) -> Digest:
     """As a fill ends: a whole body, published, recorded."""
     digest = digest_of(body)
     partial = store.partial_path(digest, owner)
@@ -43,19 +45,37 @@ def fill(folder: DataFolder, store: BlobStore, catalog: Catalog, body: bytes, ow
     return digest
 
 
+def check_all(
+    folder: DataFolder, catalog: Catalog, *, repair: bool, clock: Callable[[], float] = time.time
+) -> CheckReport:
+    upkeep = Upkeep(folder, catalog)
+    parts = (upkeep.store, upkeep.growing, upkeep.uploads, upkeep.bodies)
+    return asyncio.run(check(catalog, *parts, run=upkeep.run, repair=repair, clock=clock))
+
+
+def evictor_of(folder: DataFolder, catalog: Catalog, max_size: int) -> Evictor:
+    """An hour ahead, so that the minute of grace protects nothing."""
+    upkeep = Upkeep(folder, catalog)
+    return Evictor(
+        catalog,
+        upkeep.store,
+        upkeep.growing,
+        upkeep.bodies,
+        Limits(SizeLimit(size_bytes=max_size), SizeLimit()),
+        run=upkeep.run,
+        run_slow=upkeep.run,
+        in_use=frozenset,
+        locks=FileLocks(folder.locks_path),
+        clock=lambda: time.time() + 3600,
+        pause=no_pause,
+    )
+
+
 def work_until_killed(path: Path, start: int, *, evict: bool) -> Callable[[Callable[[str], None]], None]:
     def work(tell: Callable[[str], None]) -> None:
         folder = DataFolder.open(path, boot_id="boot")
-        catalog, store = Catalog.open(folder.catalog_path), BlobStore(folder)
-        # An hour ahead, so that the minute of grace protects nothing.
-        evictor = Evictor(
-            catalog,
-            store,
-            Limits(SizeLimit(size_bytes=5_000), SizeLimit()),
-            in_use=frozenset,
-            locks=FileLocks(folder.locks_path),
-            clock=lambda: time.time() + 3600,
-        )
+        catalog, store = Catalog.open(folder.catalog_path), BlobFiles(folder)
+        evictor = evictor_of(folder, catalog, 5_000)
         tell("begin")
         for number in count(start):
             layer, config = b"layer %d " % number * 20, b'{"number": %d}' % number
@@ -67,7 +87,7 @@ def work_until_killed(path: Path, start: int, *, evict: bool) -> Callable[[Calla
             for body in (layer, config):
                 tell(f"- {fill(folder, store, catalog, body)}")
             if evict:
-                evictor.run(dry_run=False)
+                asyncio.run(evictor.run(dry_run=False))
 
     return work
 
@@ -98,12 +118,13 @@ def test_a_kill_at_any_instant_loses_nothing_acknowledged_and_serves_nothing_bro
                 tags[tag] = digest
 
         with DataFolder.open(path, boot_id="boot") as folder:
-            catalog, store = Catalog.open(folder.catalog_path), BlobStore(folder)
+            catalog, store = Catalog.open(folder.catalog_path), BlobFiles(folder)
             assert (
-                check(catalog, store, Uploads(folder.uploads_path), repair=False, clock=lambda: 0.0).problems == ()
+                check_all(folder, catalog, repair=False, clock=lambda: 0.0).problems == ()
             )  # 0: just renamed is no problem
-            sweep(catalog, store)
-            report = check(catalog, store, Uploads(folder.uploads_path), repair=True)
+            upkeep = Upkeep(folder, catalog)
+            asyncio.run(sweep(upkeep.bodies, upkeep.growing))
+            report = check_all(folder, catalog, repair=True)
             assert report.problems == ()
             assert report.blobs == len(list(store.iterate()))
             if not evict:
@@ -125,7 +146,7 @@ def test_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
     def worker(name: int) -> Callable[[Callable[[str], None]], None]:
         def work(tell: Callable[[str], None]) -> None:
             folder = DataFolder.attach(path, boot_id="boot")
-            catalog, store = Catalog.open(folder.catalog_path), BlobStore(folder)
+            catalog, store = Catalog.open(folder.catalog_path), BlobFiles(folder)
             for number in range(40):
                 # Every second blob is the same in both: the later rename replaces the file.
                 mine = number % 2 * (name + 1)
@@ -144,8 +165,8 @@ def test_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
     with child(worker(0)) as one, child(worker(1)) as other:
         assert [one.read_line(), other.read_line()] == ["done", "done"]
         assert [one.wait(), other.wait()] == [0, 0]
-    catalog, store = Catalog.open(owner.catalog_path), BlobStore(owner)
-    assert check(catalog, store, Uploads(owner.uploads_path), repair=True).problems == ()
+    catalog = Catalog.open(owner.catalog_path)
+    assert check_all(owner, catalog, repair=True).problems == ()
     totals = catalog.totals()
     assert (totals.blobs, totals.manifests, totals.tags) == (60, 80, 40)
     catalog.close()
@@ -155,7 +176,7 @@ def test_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
 def test_of_two_evictors_at_once_nothing_is_counted_twice(tmp_path: Path) -> None:
     path = tmp_path / "data"
     owner = DataFolder.open(path, boot_id="boot")
-    catalog, store = Catalog.open(owner.catalog_path), BlobStore(owner)
+    catalog, store = Catalog.open(owner.catalog_path), BlobFiles(owner)
     for number in range(60):
         fill(owner, store, catalog, b"%04d" % number * 250)
 
@@ -164,14 +185,7 @@ def test_of_two_evictors_at_once_nothing_is_counted_twice(tmp_path: Path) -> Non
     def work(tell: Callable[[str], None]) -> None:
         folder = DataFolder.attach(path, boot_id="boot")
         mine = Catalog.open(folder.catalog_path)
-        report = Evictor(
-            mine,
-            BlobStore(folder),
-            Limits(SizeLimit(size_bytes=limit), SizeLimit()),
-            in_use=frozenset,
-            locks=FileLocks(folder.locks_path),
-            clock=lambda: time.time() + 3600,
-        ).run(dry_run=False)
+        report = asyncio.run(evictor_of(folder, mine, limit).run(dry_run=False))
         tell(str(report.freed_bytes))
 
     catalog.close()
@@ -181,6 +195,6 @@ def test_of_two_evictors_at_once_nothing_is_counted_twice(tmp_path: Path) -> Non
     catalog = Catalog.open(owner.catalog_path)
     assert sum(freed) == 40_000
     assert catalog.blob_bytes() == 20_000
-    assert check(catalog, store, Uploads(owner.uploads_path), repair=True).problems == ()
+    assert check_all(owner, catalog, repair=True).problems == ()
     catalog.close()
     owner.close()

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 from pullthrough.access.files import WatchedFile
 from pullthrough.access.policies import DENY_ALL, ROLE_POLICIES, Policy, PolicyInvalid, PolicyKind, parse_policy
-from pullthrough.engine.tasks import Caller
 from pullthrough.settings import KeySettings, Role
 from pullthrough.storage.access_keys import AccessKeys, StoredKey
 from pullthrough.storage.interfaces import Changes
+from pullthrough.threads import Runner
 
 _log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class Keys:
         stored: AccessKeys,
         *,
         generation: Changes,
-        call: Caller,
+        call: Runner,
     ) -> None:
         """Raises ConfigurationError where a file of a configured key cannot be used."""
         self._configured = read_configured(configured)

@@ -8,15 +8,15 @@ would block the loop). TLS and bodies of unknown size go by a loop of bounded re
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Sequence
+from collections.abc import AsyncIterable, Sequence
 from concurrent.futures import Executor
 
 from aiohttp import Payload, web
 from aiohttp.abc import AbstractStreamWriter
 
 from pullthrough.distribution.residency import is_resident, read_in
-from pullthrough.engine.blobs import Content
+from pullthrough.engine.pull.content import Part
+from pullthrough.storage.bodies import InFile
 
 #: Sent between two turns of the event loop. Other requests wait for it: larger is no faster, and delays small answers.
 WINDOW_BYTES = 1 * 1024 * 1024
@@ -68,80 +68,67 @@ class _Descriptor:
 class Sender:
     """Sends one body. `sent_bytes` counts what went out, whether or not the body was completed."""
 
-    def __init__(
-        self, request: web.BaseRequest, response: web.StreamResponse, content: Content, threads: Executor
-    ) -> None:
+    def __init__(self, request: web.BaseRequest, response: web.StreamResponse, threads: Executor) -> None:
         self._request = request
         self._response = response
-        self._content = content
         self._threads = threads
         self._loop = asyncio.get_running_loop()
         self.sent_bytes = 0
 
-    async def send(self, start: int, stop: int | None) -> None:
-        """Send the bytes from `start` up to `stop`, or to the end where that is None, as they become available.
+    async def send(self, pieces: AsyncIterable[Part | bytes]) -> None:
+        """Send the pieces as they become available.
 
-        Raises what `Content.wait` raises; ConnectionError when the client has gone.
+        Raises what ends them; ConnectionError when the client has gone.
         """
         transport = self._request.transport
         if transport is None:
             raise ConnectionResetError("the client has gone")
-        framed = self._response.chunked
-        by_sendfile = not framed and transport.get_extra_info("sslcontext") is None
-        offset = start
-        while stop is None or offset < stop:
-            end = await self._content.wait(offset)
-            if end <= offset:
-                return
-            end = end if stop is None else min(end, stop)
-            while offset < end:
-                waits = False
-                if by_sendfile:
-                    count = min(end - offset, WINDOW_BYTES)
-                    await self._send_file(transport, offset, count)
-                else:
-                    count = min(end - offset, CHUNK_BYTES)
-                    if framed:
-                        await self._response.write(await self._read(offset, count))
-                    else:
-                        # Past the response object, which would keep the plain bytes while the encrypted ones wait.
-                        transport.write(await self._read(offset, count))
-                        waits = transport.get_write_buffer_size() > 0
-                        await self._request.writer.drain()
-                offset += count
-                self.sent_bytes += count
-                # A client that reads as fast as we send never lets any of this wait, nor does one that has said it is
-                # leaving: the loop would see to nothing else until the body's end.
-                if not waits:
-                    await asyncio.sleep(0)
+        may_sendfile = not self._response.chunked and transport.get_extra_info("sslcontext") is None
+        async for piece in pieces:
+            if isinstance(piece, bytes):
+                await self._send_bytes(piece)
+            elif may_sendfile and isinstance(piece.body, InFile):
+                await self._send_file(transport, piece, piece.body.fileno())
+            else:
+                await self._send_read(transport, piece)
 
-    async def _send_file(self, transport: asyncio.Transport, offset: int, count: int) -> None:
-        fd = self._content.fileno()
-        if not is_resident(fd, offset, count):
-            await self._loop.run_in_executor(self._threads, read_in, fd, offset, count)
-        if transport.is_closing():
-            raise ConnectionResetError("the client has gone")
-        sent = await self._loop.sendfile(transport, _Descriptor(fd), offset, count, fallback=False)  # type: ignore[arg-type]  # it needs fileno() only
-        if sent is not None and sent < count:
-            raise ConnectionResetError("the file ended early, or the client has gone")
+    async def _send_bytes(self, data: bytes) -> None:
+        for start in range(0, len(data), SLICE_BYTES):
+            part = memoryview(data)[start : start + SLICE_BYTES]
+            await self._response.write(part)
+            self.sent_bytes += len(part)
 
-    async def _read(self, offset: int, count: int) -> bytes:
-        """The bytes without leaving the loop where they are in memory; else from a thread."""
-        fd = self._content.fileno()
-        buffer = bytearray(count)
-        try:
-            got = os.preadv(fd, [buffer], offset, os.RWF_NOWAIT)
-        except OSError:
-            got = 0
-        if got < count:
-            got = await self._loop.run_in_executor(self._threads, _read_fully, fd, buffer, offset)
-            if got < count:
-                raise ConnectionResetError("the file ended early")
-        return buffer  # type: ignore[return-value]  # as good as bytes to the transport; made for this one write
+    async def _send_file(self, transport: asyncio.Transport, piece: Part, fd: int) -> None:
+        for offset in range(piece.start, piece.stop, WINDOW_BYTES):
+            count = min(piece.stop - offset, WINDOW_BYTES)
+            if not is_resident(fd, offset, count):
+                await self._loop.run_in_executor(self._threads, read_in, fd, offset, count)
+            if transport.is_closing():
+                raise ConnectionResetError("the client has gone")
+            sent = await self._loop.sendfile(transport, _Descriptor(fd), offset, count, fallback=False)  # type: ignore[arg-type]  # it needs fileno() only
+            if sent is not None and sent < count:
+                raise ConnectionResetError("the file ended early, or the client has gone")
+            self.sent_bytes += count
+            await self._give_way()
 
+    async def _send_read(self, transport: asyncio.Transport, piece: Part) -> None:
+        for offset in range(piece.start, piece.stop, CHUNK_BYTES):
+            data = await piece.body.read(offset, min(piece.stop - offset, CHUNK_BYTES))
+            if len(data) < min(piece.stop - offset, CHUNK_BYTES):
+                raise ConnectionResetError("the body ended early")
+            waits = False
+            if self._response.chunked:
+                await self._response.write(data)
+            else:
+                # Past the response object, which would keep the plain bytes while the encrypted ones wait.
+                transport.write(data)
+                waits = transport.get_write_buffer_size() > 0
+                await self._request.writer.drain()
+            self.sent_bytes += len(data)
+            if not waits:
+                await self._give_way()
 
-def _read_fully(fd: int, buffer: bytearray, offset: int) -> int:
-    view, filled = memoryview(buffer), 0
-    while filled < len(buffer) and (count := os.preadv(fd, [view[filled:]], offset + filled)):
-        filled += count
-    return filled
+    async def _give_way(self) -> None:
+        """A client that reads as fast as we send never lets any of this wait, nor does one that has said it is leaving: the
+        loop would see to nothing else until the body's end."""
+        await asyncio.sleep(0)

@@ -8,10 +8,11 @@ from pullthrough.distribution.bodies import paced
 from pullthrough.distribution.errors import EndpointUnknown, MethodNotAllowed
 from pullthrough.distribution.exchange import READS, Exchange
 from pullthrough.engine.degraded import Degradation
-from pullthrough.engine.tasks import Caller, Tasks
+from pullthrough.engine.tasks import Tasks
 from pullthrough.metrics import Metrics
 from pullthrough.operations.json_form import to_json
 from pullthrough.operations.status import upstream_entries
+from pullthrough.threads import Runner
 from pullthrough.upstream.interfaces import Upstreams
 
 
@@ -19,7 +20,7 @@ class HealthFace:
     """Answers what is not under `/v2`."""
 
     def __init__(
-        self, *, degradation: Degradation, upstreams: Upstreams, metrics: Metrics, tasks: Tasks, call: Caller
+        self, *, degradation: Degradation, upstreams: Upstreams, metrics: Metrics, tasks: Tasks, call: Runner
     ) -> None:
         self._degradation = degradation
         self._upstreams = upstreams

@@ -12,11 +12,11 @@ from pullthrough.access.principals import Principal
 from pullthrough.distribution.exchange import READS, Exchange
 from pullthrough.distribution.routes import Endpoint, parse_path, parse_query
 from pullthrough.engine.rules import Target, Targets
-from pullthrough.engine.tasks import Caller
 from pullthrough.errors import AccessDenied, PullthroughError, Unauthorized
 from pullthrough.oci.digests import Digest
 from pullthrough.oci.names import Reference, RepositoryName
 from pullthrough.storage.catalog import Catalog
+from pullthrough.threads import Runner
 
 #: What a pull needs on top where the cache does not have the image, and its repository.
 _IMPORT = ("BatchImportUpstreamImage", "CreateRepository")
@@ -25,7 +25,7 @@ _IMPORT = ("BatchImportUpstreamImage", "CreateRepository")
 class Permissions:
     """Asks `access` in the registry's words."""
 
-    def __init__(self, access: Access, catalog: Catalog, call: Caller, *, region: str, account: str) -> None:
+    def __init__(self, access: Access, catalog: Catalog, call: Runner, *, region: str, account: str) -> None:
         """`region` and `account` are the registry's, as ARNs have them."""
         self._access = access
         self._catalog = catalog

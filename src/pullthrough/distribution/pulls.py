@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import replace
+from contextlib import aclosing
 from urllib.parse import quote, urlencode
 
 from aiohttp import web
@@ -16,17 +16,17 @@ from pullthrough.distribution.bodies import Sender, paced
 from pullthrough.distribution.exchange import Exchange, common_headers, json_response
 from pullthrough.distribution.permissions import Permissions
 from pullthrough.distribution.routes import MAX_PAGE, Endpoint, Route
-from pullthrough.engine import outcomes
-from pullthrough.engine.blobs import BlobAnswer, Blobs, NoRoom
+from pullthrough.engine.blobs import Blobs
 from pullthrough.engine.configuration import Configuration
 from pullthrough.engine.listings import Listing
 from pullthrough.engine.manifests import ManifestAnswer, Manifests
 from pullthrough.engine.outcomes import Outcome
+from pullthrough.engine.pull.content import BlobBody
 from pullthrough.engine.pull.pulls import Pulls
 from pullthrough.engine.pull_times import PullTimes
 from pullthrough.engine.rules import Targets
 from pullthrough.engine.threads import Threads
-from pullthrough.errors import ContentError, DiskFull, PullthroughError, UpstreamError
+from pullthrough.errors import PullthroughError
 from pullthrough.oci import media_types
 from pullthrough.oci.ranges import ByteRange, parse_range
 from pullthrough.storage.catalog import Catalog
@@ -137,7 +137,7 @@ class PullFace:
         range_header = request.headers.get("Range")
         answer = None
         if targets.stripped is None:
-            answer = self._blobs.from_memory(targets.literal, digest)
+            answer = await self._blobs.from_memory(targets.literal, digest)
         if answer is None:
             targets = await self._permissions.creatable(exchange, targets)
             answer = await self._pulls.blob(targets, digest, whole=range_header is None)
@@ -149,24 +149,16 @@ class PullFace:
             if_range = request.headers.get("If-Range")
             if if_range is not None and not _matches(if_range, digest):
                 range_header = None
-            size = answer.content.size_bytes
+            size = answer.size_bytes
             wanted = parse_range(range_header, size) if size is not None else None
             if size is None and request.version < (1, 1):
-                size = await self._wait_until_whole(answer)  # there is no chunked encoding in HTTP/1.0
-            if (
-                wanted is not None
-                and not answer.is_late  # to fetch it by itself it would have to wait in the same queue
-                and self._blobs.is_far_ahead(answer, wanted)
-                and (response := await self._range_ahead(exchange, answer, wanted)) is not None
-            ):
-                return response
-            if wanted is not None and not answer.content.is_verified:
-                # The client may have all it asked for before the digest of the whole is known.
-                exchange.outcome = replace(exchange.outcome, verified=False)
-                headers["X-Cache"] = exchange.outcome.header()
-            return await self._send(exchange, answer, headers, wanted, size)
+                size = await answer.wait_until_whole()  # there is no chunked encoding in HTTP/1.0
+            body = await answer.body(wanted)
+            exchange.outcome = body.outcome
+            headers["X-Cache"] = body.outcome.header()
+            return await self._send(exchange, body, headers, wanted, size, has_length=not answer.is_late)
         finally:
-            answer.content.close()
+            answer.close()
 
     def _blob_headers(self, exchange: Exchange, digest: str) -> dict[str, str]:
         headers = common_headers(exchange)
@@ -176,35 +168,15 @@ class PullFace:
         headers["Content-Type"] = "application/octet-stream"
         return headers
 
-    async def _wait_until_whole(self, answer: BlobAnswer) -> int:
-        offset = 0
-        while (end := await answer.content.wait(offset)) > offset:
-            offset = end
-        return offset
-
-    async def _range_ahead(self, exchange: Exchange, answer: BlobAnswer, wanted: ByteRange) -> web.Response | None:
-        """None where the upstream does not give that range by itself: then the client waits for the fill."""
-        try:
-            data = await self._blobs.fetch_ahead(answer, wanted)
-        except (UpstreamError, ContentError) as error:
-            _log.info("%s: the range is waited for: %s", exchange.loggable_path[:300], error.message)
-            return None
-        assert answer.content.size_bytes is not None
-        exchange.outcome = Outcome(
-            outcomes.CacheResult.MISS, answer.target.rule.prefix, None, "fetched ahead of the fill", verified=False
-        )
-        headers = self._blob_headers(exchange, answer.digest)
-        headers["Content-Range"] = wanted.content_range(answer.content.size_bytes)
-        exchange.sent_bytes = len(data)
-        return web.Response(status=206, body=paced(data), headers=headers)
-
     async def _send(
         self,
         exchange: Exchange,
-        answer: BlobAnswer,
+        body: BlobBody,
         headers: dict[str, str],
         wanted: ByteRange | None,
         size: int | None,
+        *,
+        has_length: bool,
     ) -> web.StreamResponse:
         """Send the body, or break the connection off: never end a body that is not whole as if it were."""
         request = exchange.request
@@ -212,28 +184,22 @@ class PullFace:
         if wanted and size is not None:
             headers["Content-Range"] = wanted.content_range(size)
         response = web.StreamResponse(status=206 if wanted else 200, headers=headers)
-        if stop is None or (answer.is_late and request.version >= (1, 1)):
+        if stop is None or (not has_length and request.version >= (1, 1)):
             response.enable_chunked_encoding()
         else:
             response.headers["Content-Length"] = str(stop - start)
-        if not isinstance(answer.content, NoRoom) and not answer.is_late:
-            try:
-                await answer.content.wait(start)  # an error that comes before any byte is still answered as an error
-            except DiskFull:
-                pass  # passed through below
         response.headers["Server"] = self._server_name
         await response.prepare(request)
-        sender = Sender(request, response, answer.content, self._threads.bodies)
+        sender = Sender(request, response, self._threads.bodies)
         try:
-            try:
-                await sender.send(start, stop)
-            except DiskFull:
-                await self._pass_through(sender, response, answer, start, stop if wanted else None)
+            async with aclosing(body.pieces):
+                await sender.send(body.pieces)
             if stop is not None and sender.sent_bytes < stop - start:
                 raise ConnectionResetError("the body ended early")
             await response.write_eof()
         except PullthroughError as error:
-            exchange.outcome = Outcome(answer.outcome.kind, answer.outcome.rule, None, f"broken off: {error.message}")
+            outcome = body.outcome
+            exchange.outcome = Outcome(outcome.kind, outcome.rule, None, f"broken off: {error.message}")
             _log.warning("%s %s broken off: %s", request.method, exchange.loggable_path[:300], error.message)
             _break_off(request)
             raise ConnectionResetError("broken off") from error
@@ -243,18 +209,6 @@ class PullFace:
         finally:
             exchange.sent_bytes = sender.sent_bytes
         return response
-
-    async def _pass_through(
-        self, sender: Sender, response: web.StreamResponse, answer: BlobAnswer, start: int, stop: int | None
-    ) -> None:
-        """The disk is full: this client goes on from its own offset, straight from the upstream."""
-        chunks = self._blobs.pass_through(answer, sent=start + sender.sent_bytes, stop=stop)
-        try:
-            async for chunk in chunks:
-                await response.write(chunk)
-                sender.sent_bytes += len(chunk)
-        finally:
-            await chunks.aclose()
 
     # --- lists -------------------------------------------------------------------------------------------------------
 

@@ -39,9 +39,9 @@ from pullthrough.ecr.outputs import OutputMismatch, is_large
 from pullthrough.ecr.resources import request_tags_of, resources_of
 from pullthrough.ecr.room import Sender
 from pullthrough.engine.engine import Engine
-from pullthrough.engine.tasks import wait_out
 from pullthrough.errors import PullthroughError
 from pullthrough.faces.face import FastAnswer
+from pullthrough.threads import wait_out
 
 _log = logging.getLogger(__name__)
 #: Bodies above SMALL_BYTES are hashed and parsed in so many threads; each takes several times its size meanwhile.

@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 
 from pullthrough.declaration import ROOT, CredentialSource, Origin, Rule, SecretCredential
 from pullthrough.engine.rules import RuleBook
-from pullthrough.engine.tasks import Caller
 from pullthrough.oci.ecr_upstreams import upstream_host
 from pullthrough.oci.names import RepositoryName
 from pullthrough.settings import Settings
 from pullthrough.storage.interfaces import Changes
 from pullthrough.storage.registry import CacheRule, Registry
 from pullthrough.storage.repositories import Repositories
+from pullthrough.threads import Runner
 
 #: The names of the registry's documents.
 REGISTRY_POLICY = "policy"
@@ -64,7 +64,7 @@ class Configuration:
         repositories: Repositories,
         account_of: Callable[[str], str],
         generation: Changes,
-        call: Caller,
+        call: Runner,
     ) -> None:
         """`account_of`: the user name in the secret of an ARN; blocking."""
         self._settings = settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import time
@@ -9,12 +10,14 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 from pullthrough.engine.blobs import Blobs, Patience
+from pullthrough.engine.bodies import Bodies
 from pullthrough.engine.configuration import Configuration
 from pullthrough.engine.degraded import Degradation, Degraded
 from pullthrough.engine.events import Events
-from pullthrough.engine.eviction import Evictor, Limits
-from pullthrough.engine.fills import Fill, Fills
+from pullthrough.engine.eviction import Evictor
+from pullthrough.engine.fills import Fills
 from pullthrough.engine.keep.limits import LimitKeeper
+from pullthrough.engine.keep.planning import Limits
 from pullthrough.engine.keep.room import DiskRoom
 from pullthrough.engine.keep.secrets import SecretKeeper
 from pullthrough.engine.lifecycle_runs import LifecycleRuns
@@ -24,7 +27,13 @@ from pullthrough.engine.memory import Memory
 from pullthrough.engine.own import Own
 from pullthrough.engine.owners import credential_accounts
 from pullthrough.engine.prefetch import Prefetches
+from pullthrough.engine.pull.ahead import RangesAhead
+from pullthrough.engine.pull.fill import Fill
+from pullthrough.engine.pull.landing import Landing
+from pullthrough.engine.pull.passing import Passing
+from pullthrough.engine.pull.presence import Presence
 from pullthrough.engine.pull.pulls import Pulls
+from pullthrough.engine.pull.records import BlobRecords
 from pullthrough.engine.pull_times import PullTimes
 from pullthrough.engine.pushes import Pushes
 from pullthrough.engine.reserve import Reserve
@@ -40,10 +49,14 @@ from pullthrough.errors import (
     UpstreamNotFound,
 )
 from pullthrough.metrics import Metrics, UpstreamMetrics
+from pullthrough.oci.digests import Digest
 from pullthrough.settings import Settings
-from pullthrough.storage.blobs import BlobStore
+from pullthrough.storage.blobs import BlobFiles
 from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.events import EventLog
+from pullthrough.storage.files.bodies import FileBodies
+from pullthrough.storage.files.growing import GrowingFiles
+from pullthrough.storage.files.pushing import FileUploads
 from pullthrough.storage.folder import DataFolder
 from pullthrough.storage.generation import Generation
 from pullthrough.storage.images import Images
@@ -128,7 +141,10 @@ class Engine:
             generation=self.configuration_generation,
             call=self.call,
         )
-        self.store = BlobStore(folder)
+        files = BlobFiles(folder)
+        self.store = FileBodies(files, self.threads.body)
+        self.growing = GrowingFiles(files, self.call)
+        self.uploads = FileUploads(Uploads(folder.uploads_path), files, self.call, self.threads.body)
         self.locks = FileLocks(folder.locks_path)
         self.upstreams: Upstreams = HttpUpstreams(
             settings.upstreams,
@@ -141,16 +157,21 @@ class Engine:
         self._degraded = Degraded(folder.degraded_path)
         self.degradation = Degradation(self._degraded, metrics.degraded)
         memory = Memory(self.generation)
+        self.bodies = Bodies(
+            self.store,
+            self.catalog,
+            self.locks,
+            run=self.call,
+            run_slow=self.threads.body,
+            make_room=self._make_room,
+        )
         self.fills = Fills(
-            store=self.store,
-            catalog=self.catalog,
-            call=self.call,
+            store=self.growing,
+            landing=Landing(self.bodies, self.catalog, self.call, clock),
             upstreams=self.upstreams,
             tasks=self.tasks,
-            metrics=metrics,
-            clock=clock,
-            boot_id=folder.boot_id,
-            make_room=self._make_room_now,
+            watcher=metrics,
+            make_room=self._make_room,
             max_fills=max(1, serve.max_fills // serve.workers),
             is_shared=serve.workers > 1,
             ended=self._fill_ended,
@@ -194,22 +215,16 @@ class Engine:
             own=self._own,
         )
         self.blobs = Blobs(
-            catalog=self.catalog,
-            call=self.call,
-            store=self.store,
-            locks=self.locks,
-            memory=memory,
+            records=BlobRecords(self.catalog, self.pushed, self.call, memory, self.bodies),
+            bodies=self.bodies,
             fills=self.fills,
-            upstreams=self.upstreams,
-            tasks=self.tasks,
-            pull_times=self.pull_times,
-            clock=clock,
-            boot_id=folder.boot_id,
+            presence=Presence(self.upstreams, self.catalog, self.call, self.tasks, clock),
+            ahead=RangesAhead(self.upstreams, self.tasks, serve.range_ahead_bytes),
+            passing=Passing(self.upstreams, self.threads.body),
             prefetches=prefetches if serve.prefetch else None,
-            range_ahead_bytes=serve.range_ahead_bytes,
-            threads=self.threads.bodies,
+            pull_times=self.pull_times,
             own=self._own,
-            pushed=self.pushed,
+            tasks=self.tasks,
             patience=patience or Patience(),
         )
         self.listings = Listings(
@@ -223,39 +238,42 @@ class Engine:
             own=self._own,
             pushed=self.pushed,
         )
-        self.uploads = Uploads(folder.uploads_path)
         self.pushes = Pushes(
-            catalog=self.catalog,
             pushed=self.pushed,
-            store=self.store,
+            bodies=self.bodies,
             uploads=self.uploads,
             locks=self.locks,
             own=self._own,
             call=self.call,
             call_slow=self.threads.body,
-            in_use=self.blobs.in_use,
+            in_use=self._in_use,
             room=self._make_room,
             happened=self.events.image,
             clock=clock,
-            boot_id=folder.boot_id,
             strict=settings.ecr.strict,
         )
         limits = Limits(serve.max_size, serve.min_free)
-        self.catalog.max_content_bytes = limits.most_catalog_bytes(self.store.disk().total_bytes)
+        total_bytes = files.disk().total_bytes
+        self.catalog.max_content_bytes = limits.most_catalog_bytes(total_bytes)
         self.room = DiskRoom(
             evictor=Evictor(
                 self.catalog,
                 self.store,
+                self.growing,
+                self.bodies,
                 limits,
-                in_use=self.blobs.in_use,
+                run=self.call,
+                run_slow=self.threads.body,
+                in_use=self._in_use,
                 locks=self.locks,
                 clock=clock,
-                pause=lambda: time.sleep(_EVICTION_PAUSE_SECONDS),
+                pause=lambda: asyncio.sleep(_EVICTION_PAUSE_SECONDS),
             ),
-            reserve=Reserve(folder.reserve_path, self.store.disk().total_bytes),
+            reserve=Reserve(folder.reserve_path, total_bytes),
             store=self.store,
             locks=self.locks,
             pull_times=self.pull_times,
+            threads=self.threads,
             metrics=metrics,
         )
         self._limits = LimitKeeper(
@@ -317,14 +335,15 @@ class Engine:
     async def _prepare(self) -> None:
         await self.call(self.catalog.prepare)
 
-    def _make_room_now(self, needed_bytes: int) -> None:
-        self.room.make(needed_bytes)
+    def _in_use(self) -> set[Digest]:
+        """Blobs that this worker sends or fills."""
+        return self.bodies.being_read() | self.fills.digests()
 
     def _fill_ended(self, fill: Fill, error: PullthroughError | None) -> None:
         self._limits.fill_ended(fill, error)
 
     async def _make_room(self, needed_bytes: int) -> None:
-        await self.threads.body(self.room.make, needed_bytes)
+        await self.room.make(needed_bytes)
 
     async def close(self) -> None:
         """Leave fills resumable, write what is only in memory, and give everything back."""

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pullthrough.engine.rules import Target
-from pullthrough.engine.tasks import Caller, Tasks
+from pullthrough.engine.tasks import Tasks
 from pullthrough.engine.webhook import Delivery, Webhook, pause_seconds
 from pullthrough.errors import (
     ContentError,
@@ -31,6 +31,7 @@ from pullthrough.oci.digests import Digest
 from pullthrough.oci.names import Reference
 from pullthrough.storage.events import EventLog
 from pullthrough.storage.interfaces import Locks
+from pullthrough.threads import Runner
 from pullthrough.units import format_time
 
 _log = logging.getLogger(__name__)
@@ -57,8 +58,8 @@ class Events:
         self,
         *,
         log: EventLog,
-        call: Caller,
-        call_slow: Caller,
+        call: Runner,
+        call_slow: Runner,
         tasks: Tasks,
         locks: Locks,
         clock: Callable[[], float],

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pullthrough.engine.lifecycle import Decision, Fate, evaluate, together
 from pullthrough.engine.lifecycle_policy import Action, parse_lifecycle_policy
 from pullthrough.engine.pushes import Happened
-from pullthrough.engine.tasks import Caller, Tasks
+from pullthrough.engine.tasks import Tasks
 from pullthrough.errors import LifecyclePolicyInvalid, RepositoryUnknown, StorageError
 from pullthrough.oci.digests import Digest
 from pullthrough.oci.names import RepositoryName, Tag
@@ -24,6 +24,7 @@ from pullthrough.storage.interfaces import Lock, Locks
 from pullthrough.storage.inventory import Inventory
 from pullthrough.storage.lifecycles import COMPLETE, FAILED, IN_PROGRESS, Lifecycles, Preview, PreviewResult
 from pullthrough.storage.records import ImageState
+from pullthrough.threads import Runner
 
 _log = logging.getLogger(__name__)
 _LOCK = "lifecycle"
@@ -64,8 +65,8 @@ class LifecycleRuns:
         inventory: Inventory,
         locks: Locks,
         tasks: Tasks,
-        call: Caller,
-        call_slow: Caller,
+        call: Runner,
+        call_slow: Runner,
         flush: Callable[[], None],
         happened: Happened,
         clock: Callable[[], float],

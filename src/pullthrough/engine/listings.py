@@ -18,7 +18,7 @@ from pullthrough.engine.outcomes import CacheResult, Outcome
 from pullthrough.engine.own import Own
 from pullthrough.engine.pauses import Pauses
 from pullthrough.engine.rules import Target
-from pullthrough.engine.tasks import Caller, Tasks
+from pullthrough.engine.tasks import Tasks
 from pullthrough.errors import DiskFull, RepositoryUnknown, UpstreamError, UpstreamNotFound
 from pullthrough.oci import lists
 from pullthrough.oci.digests import Digest
@@ -30,6 +30,7 @@ from pullthrough.storage.catalog.claims import NotKept
 from pullthrough.storage.interfaces import Locks
 from pullthrough.storage.pushed import Pushed
 from pullthrough.storage.records import ListingRecord
+from pullthrough.threads import Runner
 from pullthrough.upstream.interfaces import Turn, Upstreams
 
 _log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ class Listings:
         self,
         *,
         catalog: Catalog,
-        call: Caller,
+        call: Runner,
         locks: Locks,
         upstreams: Upstreams,
         tasks: Tasks,

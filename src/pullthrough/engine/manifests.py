@@ -24,7 +24,7 @@ from pullthrough.engine.outcomes import CacheResult, Outcome
 from pullthrough.engine.own import Own
 from pullthrough.engine.pauses import Pauses
 from pullthrough.engine.rules import Target
-from pullthrough.engine.tasks import Caller, Tasks
+from pullthrough.engine.tasks import Tasks
 from pullthrough.errors import (
     DiskFull,
     ImageArchived,
@@ -42,6 +42,7 @@ from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.catalog.claims import NotKept
 from pullthrough.storage.interfaces import Locks
 from pullthrough.storage.records import ManifestRecord, TagRecord
+from pullthrough.threads import Runner
 from pullthrough.upstream.interfaces import Turn, Upstreams
 
 _log = logging.getLogger(__name__)
@@ -86,7 +87,7 @@ class Manifests:
         self,
         *,
         catalog: Catalog,
-        call: Caller,
+        call: Runner,
         memory: Memory,
         locks: Locks,
         upstreams: Upstreams,

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pullthrough.engine.rules import RuleBook
-from pullthrough.engine.tasks import Caller
 from pullthrough.errors import BlobUnknown, ManifestUnknown, RepositoryUnknown
 from pullthrough.oci.digests import Digest
 from pullthrough.oci.names import Reference, RepositoryName
 from pullthrough.oci.owners import OWN
 from pullthrough.storage.catalog import Catalog
+from pullthrough.threads import Runner
 
 #: As ECR begins what it says of an image that is not there.
 NOT_FOUND = "Requested image not found"
@@ -22,7 +22,7 @@ NOT_FOUND = "Requested image not found"
 class Own:
     """`account` is the registry's id, which AWS's sentences name."""
 
-    def __init__(self, *, catalog: Catalog, call: Caller, rules: Callable[[], RuleBook], account: str) -> None:
+    def __init__(self, *, catalog: Catalog, call: Runner, rules: Callable[[], RuleBook], account: str) -> None:
         self._catalog = catalog
         self._call = call
         self._rules = rules

@@ -10,18 +10,21 @@ from dataclasses import dataclass, field
 
 from pullthrough.engine.fills import Fills
 from pullthrough.engine.rules import Target
-from pullthrough.engine.tasks import Caller, Tasks
+from pullthrough.engine.tasks import Tasks
 from pullthrough.errors import PullthroughError
 from pullthrough.oci.digests import Digest
 from pullthrough.oci.manifests import Descriptor
 from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.interfaces import Locks
+from pullthrough.threads import Runner
 from pullthrough.upstream.interfaces import Upstreams
 
 #: Names that are kept for one upstream; an image of more layers brings no more of them.
 MAX_NAMES = 1000
 #: How often one looks whether another worker's have left it a slot.
 _SLOT_POLL_SECONDS = 0.05
+#: After the first byte of a layer. It, and what the client asks for next by itself, comes before what nobody waits for.
+_AFTER_SECONDS = 0.05
 
 
 @dataclass(slots=True)
@@ -41,7 +44,7 @@ class Prefetches:
         *,
         fills: Fills,
         catalog: Catalog,
-        call: Caller,
+        call: Runner,
         upstreams: Upstreams,
         tasks: Tasks,
         locks: Locks,
@@ -66,6 +69,15 @@ class Prefetches:
         while lane.running < min(self._per_upstream, len(lane.names) + lane.running):
             lane.running += 1
             self._tasks.spawn(self._run(target.upstream, lane), name=f"prefetch from {target.upstream}")
+
+    def want_siblings(self, target: Target, digest: Digest) -> None:
+        """Fetch, behind what clients ask for, the other blobs of the image whose layer was asked for."""
+        self._tasks.spawn(self._want_siblings(target, digest), name=f"prefetch beside {digest}")
+
+    async def _want_siblings(self, target: Target, digest: Digest) -> None:
+        await asyncio.sleep(_AFTER_SECONDS)
+        siblings = await self._call(self._catalog.siblings, target.repository, target.upstream_owner, digest)
+        self.want(target, siblings)
 
     async def _run(self, upstream: str, lane: _Lane) -> None:
         try:

@@ -6,10 +6,10 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from pullthrough.engine.tasks import Caller
 from pullthrough.errors import StorageError
 from pullthrough.oci.digests import Digest
 from pullthrough.storage.catalog import Catalog
+from pullthrough.threads import Runner
 
 _log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class PullTimes:
     def note_blob(self, digest: Digest) -> None:
         self._blobs[digest] = self._clock()
 
-    async def keep(self, call: Caller, interval_seconds: float) -> None:
+    async def keep(self, call: Runner, interval_seconds: float) -> None:
         """Write them now and then."""
         while True:
             await asyncio.sleep(interval_seconds)

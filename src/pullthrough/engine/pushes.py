@@ -1,7 +1,7 @@
 """What clients push to the registry's own repositories, and delete from them.
 
-An upload is a file that grows (storage/uploads.py); any worker takes part in it. When its digest is named, it is hashed,
-and becomes a blob as a fill does: synced, renamed, recorded in one transaction. Until then it does not exist for anybody.
+An upload grows until its digest is named; any worker takes part in it. Then it is hashed, and becomes a blob as a fill does
+(engine/bodies.py). Until then it does not exist for anybody.
 A manifest is taken when its repository has all that it names.
 """
 
@@ -13,10 +13,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Protocol, TypeVar
 
-from pullthrough.engine.eviction import blob_lock, remove_files
+from pullthrough.engine.bodies import ROW_BYTES, Bodies
 from pullthrough.engine.own import Own
 from pullthrough.engine.rules import Target
-from pullthrough.engine.tasks import Caller, wait_out
 from pullthrough.errors import (
     DigestInvalid,
     DiskFull,
@@ -32,12 +31,12 @@ from pullthrough.oci.digests import Digest, digest_of
 from pullthrough.oci.manifests import Manifest, parse_manifest
 from pullthrough.oci.names import Reference, RepositoryName, Tag
 from pullthrough.oci.ranges import ByteRange
-from pullthrough.storage.blobs import BlobStore
-from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.bodies import UploadBody, UploadStore
 from pullthrough.storage.interfaces import Locks
 from pullthrough.storage.inventory import LOOSE_SECONDS
 from pullthrough.storage.pushed import DeletedImage, Pushed, PushedManifest
-from pullthrough.storage.uploads import STALE_SECONDS, Upload, Uploads
+from pullthrough.storage.uploads import STALE_SECONDS
+from pullthrough.threads import Runner, wait_out
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -52,8 +51,6 @@ _POLL_SECONDS = 0.02
 _TIDY_SECONDS = 3600.0
 #: Bodies above this are parsed in a thread: 4 MiB of JSON would hold up the loop.
 _PARSE_IN_THREAD_BYTES = 64 * 1024
-#: Room for the catalog to grow by what a push adds.
-_ROW_BYTES = 64 * 1024
 
 
 class Happened(Protocol):
@@ -79,24 +76,21 @@ class Pushes:
     def __init__(
         self,
         *,
-        catalog: Catalog,
         pushed: Pushed,
-        store: BlobStore,
-        uploads: Uploads,
+        bodies: Bodies,
+        uploads: UploadStore,
         locks: Locks,
         own: Own,
-        call: Caller,
-        call_slow: Caller,
+        call: Runner,
+        call_slow: Runner,
         in_use: Callable[[], set[Digest]],
         room: Callable[[int], Awaitable[None]],
         happened: Happened,
         clock: Callable[[], float],
-        boot_id: str,
         strict: bool,
     ) -> None:
-        self._catalog = catalog
         self._pushed = pushed
-        self._store = store
+        self._bodies = bodies
         self._uploads = uploads
         self._locks = locks
         self._own = own
@@ -106,7 +100,6 @@ class Pushes:
         self._room = room
         self._happened = happened
         self._clock = clock
-        self._boot_id = boot_id
         self._strict = strict
 
     # --- uploads -----------------------------------------------------------------------------------------------------
@@ -114,14 +107,16 @@ class Pushes:
     async def begin(self, target: Target) -> str:
         """A new upload's id. Raises PushRefused, RepositoryUnknown or DiskFull."""
         await self._admit(target)
-        upload_id: str = await self._with_room(self._uploads.begin, target.repository)
-        return upload_id
+        try:
+            return await self._uploads.begin(target.repository)
+        except DiskFull:
+            await self._room(ROW_BYTES)
+            return await self._uploads.begin(target.repository)
 
     async def size(self, target: Target, upload_id: str) -> int:
         """How many bytes have arrived. Raises UploadUnknown."""
         self.require_own(target)
-        size: int = await self._call(self._uploads.size, target.repository, upload_id)
-        return size
+        return await self._uploads.size(target.repository, upload_id)
 
     async def append(
         self, target: Target, upload_id: str, body: AsyncIterator[bytes], *, part: ByteRange | None = None
@@ -158,7 +153,7 @@ class Pushes:
     async def cancel(self, target: Target, upload_id: str) -> None:
         self.require_own(target)
         async with self._opened(target, upload_id) as upload:
-            await self._call_slow(upload.discard)
+            await upload.discard()
 
     async def mount(self, target: Target, digest: Digest, source: Target) -> bool:
         """Give the repository a blob that another one has. False where that one does not. Whether who asks may read it
@@ -180,11 +175,11 @@ class Pushes:
         return found
 
     @asynccontextmanager
-    async def _opened(self, target: Target, upload_id: str) -> AsyncIterator[Upload]:
+    async def _opened(self, target: Target, upload_id: str) -> AsyncIterator[UploadBody]:
         """The upload, for this request alone; another one that has it gets a while to end."""
         deadline = asyncio.get_running_loop().time() + _BUSY_SECONDS
         while True:
-            upload: Upload | None = await self._call(self._uploads.try_open, target.repository, upload_id)
+            upload = await self._uploads.try_open(target.repository, upload_id)
             if upload is not None:
                 break
             if asyncio.get_running_loop().time() >= deadline:
@@ -193,9 +188,9 @@ class Pushes:
         try:
             yield upload
         finally:
-            await wait_out(self._call_slow(upload.close))
+            await wait_out(upload.close())
 
-    async def _receive(self, upload: Upload, body: AsyncIterator[bytes], part: ByteRange | None) -> None:
+    async def _receive(self, upload: UploadBody, body: AsyncIterator[bytes], part: ByteRange | None) -> None:
         if part is not None and part.start != upload.size_bytes:
             raise UploadOutOfOrder(
                 f"the chunk begins at byte {part.start:,}, and {upload.size_bytes:,} bytes have arrived",
@@ -224,42 +219,26 @@ class Pushes:
                 f"the chunk's Content-Range ends before byte {part.stop:,}, its body at {upload.size_bytes:,}"
             )
 
-    async def _write(self, upload: Upload, data: bytearray) -> None:
+    async def _write(self, upload: UploadBody, data: bytearray) -> None:
         before = upload.size_bytes
         try:
-            await wait_out(self._call_slow(upload.append, data))
+            await wait_out(upload.append(data))
         except DiskFull:
             rest = memoryview(data)[upload.size_bytes - before :]
             await self._room(len(rest))
-            await wait_out(self._call_slow(upload.append, rest))
+            await wait_out(upload.append(rest))
 
-    async def _complete(self, target: Target, upload: Upload, digest: Digest) -> None:
-        actual: Digest = await wait_out(self._call_slow(upload.digest, digest.algorithm))
+    async def _complete(self, target: Target, upload: UploadBody, digest: Digest) -> None:
+        actual = await wait_out(upload.digest(digest.algorithm))
         if actual != digest:
-            await wait_out(self._call_slow(upload.discard))
+            await wait_out(upload.discard())
             raise DigestInvalid(f"what was pushed has the digest {actual}, and not {digest}; the upload is over")
-        # Nobody removes the file between its renaming and its record.
-        async with self._locks.hold(blob_lock(digest)):
-            try:
-                await wait_out(self._call_slow(self._publish, target.repository, upload, digest))
-            except DiskFull:
-                await self._room(_ROW_BYTES)
-                await wait_out(self._call_slow(self._publish, target.repository, upload, digest))
 
-    def _publish(self, repository: RepositoryName, upload: Upload, digest: Digest) -> None:
-        """Into the store and the catalog, or neither: then the upload stays as it was.
+        def record(boot_id: str) -> None:
+            self._pushed.publish_blob(target.repository, digest, upload.size_bytes, boot_id=boot_id, now=self._clock())
 
-        Unless it has replaced the file of a blob that was there already, which stays: it is recorded at the next try.
-        """
-        if upload.path.exists():
-            self._store.publish(upload.path, digest)
-        try:
-            self._pushed.publish_blob(repository, digest, upload.size_bytes, boot_id=self._boot_id, now=self._clock())
-        except StorageError:
-            if self._catalog.inventory.unknown_blobs([digest]):
-                self._store.withdraw(digest, upload.path)
-            raise
-        upload.published()
+        await wait_out(self._bodies.publish(upload, digest, record))
+        await wait_out(upload.finished())
 
     # --- manifests ---------------------------------------------------------------------------------------------------
 
@@ -340,16 +319,18 @@ class Pushes:
             try:
                 if lock := self._locks.try_lock("tidy"):
                     with lock:
-                        await self._call_slow(self._tidy)
+                        await self._tidy()
             except (StorageError, OSError) as error:
                 _log.error("uploads and blobs that nobody wants could not be removed: %s", error)
             await asyncio.sleep(_TIDY_SECONDS)
 
-    def _tidy(self) -> None:
+    async def _tidy(self) -> None:
         now = self._clock()
-        uploads = self._uploads.remove_stale(now - STALE_SECONDS)
-        blobs = self._pushed.collect_blobs(loose_since=now - LOOSE_SECONDS, in_use=self._in_use())
-        freed = remove_files(self._catalog, self._store, self._locks, [blob.digest for blob in blobs])
+        uploads = await self._uploads.remove_stale(now - STALE_SECONDS)
+        blobs = await self._call_slow(
+            self._pushed.collect_blobs, loose_since=now - LOOSE_SECONDS, in_use=self._in_use()
+        )
+        freed = await self._bodies.collect([blob.digest for blob in blobs])
         if uploads or blobs:
             _log.info(
                 "removed %d files of abandoned uploads, and %d blobs (%d bytes) that no manifest names",
@@ -378,5 +359,5 @@ class Pushes:
         try:
             return await self._call(function, *args, **kwargs)
         except DiskFull:
-            await self._room(_ROW_BYTES)
+            await self._room(ROW_BYTES)
             return await self._call(function, *args, **kwargs)

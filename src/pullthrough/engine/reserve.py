@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from pathlib import Path
+
+from pullthrough.storage.folder import is_full
 
 _MOST_BYTES = 4 * 1024 * 1024
 #: Of a small disk it is this part.
@@ -29,7 +30,7 @@ class Reserve:
         try:
             os.posix_fallocate(descriptor, 0, self.size_bytes)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if not is_full(error):
                 raise
             os.ftruncate(descriptor, 0)
             return False

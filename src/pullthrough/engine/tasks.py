@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from pullthrough.asker import ASKER
 from pullthrough.errors import PullthroughError
@@ -14,29 +14,6 @@ from pullthrough.fairness.gate import LINE, Line
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
-P = ParamSpec("P")
-
-
-class Caller(Protocol):
-    """Runs a blocking function in the catalog's threads."""
-
-    def __call__(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]: ...
-
-
-async def wait_out(work: Awaitable[T], cancel: Callable[[], object] = lambda: None) -> T:
-    """Wait for work in a thread to its end, also when cancelled: it uses what is closed after that.
-
-    `cancel` is called then, to hasten that end. What the work raises after it is nobody's.
-    """
-    future = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError:
-        cancel()
-        await asyncio.wait((future,))
-        if not future.cancelled():
-            future.exception()  # marks it as seen: asyncio would log it with its traceback
-        raise
 
 
 class Tasks:

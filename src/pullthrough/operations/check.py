@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -11,7 +10,6 @@ from pullthrough.operations.operation import CacheOperation, NoInput
 
 if TYPE_CHECKING:
     from pullthrough.engine.check import CheckReport
-    from pullthrough.engine.tasks import Caller
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,34 +41,23 @@ class CheckAnswer:
 
 
 class Check(Protocol):
-    def __call__(self, *, pause: Callable[[], None]) -> CheckReport:
-        """Blocking. `pause` is called after each MiB; it may wait, or raise to stop."""
+    def __call__(self, *, pause: Callable[[], Awaitable[object]]) -> Awaitable[CheckReport]:
+        """`pause` is awaited after each MiB."""
         ...
-
-
-class _GivenUp(Exception):
-    """Nobody waits for the check any more."""
 
 
 class CheckOperations:
     """`pause_seconds`: how long requests go first after each MiB that is read."""
 
-    def __init__(self, check: Check, *, call_slow: Caller, pause_seconds: float) -> None:
+    def __init__(self, check: Check, *, pause_seconds: float) -> None:
         self._check = check
-        self._call_slow = call_slow
         self._pause_seconds = pause_seconds
 
     async def check(self, request: NoInput) -> CheckAnswer:
         """Read everything. Ends soon after whoever waits for it has gone."""
-        from pullthrough.engine.tasks import wait_out  # here, since it loads asyncio
+        import asyncio  # here, since the command line reads the table at its start
 
-        given_up = threading.Event()
-
-        def pause() -> None:
-            if given_up.wait(self._pause_seconds):
-                raise _GivenUp
-
-        return CheckAnswer.of(await wait_out(self._call_slow(self._check, pause=pause), given_up.set))
+        return CheckAnswer.of(await self._check(pause=lambda: asyncio.sleep(self._pause_seconds)))
 
 
 CHECK = CacheOperation("check", NoInput, CheckAnswer, CheckOperations, CheckOperations.check)

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from pullthrough.engine.configuration import Configuration
     from pullthrough.engine.manifests import Manifests
     from pullthrough.engine.rules import RuleBook, Target
-    from pullthrough.engine.tasks import Caller
     from pullthrough.storage.catalog import Catalog
+    from pullthrough.threads import Runner
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class ImageOperations:
         configuration: Configuration,
         manifests: Manifests,
         catalog: Catalog,
-        call: Caller,
+        call: Runner,
         clock: Callable[[], float],
     ) -> None:
         self._configuration = configuration

@@ -10,7 +10,7 @@ from pullthrough.operations.operation import CacheOperation, NoInput
 
 if TYPE_CHECKING:
     from pullthrough.access.administration import KeyAdministration
-    from pullthrough.engine.tasks import Caller
+    from pullthrough.threads import Runner
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class NewKeyRequest:
 class KeyOperations:
     """`KeyAdministration`, which blocks, in the catalog's threads."""
 
-    def __init__(self, administration: KeyAdministration, call: Caller) -> None:
+    def __init__(self, administration: KeyAdministration, call: Runner) -> None:
         self._administration = administration
         self._call = call
 

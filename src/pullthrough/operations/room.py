@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pullthrough.engine.lifecycle import Decision
     from pullthrough.engine.lifecycle_runs import LifecycleOutcome, LifecycleRuns
     from pullthrough.engine.pull_times import PullTimes
-    from pullthrough.engine.threads import Threads
+    from pullthrough.threads import Runner
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,18 +116,18 @@ class RoomOperations:
         room: DiskRoom,
         pull_times: PullTimes,
         lifecycle_runs: LifecycleRuns,
-        threads: Threads,
+        call: Runner,
     ) -> None:
         self._configuration = configuration
         self._room = room
         self._pull_times = pull_times
         self._lifecycle_runs = lifecycle_runs
-        self._threads = threads
+        self._call = call
 
     async def evict(self, request: EvictRequest) -> EvictAnswer:
         """Bring the cache down to its limits; or only say what would go."""
-        await self._threads.catalog(self._pull_times.flush)
-        return EvictAnswer.of(await self._threads.body(self._room.evict, dry_run=request.dry_run))
+        await self._call(self._pull_times.flush)
+        return EvictAnswer.of(await self._room.evict(dry_run=request.dry_run))
 
     async def lifecycle(self, request: LifecycleRequest) -> LifecycleAnswer:
         """Evaluate one repository's lifecycle policy, or all of them; or only say what they would do."""

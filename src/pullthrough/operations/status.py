@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from pullthrough.operations.operation import CacheOperation, NoInput
 
 if TYPE_CHECKING:
-    from pullthrough.engine.tasks import Caller
-    from pullthrough.storage.blobs import BlobStore
+    from pullthrough.storage.bodies import BodyStore
     from pullthrough.storage.catalog import Catalog
+    from pullthrough.threads import Runner
     from pullthrough.upstream.interfaces import UpstreamHealth, Upstreams
 
 
@@ -51,9 +51,9 @@ class StatusOperations:
         *,
         degraded: Callable[[], Mapping[str, str]],
         catalog: Catalog,
-        store: BlobStore,
+        store: BodyStore,
         upstreams: Upstreams,
-        call: Caller,
+        call: Runner,
     ) -> None:
         self._degraded = degraded
         self._catalog = catalog
@@ -63,7 +63,7 @@ class StatusOperations:
 
     async def status(self, request: NoInput) -> StatusAnswer:
         totals = await self._call(self._catalog.totals)
-        disk = await self._call(self._store.disk)
+        disk = await self._store.space()
         return StatusAnswer(
             self._degraded(),
             totals.repositories,

@@ -49,16 +49,23 @@ class Offline:
     async def _checking(self) -> AsyncIterator[Operations]:
         """A check alone. It repairs, since nobody else uses the folder."""
         from pullthrough.engine.check import check
-        from pullthrough.storage.blobs import BlobStore
+        from pullthrough.server.upkeep import Upkeep
         from pullthrough.storage.catalog import Catalog
-        from pullthrough.storage.uploads import Uploads
 
         catalog = Catalog.open(self._folder.catalog_path)
         try:
+            upkeep = Upkeep(self._folder, catalog)
             run = functools.partial(
-                check, catalog, BlobStore(self._folder), Uploads(self._folder.uploads_path), repair=True
+                check,
+                catalog,
+                upkeep.store,
+                upkeep.growing,
+                upkeep.uploads,
+                upkeep.bodies,
+                run=upkeep.run,
+                repair=True,
             )
-            yield Operations(CheckOperations(run, call_slow=asyncio.to_thread, pause_seconds=0.0))
+            yield Operations(CheckOperations(run, pause_seconds=0.0))
         finally:
             catalog.close()
 

@@ -63,7 +63,7 @@ def _look_after_crash(settings: Settings, folder: DataFolder) -> None:
     from pullthrough.engine.check import sweep
     from pullthrough.engine.degraded import Degraded
     from pullthrough.engine.owners import look_at_owners
-    from pullthrough.storage.blobs import BlobStore
+    from pullthrough.server.upkeep import Upkeep, on_a_loop_of_its_own
     from pullthrough.storage.catalog import Catalog
 
     degraded = Degraded(folder.degraded_path)
@@ -71,7 +71,8 @@ def _look_after_crash(settings: Settings, folder: DataFolder) -> None:
     degraded.close()
     catalog = Catalog.open(folder.catalog_path)
     try:
-        swept = sweep(catalog, BlobStore(folder))
+        upkeep = Upkeep(folder, catalog)
+        swept = on_a_loop_of_its_own(sweep(upkeep.bodies, upkeep.growing))
         look_at_owners(settings, catalog)
     finally:
         catalog.close()

@@ -6,7 +6,6 @@ may read it is the catalog's matter.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import math
@@ -14,27 +13,19 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from pullthrough.errors import DiskFull
 from pullthrough.oci.digests import Digest, is_digest
 from pullthrough.oci.owners import Owner
-from pullthrough.storage.folder import DataFolder
+from pullthrough.storage.bodies import BodyFacts, Space
+from pullthrough.storage.folder import DataFolder, is_full
 
 _PARTIAL = re.compile(r"(sha256-[0-9a-f]{64}|sha512-[0-9a-f]{128})@[0-9a-f]{16}", re.ASCII)
 _SIDECAR_SUFFIX = ".json"
 
 
-@dataclass(frozen=True, slots=True)
-class Disk:
-    """The filesystem that holds the blobs. `free_bytes` is what this process may still write."""
-
-    total_bytes: int
-    free_bytes: int
-
-
-class BlobStore:
+class BlobFiles:
     """The blobs of one data folder. Safe to use from many threads and processes."""
 
     def __init__(self, folder: DataFolder) -> None:
@@ -62,19 +53,13 @@ class BlobStore:
         except FileNotFoundError:
             return None
 
-    def modified_at(self, digest: Digest) -> float:
-        """When the file was last written, in seconds since the epoch; 0 where there is none."""
+    def facts(self, digest: Digest) -> BodyFacts | None:
+        """None where the blob is not here."""
         try:
-            return self.path(digest).stat().st_mtime
+            status = self.path(digest).stat()
         except FileNotFoundError:
-            return 0.0
-
-    def renamed_at(self, digest: Digest) -> float:
-        """When the file came into its place, or was last changed otherwise; 0 where there is none."""
-        try:
-            return self.path(digest).stat().st_ctime
-        except FileNotFoundError:
-            return 0.0
+            return None
+        return BodyFacts(status.st_size, status.st_mtime, status.st_ctime)
 
     def partial_path(self, digest: Digest, owner: Owner, secret: str = "") -> Path:
         """Where a body on its way in is written: another owner's is another file, and so is what is asked for with another
@@ -172,9 +157,9 @@ class BlobStore:
                 except FileNotFoundError:
                     continue
 
-    def disk(self) -> Disk:
+    def disk(self) -> Space:
         status = os.statvfs(self._blobs)
-        return Disk(status.f_blocks * status.f_frsize, status.f_bavail * status.f_frsize)
+        return Space(status.f_blocks * status.f_frsize, status.f_bavail * status.f_frsize)
 
 
 def partial_digest(path: Path) -> Digest | None:
@@ -189,7 +174,7 @@ def writing() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_full(error):
             raise DiskFull(
                 f"no room on the disk of the data folder: {error.strerror}",
                 hint="Free some space, or lower serve.max_size so that more is evicted.",

@@ -30,7 +30,13 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _LOCK_ATTEMPTS = 10
 _LOCK_PAUSE_SECONDS = 0.01
 
+#: How the system says that there is no room, on the disk or in a quota.
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+def is_full(error: OSError) -> bool:
+    """Whether there was no room on the disk, or in a quota."""
+    return error.errno in _FULL
 
 
 class DataFolder:
@@ -157,7 +163,7 @@ def _take(lock: int, path: Path) -> None:
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
     except OSError as error:
         # A full disk must not keep an engine from starting and evicting; the number only serves the other's message.
-        if error.errno not in _FULL:
+        if not is_full(error):
             raise _not_usable(path, error) from error
 
 
@@ -193,7 +199,7 @@ def _locked(lock: int, path: Path) -> FolderLocked:
 
 
 def _not_usable(path: Path, error: OSError) -> FolderNotWritable | DiskFull:
-    if error.errno in _FULL:
+    if is_full(error):
         return DiskFull(f"no room to make the data folder {path}: {error.strerror}")
     if isinstance(error, NotADirectoryError | FileExistsError):
         return FolderNotWritable(

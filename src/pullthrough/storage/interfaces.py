@@ -55,6 +55,10 @@ class Locks(Protocol):
         """Tries for so long; says whether the lock is held for the block. For threads."""
         ...
 
+    def hold_within(self, key: str, patience_seconds: float) -> AbstractAsyncContextManager[bool]:
+        """The same for the event loop."""
+        ...
+
     def hold(self, key: str) -> AbstractAsyncContextManager[Lock]:
         """Waits for the lock, however long, and holds it for the block."""
         ...

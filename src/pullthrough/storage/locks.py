@@ -80,6 +80,20 @@ class FileLocks:
                 lock.release()
 
     @asynccontextmanager
+    async def hold_within(self, key: str, patience_seconds: float) -> AsyncIterator[bool]:
+        """The same for the event loop."""
+        lock = self.try_lock(key)
+        while lock is None and patience_seconds > 0:
+            await self._sleep(POLL_SECONDS)
+            patience_seconds -= POLL_SECONDS
+            lock = self.try_lock(key)
+        try:
+            yield lock is not None
+        finally:
+            if lock:
+                lock.release()
+
+    @asynccontextmanager
     async def hold(self, key: str) -> AsyncIterator[FileLock]:
         """Waits for the lock, and holds it for the block. It is tried at once, then every 5 ms."""
         descriptor = self._open()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import pytest
 from aiohttp import Payload, web
@@ -12,7 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pullthrough.distribution.bodies import SLICE_BYTES, Sender, paced
+from pullthrough.engine.pull.content import Part
+from pullthrough.storage.bodies import Body
+from pullthrough.storage.files.reading import StoredFile
 from tests.unit.distribution.wires import Connected, on_a_clock, settle
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 BODY = bytes(range(256)) * 4096
 
@@ -80,37 +89,25 @@ async def test_a_client_that_leaves_ends_it() -> None:
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-class Whole:
-    """A blob that is all there."""
+async def whole(body: Body, size_bytes: int) -> AsyncIterator[Part | bytes]:
+    yield Part(body, 0, size_bytes)
 
-    is_verified = True
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("rb")
-        self.size_bytes: int | None = path.stat().st_size
-
-    def fileno(self) -> int:
-        return self._file.fileno()
-
-    async def wait(self, offset: int) -> int:
-        assert self.size_bytes is not None
-        return self.size_bytes
-
-    def close(self) -> None:
-        self._file.close()
+async def at_once(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    return function(*args, **kwargs)
 
 
 @on_a_clock
 async def test_the_loop_sees_to_others_while_a_blob_goes_to_a_client_that_takes_all(tmp_path: Path) -> None:
     """By TLS, where nothing waits for the network unless the client is slow."""
     (tmp_path / "blob").write_bytes(BODY * 4)
-    content, turns, ended = Whole(tmp_path / "blob"), 0, asyncio.Event()
+    body, turns, ended = StoredFile(os.open(tmp_path / "blob", os.O_RDONLY), at_once), 0, asyncio.Event()
 
     async def handler(request: web.BaseRequest) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Length": str(content.size_bytes)})
+        response = web.StreamResponse(headers={"Content-Length": str(body.size_bytes)})
         await response.prepare(request)
         with ThreadPoolExecutor(1) as threads:
-            await Sender(request, response, content, threads).send(0, content.size_bytes)
+            await Sender(request, response, threads).send(whole(body, body.size_bytes))
         ended.set()
         return response
 
@@ -124,7 +121,7 @@ async def test_the_loop_sees_to_others_while_a_blob_goes_to_a_client_that_takes_
     await settle()
     assert connected.wire.sent.endswith(BODY * 4)
     assert turns > 16
-    content.close()
+    body.close()
 
 
 @pytest.mark.parametrize("size", [0, SLICE_BYTES])

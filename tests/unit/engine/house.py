@@ -5,25 +5,36 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from pullthrough.declaration import Rule, SecretCredential
-from pullthrough.engine.fills import Fill, Fills
+from pullthrough.engine.bodies import Bodies
+from pullthrough.engine.fills import Fills
+from pullthrough.engine.pull.fill import Fill
+from pullthrough.engine.pull.landing import Landing
 from pullthrough.engine.rules import Target
 from pullthrough.engine.tasks import Tasks
 from pullthrough.errors import PullthroughError, UpstreamUnavailable
 from pullthrough.oci.digests import Digest, digest_of
 from pullthrough.oci.names import RepositoryName
 from pullthrough.oci.owners import Owner, upstream_owner
-from pullthrough.storage.blobs import BlobStore
+from pullthrough.storage.blobs import BlobFiles
+from pullthrough.storage.bodies import InFile
+from pullthrough.storage.files.bodies import FileBodies
+from pullthrough.storage.files.growing import GrowingFiles
 from pullthrough.storage.folder import DataFolder
+from pullthrough.storage.locks import FileLocks
 from pullthrough.storage.records import BlobRecord
 from pullthrough.upstream.errands import Errand
 from tests.owners import OWNER
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 BODY = bytes(range(256)) * 1000
 DIGEST = digest_of(BODY)
@@ -145,10 +156,27 @@ class FakeCatalog:
     def grant_blob(self, repository: str, owner: Owner, digest: Digest) -> None:
         self.granted.add((repository, digest))
 
+    @property
+    def inventory(self) -> FakeCatalog:
+        return self
+
+    def unknown_blobs(self, digests: Sequence[Digest]) -> list[Digest]:
+        return [digest for digest in digests if all(digest != known for _, known in self.granted)]
+
 
 class NoMetrics:
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *_, **__: None
+    def fills(self, *, active: int, queued: int) -> None: ...
+    def fill_published(self, upstream: str, seconds: float) -> None: ...
+    def fill_failed(self, upstream: str) -> None: ...
+    def digest_mismatch(self, upstream: str) -> None: ...
+
+
+def call(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
+    return asyncio.get_running_loop().run_in_executor(None, partial(function, *args, **kwargs))
+
+
+async def no_room(_needed_bytes: int) -> None:
+    """There is enough."""
 
 
 @dataclass
@@ -172,19 +200,25 @@ class House:
         upstreams = FakeUpstreams(upstream, {f"{name}.example": other for name, other in others.items()})
         ended: list[PullthroughError | None] = []
 
-        def call(function: Callable[..., Any], /, *arguments: Any) -> Any:
-            return asyncio.get_running_loop().run_in_executor(None, function, *arguments)
-
+        files = BlobFiles(self.folder)
+        files.boot_id = boot_id
+        catalog: Any = self.catalog  # as much of it as a fill needs
+        known: Any = upstreams
+        bodies = Bodies(
+            FileBodies(files, call),
+            catalog,
+            FileLocks(self.folder.locks_path),
+            run=call,
+            run_slow=call,
+            make_room=no_room,
+        )
         fills = Fills(
-            store=BlobStore(self.folder),
-            catalog=self.catalog,  # type: ignore[arg-type]  # as much of it as a fill needs
-            call=call,  # type: ignore[arg-type]
-            upstreams=upstreams,  # type: ignore[arg-type]
+            store=GrowingFiles(files, call),
+            landing=Landing(bodies, catalog, call, lambda: 0.0),
+            upstreams=known,
             tasks=tasks,
-            metrics=NoMetrics(),  # type: ignore[arg-type]
-            clock=lambda: 0.0,
-            boot_id=boot_id,
-            make_room=lambda _: None,
+            watcher=NoMetrics(),
+            make_room=no_room,
             max_fills=4,
             is_shared=True,
             ended=lambda _, error: ended.append(error),
@@ -195,7 +229,7 @@ class House:
 
     @property
     def partial(self) -> Path:
-        return BlobStore(self.folder).partial_path(DIGEST, OWNER)
+        return BlobFiles(self.folder).partial_path(DIGEST, OWNER)
 
 
 def own_niceness() -> int:
@@ -214,7 +248,8 @@ async def body_of(fill: Fill) -> bytes:
     try:
         received = b""
         while (end := await fill.wait(len(received))) > len(received):
-            received += os.pread(fill.fileno(), end - len(received), len(received))
+            assert fill.body is not None
+            received += await fill.body.read(len(received), end - len(received))
         return received
     finally:
         fill.detach()
@@ -230,3 +265,8 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not condition():  # noqa: ASYNC110 - threads change it
             await asyncio.sleep(0.001)
+
+
+def fileno(fill: Fill) -> int:
+    """That of the growing file; -1 where it is closed, or there is none yet."""
+    return fill.body.fileno() if isinstance(fill.body, InFile) else -1

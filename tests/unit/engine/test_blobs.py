@@ -5,23 +5,25 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pullthrough.engine.blobs import Blobs, Patience
+from pullthrough.engine.bodies import Bodies
 from pullthrough.engine.memory import Memory
 from pullthrough.engine.own import Own
+from pullthrough.engine.pull.records import BlobRecords
 from pullthrough.engine.pull_times import PullTimes
 from pullthrough.engine.rules import OWN_RULE, RuleBook, Target
 from pullthrough.engine.tasks import Tasks
 from pullthrough.errors import BlobUnknown
 from pullthrough.oci.digests import Digest, digest_of
 from pullthrough.oci.names import parse_repository_name
-from pullthrough.storage.blobs import BlobStore
+from pullthrough.storage.blobs import BlobFiles
 from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.files.bodies import FileBodies
 from pullthrough.storage.folder import DataFolder
 from pullthrough.storage.generation import Generation
 from pullthrough.storage.locks import FileLocks
@@ -33,7 +35,7 @@ BODY = b"layer"
 DIGEST = digest_of(BODY)
 
 
-class WatchedStore(BlobStore):
+class WatchedFiles(BlobFiles):
     """`opened` is called once, right after a file was opened."""
 
     opened: Callable[[], None] | None = None
@@ -51,7 +53,7 @@ class Store:
         self.folder, self.generation = folder, generation
         self.catalog = Catalog.open(folder.catalog_path, generation=generation)
         self.pushed = Pushed(self.catalog.database)
-        self.files = WatchedStore(folder)
+        self.files = WatchedFiles(folder)
 
     def push(self, body: bytes = BODY, boot_id: str = "boot") -> None:
         partial = self.files.partial_path(DIGEST, OWNER)
@@ -59,26 +61,28 @@ class Store:
         self.files.publish(partial, DIGEST)
         self.pushed.publish_blob(TEAM.repository, DIGEST, len(BODY), boot_id=boot_id, now=1)
 
-    def blobs(self, threads: ThreadPoolExecutor) -> Blobs:
+    def blobs(self) -> Blobs:
         # An own repository asks neither fills nor upstreams.
         nothing: Any = None
+        bodies = Bodies(
+            FileBodies(self.files, call),
+            self.catalog,
+            FileLocks(self.folder.locks_path),
+            run=call,
+            run_slow=call,
+            make_room=nothing,
+        )
         return Blobs(
-            catalog=self.catalog,
-            call=call,
-            store=self.files,
-            locks=FileLocks(self.folder.locks_path),
-            memory=Memory(self.generation),
+            records=BlobRecords(self.catalog, self.pushed, call, Memory(self.generation), bodies),
+            bodies=bodies,
             fills=nothing,
-            upstreams=nothing,
-            tasks=Tasks(),
-            pull_times=PullTimes(self.catalog, lambda: 1.0),
-            clock=lambda: 1.0,
-            boot_id="boot",
+            presence=nothing,
+            ahead=nothing,
+            passing=nothing,
             prefetches=None,
-            range_ahead_bytes=0,
-            threads=threads,
+            pull_times=PullTimes(self.catalog, lambda: 1.0),
             own=Own(catalog=self.catalog, call=call, rules=lambda: RuleBook([]), account="000000000000"),
-            pushed=self.pushed,
+            tasks=Tasks(),
             patience=Patience(),
         )
 
@@ -100,14 +104,13 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 @pytest.mark.parametrize(("body", "boot_id"), [(b"wrong", "old boot"), (b"cut", "boot")], ids=["damaged", "cut"])
 async def test_a_damaged_blob_goes_unless_it_is_pushed_again_meanwhile(store: Store, body: bytes, boot_id: str) -> None:
-    with ThreadPoolExecutor(1) as threads:
-        blobs = store.blobs(threads)
-        store.push(body, boot_id)
-        store.files.opened = store.push
-        answer = await blobs.get(TEAM, DIGEST, whole=True)
-        answer.content.close()
-        assert store.files.path(DIGEST).read_bytes() == BODY
-        store.push(body, boot_id)
-        with pytest.raises(BlobUnknown):
-            await blobs.get(TEAM, DIGEST, whole=True)
-        assert not store.files.path(DIGEST).exists()
+    blobs = store.blobs()
+    store.push(body, boot_id)
+    store.files.opened = store.push
+    answer = await blobs.get(TEAM, DIGEST, whole=True)
+    answer.close()
+    assert store.files.path(DIGEST).read_bytes() == BODY
+    store.push(body, boot_id)
+    with pytest.raises(BlobUnknown):
+        await blobs.get(TEAM, DIGEST, whole=True)
+    assert not store.files.path(DIGEST).exists()

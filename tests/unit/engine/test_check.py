@@ -1,26 +1,27 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from pullthrough.engine.check import CheckReport, check, sweep
+from pullthrough.engine.check import CheckReport, SweepReport, check, no_pause, sweep
 from pullthrough.oci.digests import Digest, digest_of
 from pullthrough.oci.names import parse_repository_name, parse_tag
 from pullthrough.oci.owners import upstream_owner
 from pullthrough.operations.check import CheckAnswer
 from pullthrough.operations.json_form import to_json
-from pullthrough.storage.blobs import BlobStore
+from pullthrough.server.upkeep import Upkeep
+from pullthrough.storage.blobs import BlobFiles
 from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.folder import DataFolder
 from pullthrough.storage.inventory import LOOSE_SECONDS
 from pullthrough.storage.pushed import Pushed
-from pullthrough.storage.uploads import Uploads
 from tests.contracts.images import image
 from tests.owners import OWNER
 
@@ -36,8 +37,7 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.folder = DataFolder.open(path, boot_id="boot")
         self.catalog = Catalog.open(self.folder.catalog_path)
-        self.blobs = BlobStore(self.folder)
-        self.uploads = Uploads(self.folder.uploads_path)
+        self.blobs = BlobFiles(self.folder)
         self.catalog.save_manifest(NGINX, OWNER, IMAGE.digest, IMAGE.body, IMAGE.manifest, tag=LATEST, now=1)
         for body in (LAYER, CONFIG):
             self.put_file(body)
@@ -52,7 +52,33 @@ class Store:
 
     def check(self, *, repair: bool = False) -> CheckReport:
         # A day ahead, so that no file is too young to be judged.
-        return check(self.catalog, self.blobs, self.uploads, repair=repair, clock=lambda: time.time() + 86_400)
+        return self.run_check(repair=repair, clock=lambda: time.time() + 86_400)
+
+    def run_check(
+        self,
+        *,
+        repair: bool = False,
+        clock: Callable[[], float] = time.time,
+        pause: Callable[[], Awaitable[object]] = no_pause,
+    ) -> CheckReport:
+        upkeep = Upkeep(self.folder, self.catalog)
+        return asyncio.run(
+            check(
+                self.catalog,
+                upkeep.store,
+                upkeep.growing,
+                upkeep.uploads,
+                upkeep.bodies,
+                run=upkeep.run,
+                repair=repair,
+                clock=clock,
+                pause=pause,
+            )
+        )
+
+    def sweep(self) -> SweepReport:
+        upkeep = Upkeep(self.folder, self.catalog)
+        return asyncio.run(sweep(upkeep.bodies, upkeep.growing))
 
     def assert_repaired(self, kind: str, subject: str) -> None:
         """Report only, then repair, then nothing is left to report."""
@@ -127,7 +153,7 @@ def test_a_wrong_file_without_a_row_is_removed(store: Store) -> None:
 
 def test_a_file_that_was_renamed_just_now_is_left_to_the_engine_that_did_it(store: Store) -> None:
     store.put_file(b"about to be recorded")
-    assert check(store.catalog, store.blobs, store.uploads, repair=False).problems == ()
+    assert store.run_check().problems == ()
 
 
 def test_a_wrong_size_in_the_catalog_is_put_right(store: Store) -> None:
@@ -220,23 +246,23 @@ def test_a_file_that_cannot_be_read_is_a_problem_of_its_own(store: Store) -> Non
 
 
 def test_a_check_can_be_stopped_within_a_body(store: Store) -> None:
-    def stop() -> None:
+    async def stop() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        check(store.catalog, store.blobs, store.uploads, repair=False, pause=stop)
+        store.run_check(pause=stop)
     assert store.check().problems == ()
 
 
 def test_a_start_takes_up_what_was_renamed_but_not_recorded_and_clears_leftovers(store: Store) -> None:
     digest = store.put_file(b"unrecorded")
     (store.folder.fills_path / "x.new").write_bytes(b"123")
-    report = sweep(store.catalog, store.blobs)
+    report = store.sweep()
     assert (report.adopted_blobs, report.removed_files, report.removed_bytes) == (1, 1, 3)
     record = store.catalog.find_blob(NGINX, OWNER, digest)
     assert (record.published, record.granted, record.verified_boot) == (True, False, "")
     assert store.check().problems == ()
-    again = sweep(store.catalog, store.blobs)
+    again = store.sweep()
     assert (again.adopted_blobs, again.removed_files) == (0, 0)
 
 
@@ -245,7 +271,7 @@ def test_after_the_catalog_is_lost_the_blobs_are_taken_up_again(store: Store) ->
     for path in store.folder.path.glob("catalog.sqlite*"):
         path.unlink()
     store.catalog = Catalog.open(store.folder.catalog_path)
-    assert sweep(store.catalog, store.blobs).adopted_blobs == 2
+    assert store.sweep().adopted_blobs == 2
     store.catalog.save_manifest(NGINX, OWNER, IMAGE.digest, IMAGE.body, IMAGE.manifest, tag=LATEST, now=2)
     record = store.catalog.find_blob(NGINX, OWNER, digest_of(LAYER))
     assert (record.published, record.named, record.granted) == (True, True, False)

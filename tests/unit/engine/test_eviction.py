@@ -7,20 +7,27 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pullthrough.engine.eviction import STEP_BYTES, STEP_IMAGES, EvictionReport, Evictor, Limits
+from pullthrough.engine.bodies import Bodies
+from pullthrough.engine.eviction import EvictionReport, Evictor
+from pullthrough.engine.keep.planning import STEP_BYTES, STEP_IMAGES, Limits
 from pullthrough.oci.digests import Digest, digest_of
 from pullthrough.oci.names import RepositoryName, parse_repository_name, parse_tag
 from pullthrough.operations.json_form import to_json
 from pullthrough.operations.room import EvictAnswer
+from pullthrough.server.upkeep import on_a_loop_of_its_own
 from pullthrough.settings import SizeLimit
-from pullthrough.storage.blobs import BlobStore, Disk
+from pullthrough.storage.blobs import BlobFiles
+from pullthrough.storage.bodies import Space
 from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.catalog.claims import NotKept
+from pullthrough.storage.files.bodies import FileBodies
+from pullthrough.storage.files.growing import GrowingFiles
 from pullthrough.storage.folder import DataFolder
 from pullthrough.storage.generation import Generation
 from pullthrough.storage.locks import FileLocks
@@ -28,6 +35,9 @@ from pullthrough.storage.pushed import Pushed
 from pullthrough.storage.records import Totals
 from tests.contracts.images import Sample, image, index
 from tests.owners import OWNER
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 NGINX = parse_repository_name("docker-hub/library/nginx")
 OTHER = parse_repository_name("quay/acme/other")
@@ -40,12 +50,12 @@ def body(name: str, size: int = 1000) -> bytes:
     return name.encode().ljust(size, b".")
 
 
-class DiskOfSize(BlobStore):
+class DiskOfSize(BlobFiles):
     """A store on a disk of 100,000 bytes, of which only the blobs take any."""
 
-    def disk(self) -> Disk:
+    def disk(self) -> Space:
         used = sum(size for _, size in self.iterate()) + self.partial_bytes()
-        return Disk(100_000, 100_000 - used)
+        return Space(100_000, 100_000 - used)
 
 
 class WeightlessCatalog(Catalog):
@@ -56,12 +66,30 @@ class WeightlessCatalog(Catalog):
 
 
 @dataclass
+class Runs:
+    """An evictor, from outside a loop."""
+
+    evictor: Evictor
+
+    def run(self, *, dry_run: bool, needed_bytes: int = 0) -> EvictionReport:
+        return on_a_loop_of_its_own(self.evictor.run(dry_run=dry_run, needed_bytes=needed_bytes))
+
+
+async def at_once(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    return function(*args, **kwargs)
+
+
+async def no_room(_needed_bytes: int) -> None:
+    """Nothing is published here."""
+
+
+@dataclass
 class Store:
     """A catalog and its files, and what the engine says is in use."""
 
     folder: DataFolder
     catalog: Catalog
-    blobs: BlobStore
+    blobs: BlobFiles
     locks: FileLocks
     generation: Generation
     now: float = NOW
@@ -125,23 +153,31 @@ class Store:
         min_free: SizeLimit = NO_LIMIT,
         between: Callable[[], object] = lambda: None,
         sleep: Callable[[float], object] = lambda _seconds: None,
-    ) -> Evictor:
+    ) -> Runs:
         """`between` happens between the steps."""
 
-        def pause() -> None:
+        async def pause() -> None:
             self.steps += 1
             between()
 
-        return Evictor(
+        async def asleep(seconds: float) -> None:
+            sleep(seconds)
+
+        growing, store = GrowingFiles(self.blobs, at_once), FileBodies(self.blobs, at_once)
+        evictor = Evictor(
             self.catalog,
-            self.blobs,
+            store,
+            growing,
+            Bodies(store, self.catalog, self.locks, run=at_once, run_slow=at_once, make_room=no_room),
             Limits(SizeLimit(size_bytes=max_size), min_free),
+            run=at_once,
+            run_slow=at_once,
             in_use=lambda: self.in_use,
-            locks=self.locks,
+            locks=FileLocks(self.folder.locks_path, sleep=asleep),
             clock=lambda: self.now,
-            sleep=sleep,
             pause=pause,
         )
+        return Runs(evictor)
 
     def evict(self, *, max_size: int | None = None, needed_bytes: int = 0, dry_run: bool = False) -> list[str]:
         report = self.evictor(max_size=max_size).run(dry_run=dry_run, needed_bytes=needed_bytes)

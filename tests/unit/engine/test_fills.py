@@ -10,10 +10,11 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from pullthrough.engine.fills import HOLD_BACK_BYTES, LookAgain
-from pullthrough.engine.partials import Partial, Sidecar, State, is_led, look_at
+from pullthrough.engine.pull.course import HOLD_BACK_BYTES, LookAgain
 from pullthrough.errors import DigestMismatch, DiskFull, StorageError, UpstreamUnavailable
-from pullthrough.storage.blobs import BlobStore
+from pullthrough.storage.blobs import BlobFiles
+from pullthrough.storage.bodies import State, Told
+from pullthrough.storage.files.partials import Partial, Sidecar, is_led, look_at
 from tests.owners import OWNER
 from tests.unit.engine.house import (
     BODY,
@@ -23,6 +24,7 @@ from tests.unit.engine.house import (
     House,
     body_of,
     end_of,
+    fileno,
     own_niceness,
     target,
     until,
@@ -34,7 +36,7 @@ async def test_two_workers_make_one_transfer(house: House) -> None:
     first, second = house.worker(FakeUpstream(open=opened)), house.worker(FakeUpstream(open=opened))
     one, _ = first.fills.join(target(), DIGEST, size_bytes=None)
     two, _ = second.fills.join(target(), DIGEST, size_bytes=None)
-    await until(lambda: one.follows or two.follows)
+    await until(lambda: one.course.follows or two.course.follows)
     # A follower that sees nothing of the leader before the blob is published looks in the catalog again.
     house.catalog.may_publish.clear()
     opened.set()
@@ -59,7 +61,7 @@ async def test_a_reader_of_an_ended_fill_reads_on(house: House) -> None:
     await fill.done
     assert await body_of(fill) == BODY
     fill.detach()
-    assert fill.fileno() == -1
+    assert fileno(fill) == -1
 
 
 async def test_a_reader_does_not_keep_the_lock_of_a_failed_fill(house: House) -> None:
@@ -86,16 +88,18 @@ async def test_a_failure_of_an_earlier_attempt_is_not_believed(house: House) -> 
     with Partial(house.partial) as leader:
         assert leader.try_lead()
         leader.write_sidecar(
-            Sidecar(OWNER, "boot", State.FAILED, error={"type": "UpstreamDenied", "message": "old"}, attempt="old")
+            Sidecar(
+                Told(OWNER, State.FAILED, error={"type": "UpstreamDenied", "message": "old"}, attempt="old"), "boot"
+            )
         )
         worker = house.worker()
         fill, _ = worker.fills.join(target(), DIGEST, size_bytes=None)
-        await until(lambda: fill.follows)
-        leader.write_sidecar(Sidecar(OWNER, "boot", total_bytes=7, attempt="new"))
-        await until(lambda: fill.size_bytes == 7)
+        await until(lambda: fill.course.follows)
+        leader.write_sidecar(Sidecar(Told(OWNER, total_bytes=7, attempt="new"), "boot"))
+        await until(lambda: fill.course.size_bytes == 7)
         assert not fill.done.done()
         leader.write_sidecar(
-            Sidecar(OWNER, "boot", State.FAILED, error={"type": "DiskFull", "message": "new"}, attempt="new")
+            Sidecar(Told(OWNER, State.FAILED, error={"type": "DiskFull", "message": "new"}, attempt="new"), "boot")
         )
         with pytest.raises(DiskFull, match="new"):
             await end_of(fill)
@@ -105,24 +109,24 @@ async def test_a_verified_sidecar_that_outlived_its_file_does_not_release_anothe
     """File numbers are given out again; the size tells."""
     with Partial(house.partial) as leader:
         assert leader.try_lead()
-        leader.write_sidecar(Sidecar(OWNER, "boot", State.VERIFIED, len(BODY), attempt="old"))
+        leader.write_sidecar(Sidecar(Told(OWNER, State.VERIFIED, len(BODY), attempt="old"), "boot"))
         worker = house.worker()
         fill, _ = worker.fills.join(target(), DIGEST, size_bytes=None)
-        await until(lambda: fill.follows)
+        await until(lambda: fill.course.follows)
         os.pwrite(leader.fd, BODY[:-1], 0)
-        leader.write_sidecar(Sidecar(OWNER, "boot", State.FILLING, len(BODY), attempt="new"))
-        await until(lambda: fill.written_bytes > 0)
-        assert fill.visible_bytes <= len(BODY) - 1 - HOLD_BACK_BYTES
+        leader.write_sidecar(Sidecar(Told(OWNER, State.FILLING, len(BODY), attempt="new"), "boot"))
+        await until(lambda: fill.course.arrived.end > 0)
+        assert fill.course.visible_end(0) <= len(BODY) - 1 - HOLD_BACK_BYTES
 
 
 async def test_a_follower_of_a_dead_leader_takes_over_where_it_was(house: House) -> None:
     leader = Partial(house.partial)
     leader.try_lead()
     os.pwrite(leader.fd, BODY[:100_000], 0)
-    leader.write_sidecar(Sidecar(OWNER, "boot", attempt="a"))
+    leader.write_sidecar(Sidecar(Told(OWNER, attempt="a"), "boot"))
     worker = house.worker()
     fill, _ = worker.fills.join(target(), DIGEST, size_bytes=len(BODY))
-    await until(lambda: fill.written_bytes == 100_000)
+    await until(lambda: fill.course.arrived.end == 100_000)
     leader.close()
     assert await body_of(fill) == BODY
     assert worker.upstream.starts == [100_000]
@@ -133,7 +137,7 @@ async def test_another_owner_has_a_fill_of_its_own_and_hangs_on_nobody(house: Ho
     leader = Partial(house.partial)
     leader.try_lead()
     os.pwrite(leader.fd, b"EVIL" * 50_000, 0)
-    leader.write_sidecar(Sidecar(OWNER, "boot", attempt="a"))
+    leader.write_sidecar(Sidecar(Told(OWNER, attempt="a"), "boot"))
     worker = house.worker()
     fill, begun = worker.fills.join(target("hub/other", OTHER), DIGEST, size_bytes=None)
     assert begun
@@ -157,7 +161,7 @@ async def test_of_two_owners_who_ends_first_is_kept_and_the_other_ends_as_well(h
     assert await body_of(last) == BODY
     await last.done
     assert house.catalog.granted == {("hub/app", DIGEST), ("hub/other", DIGEST)}
-    assert BlobStore(house.folder).size(DIGEST) == len(BODY)
+    assert BlobFiles(house.folder).size(DIGEST) == len(BODY)
     assert list(house.folder.fills_path.iterdir()) == []
 
 
@@ -191,8 +195,8 @@ async def test_who_asks_with_another_secret_reads_nothing_along_whatever_name_is
     another, begun = worker.fills.join(theirs, DIGEST, size_bytes=None)
     assert begun
     await until(lambda: worker.upstream.starts == [0, 0])
-    assert other.fills.size_of(mine, DIGEST) == len(BODY)
-    assert other.fills.size_of(theirs, DIGEST) is worker.fills.size_of(theirs, DIGEST) is None
+    assert await other.fills.size_of(mine, DIGEST) == len(BODY)
+    assert await other.fills.size_of(theirs, DIGEST) is await worker.fills.size_of(theirs, DIGEST) is None
     opened.set()
     await fill.done
     await another.done
@@ -207,7 +211,7 @@ async def test_leftovers_that_cannot_be_trusted_are_not_gone_on_with(
         partial.try_lead()
         os.pwrite(partial.fd, b"spoiled" * 1000, 0)
         if left:
-            partial.write_sidecar(Sidecar(*left, attempt="a"))
+            partial.write_sidecar(Sidecar(Told(left[0], attempt="a"), left[1]))
     worker = house.worker()
     fill, _ = worker.fills.join(target(), DIGEST, size_bytes=None)
     assert await body_of(fill) == BODY
@@ -216,7 +220,7 @@ async def test_leftovers_that_cannot_be_trusted_are_not_gone_on_with(
 
 async def test_a_blob_that_another_worker_just_publishes_is_not_transferred_again(house: House) -> None:
     """The file is in the store, the row is not in the catalog yet, and the lock is still held."""
-    store = BlobStore(house.folder)
+    store = BlobFiles(house.folder)
     leader = Partial(house.partial)
     leader.try_lead()
     os.pwrite(leader.fd, BODY, 0)
@@ -241,10 +245,10 @@ async def test_a_follower_is_done_only_when_the_catalog_knows_the_blob(house: Ho
     leading.fills.join(target(), DIGEST, size_bytes=len(BODY))
     await until(lambda: bool(leading.upstream.starts))
     follower, _ = following.fills.join(target("too/app"), DIGEST, size_bytes=len(BODY))
-    await until(lambda: follower.follows)
+    await until(lambda: follower.course.follows)
     opened.set()
     assert await body_of(follower) == BODY
-    await until(lambda: BlobStore(house.folder).size(DIGEST) is not None)
+    await until(lambda: BlobFiles(house.folder).size(DIGEST) is not None)
     for _ in range(20):
         await asyncio.sleep(0.001)
     assert not follower.done.done()
@@ -259,9 +263,9 @@ async def test_a_fill_that_is_published_before_anything_was_told_of_it_is_looked
     leader.try_lead()
     worker = house.worker()
     fill, _ = worker.fills.join(target(), DIGEST, size_bytes=None)
-    await until(lambda: fill.follows)
+    await until(lambda: fill.course.follows)
     os.pwrite(leader.fd, BODY, 0)
-    BlobStore(house.folder).publish(house.partial, DIGEST)
+    BlobFiles(house.folder).publish(house.partial, DIGEST)
     house.catalog.granted.add(("hub/app", DIGEST))
     leader.close()
     with pytest.raises(LookAgain):
@@ -274,13 +278,15 @@ async def test_a_wrong_digest_reaches_readers_of_both_workers_and_leaves_nothing
     first, second = house.worker(wrong), house.worker(wrong)
     one, _ = first.fills.join(target(), DIGEST, size_bytes=None)
     two, _ = second.fills.join(target(), DIGEST, size_bytes=None)
-    await until(lambda: one.follows or two.follows)
+    await until(lambda: one.course.follows or two.course.follows)
+    reading = [asyncio.ensure_future(body_of(fill)) for fill in (one, two)]
+    await asyncio.sleep(0)
     opened.set()
-    for fill in (one, two):
+    for reader in reading:
         with pytest.raises(DigestMismatch):
-            await body_of(fill)
+            await reader
     await until(lambda: not house.partial.exists())
-    assert not BlobStore(house.folder).path(DIGEST).exists()
+    assert not BlobFiles(house.folder).path(DIGEST).exists()
 
 
 async def test_closing_waits_for_the_thread_that_writes_and_leaves_the_bytes(house: House) -> None:
@@ -291,7 +297,7 @@ async def test_closing_waits_for_the_thread_that_writes_and_leaves_the_bytes(hou
     await asyncio.sleep(0)
     worker.upstream.gate.set()
     await closing
-    assert fill.fileno() == -1
+    assert fileno(fill) == -1
     assert house.partial.read_bytes() == BODY[:200_000]
     told = json.loads(house.partial.with_name(house.partial.name + ".json").read_text())
     assert told["state"] == "filling"
@@ -319,7 +325,7 @@ async def test_closing_leaves_no_file_of_a_fill_in_the_queue(house: House) -> No
     await until(lambda: fill.is_queued and bool(worker.upstream.queue))
     assert list(house.folder.fills_path.iterdir()) == []
     await worker.tasks.close()
-    assert fill.fileno() == -1
+    assert fileno(fill) == -1
     assert list(house.folder.fills_path.iterdir()) == []
 
 
@@ -329,7 +335,7 @@ async def test_closing_before_the_first_byte_leaves_nothing_and_a_follower_goes_
     first.fills.join(target(), DIGEST, size_bytes=None)
     await until(lambda: bool(first.upstream.starts))
     two, _ = second.fills.join(target(), DIGEST, size_bytes=None)
-    await until(lambda: two.follows)
+    await until(lambda: two.course.follows)
     closing = asyncio.ensure_future(first.tasks.close())
     await asyncio.sleep(0)
     first.upstream.most = 0
@@ -344,15 +350,15 @@ async def test_closing_before_the_first_byte_leaves_nothing_and_a_follower_goes_
 
 async def test_what_is_being_filled_can_be_looked_at_from_outside(house: House) -> None:
     worker, other = house.worker(FakeUpstream(most=200_000)), house.worker()
-    published = BlobStore(house.folder).path(DIGEST)
+    published = BlobFiles(house.folder).path(DIGEST)
     assert look_at(house.partial, published) is None
     fill, _ = worker.fills.join(target(), DIGEST, size_bytes=None)
     await fill.wait(0)
     told = look_at(house.partial, published)
     assert told is not None
     assert (told.owner, told.total_bytes) == (OWNER, len(BODY))
-    assert other.fills.size_of(target(), DIGEST) == worker.fills.size_of(target(), DIGEST) == len(BODY)
-    assert other.fills.size_of(target("hub/app", OTHER), DIGEST) is None
+    assert await other.fills.size_of(target(), DIGEST) == await worker.fills.size_of(target(), DIGEST) == len(BODY)
+    assert await other.fills.size_of(target("hub/app", OTHER), DIGEST) is None
     assert not house.partial.with_name("none").exists()
 
 
@@ -362,7 +368,7 @@ async def test_what_waits_in_the_queue_follows_when_another_worker_has_begun_it(
     waiting, _ = busy.fills.join(target(), DIGEST, size_bytes=None)
     await until(lambda: waiting.is_queued)
     other.fills.join(target(), DIGEST, size_bytes=None)
-    await until(lambda: waiting.follows and waiting.visible_bytes > 0)
+    await until(lambda: waiting.course.follows and waiting.course.visible_end(0) > 0)
     other.upstream.most = None
     other.upstream.gate.set()
     assert await body_of(waiting) == BODY

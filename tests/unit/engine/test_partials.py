@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pullthrough.engine.partials import Partial, Sidecar, State, pack_error, unpack_error
+from pullthrough.engine.pull.told import pack_error, unpack_error
 from pullthrough.errors import (
     BlobUnknown,
     DigestMismatch,
@@ -17,6 +17,8 @@ from pullthrough.errors import (
     UpstreamThrottled,
     UpstreamUnavailable,
 )
+from pullthrough.storage.bodies import State, Told
+from pullthrough.storage.files.partials import Partial, Sidecar
 
 
 @pytest.fixture
@@ -37,10 +39,10 @@ def test_only_one_leads_until_it_closes(path: Path) -> None:
 def test_followers_see_what_the_leader_tells(path: Path) -> None:
     leader, follower = Partial(path), Partial(path)
     assert follower.read_sidecar() is None
-    leader.write_sidecar(Sidecar("a/b", "boot", State.FILLING, 10))
-    assert follower.read_sidecar() == Sidecar("a/b", "boot", State.FILLING, 10)
-    leader.write_sidecar(Sidecar("a/b", "boot", State.VERIFIED, 10))
-    assert follower.read_sidecar() == Sidecar("a/b", "boot", State.VERIFIED, 10)
+    leader.write_sidecar(Sidecar(Told("a/b", State.FILLING, 10), "boot"))
+    assert follower.read_sidecar() == Sidecar(Told("a/b", State.FILLING, 10), "boot")
+    leader.write_sidecar(Sidecar(Told("a/b", State.VERIFIED, 10), "boot"))
+    assert follower.read_sidecar() == Sidecar(Told("a/b", State.VERIFIED, 10), "boot")
     leader.close()
     follower.close()
 
@@ -48,7 +50,7 @@ def test_followers_see_what_the_leader_tells(path: Path) -> None:
 def test_a_sidecar_of_an_older_file_says_nothing_of_this_one(path: Path) -> None:
     old = Partial(path)
     old.try_lead()
-    old.write_sidecar(Sidecar("a/b", "boot", State.FAILED))
+    old.write_sidecar(Sidecar(Told("a/b", State.FAILED), "boot"))
     old.discard()
     new = Partial(path)
     assert not old.is_current()

@@ -29,6 +29,7 @@ from tests.unit.engine.house import (
     House,
     Worker,
     body_of,
+    call,
     target,
     until,
 )
@@ -80,7 +81,7 @@ def prefetches(house: House, worker: Worker, at_once: int = AT_ONCE) -> Prefetch
     return Prefetches(
         fills=worker.fills,
         catalog=house.catalog,  # type: ignore[arg-type]  # as much of it as is needed
-        call=worker.fills.call,
+        call=call,
         upstreams=worker.upstreams,  # type: ignore[arg-type]
         tasks=worker.tasks,
         locks=FileLocks(house.folder.locks_path),

@@ -15,12 +15,11 @@ from pullthrough.errors import DiskFull
 from pullthrough.oci.digests import Digest, digest_of
 from pullthrough.oci.names import RepositoryName, parse_repository_name
 from pullthrough.oci.owners import OWN
-from pullthrough.storage.blobs import BlobStore
+from pullthrough.server.upkeep import Upkeep
 from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.folder import DataFolder
 from pullthrough.storage.locks import FileLocks
 from pullthrough.storage.pushed import Pushed
-from pullthrough.storage.uploads import Uploads
 
 BODY = b"layer"
 DIGEST = digest_of(BODY)
@@ -54,12 +53,11 @@ async def test_a_push_is_recorded_once_there_is_room_also_of_a_blob_that_is_ther
 
     with DataFolder.open(tmp_path / "data", boot_id="boot") as folder:
         catalog = Catalog.open(folder.catalog_path)
-        pushed, store = NarrowPushed(catalog.database), BlobStore(folder)
+        pushed, upkeep = NarrowPushed(catalog.database), Upkeep(folder, catalog)
         pushes = Pushes(
-            catalog=catalog,
             pushed=pushed,
-            store=store,
-            uploads=Uploads(folder.uploads_path),
+            bodies=upkeep.bodies,
+            uploads=upkeep.uploads,
             locks=FileLocks(folder.locks_path),
             own=Own(catalog=catalog, call=call, rules=lambda: RuleBook([]), account="000000000000"),
             call=call,
@@ -68,7 +66,6 @@ async def test_a_push_is_recorded_once_there_is_room_also_of_a_blob_that_is_ther
             room=room,
             happened=lambda *_, **__: None,
             clock=lambda: 1.0,
-            boot_id="boot",
             strict=False,
         )
         for name in ("team/new", "team/again"):  # for the second one, the blob is there already
@@ -77,6 +74,6 @@ async def test_a_push_is_recorded_once_there_is_room_also_of_a_blob_that_is_ther
             pushed.refusals = 1
             assert await pushes.finish(target, upload_id, DIGEST, parts(BODY)) == len(BODY)
             assert catalog.find_blob(target.repository, OWN, DIGEST).granted
-            assert store.size(DIGEST) == len(BODY)
+            assert await upkeep.bodies.is_stored(DIGEST)
         assert [path.name for path in folder.uploads_path.iterdir()] == []
         catalog.close()

@@ -9,10 +9,11 @@ import threading
 import pytest
 
 from pullthrough.asker import ASKER
-from pullthrough.engine.tasks import Tasks, wait_out
+from pullthrough.engine.tasks import Tasks
 from pullthrough.errors import UpstreamUnavailable
 from pullthrough.fairness.gate import LINE, Gate
 from pullthrough.fairness.queue import thresholds
+from pullthrough.threads import wait_out
 
 
 async def test_everybody_who_asks_meanwhile_gets_the_one_result() -> None:

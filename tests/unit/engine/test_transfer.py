@@ -13,9 +13,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pullthrough.engine.transfer import MAX_ATTEMPTS, MAX_BARREN_ATTEMPTS, Transfer
+from pullthrough.engine.pull.receiving import MAX_ATTEMPTS, MAX_BARREN_ATTEMPTS, Receiving
+from pullthrough.engine.transfer import Transfer
 from pullthrough.errors import DigestMismatch, SizeMismatch, UpstreamInvalid, UpstreamUnavailable
 from pullthrough.oci.digests import Digest, digest_of
+from pullthrough.oci.spans import Spans
+from pullthrough.storage.blobs import writing
+from pullthrough.storage.bodies import Told
 from pullthrough.upstream.transport import Hung
 
 BODY = bytes(range(256)) * 40
@@ -80,6 +84,25 @@ HUNG = failing(Hung("no answer in time", upstream="r.example"))
 DOWN = failing(UpstreamUnavailable("connection refused", upstream="r.example"))
 
 
+@dataclass
+class FileSink:
+    """Writes to an open file, and tells nobody."""
+
+    fd: int
+
+    def arrived(self) -> Spans:
+        return Spans.of_first(os.fstat(self.fd).st_size)
+
+    def read(self, buffer: memoryview, position: int) -> int:
+        return os.preadv(self.fd, [buffer], position)
+
+    def write(self, data: memoryview, position: int) -> int:
+        with writing():
+            return os.pwrite(self.fd, data, position)
+
+    def tell(self, told: Told) -> None: ...
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> Iterator[int]:
     fd = os.open(tmp_path / "partial", os.O_RDWR | os.O_CREAT)
@@ -98,12 +121,12 @@ def transfer(
 ) -> int:
     return Transfer(
         digest=digest,
-        fd=fd,
+        sink=FileSink(fd),
         upstream="r.example",
         open_body=upstream,
         expected_bytes=expected,
         stop=threading.Event(),
-        progress=progress,
+        progress=lambda _, stop: progress(stop),
         size_known=lambda _: None,
         make_room=make_room,
         wait=lambda _: False,
@@ -280,16 +303,21 @@ def test_a_full_disk_is_told_apart_from_other_trouble() -> None:
         with pytest.raises(DiskFull) as caught:
             Transfer(
                 digest=DIGEST,
-                fd=fd,
+                sink=FileSink(fd),
                 upstream="r.example",
                 open_body=Upstream([whole]),
                 expected_bytes=len(BODY),
                 stop=threading.Event(),
-                progress=lambda _: None,
+                progress=lambda _, __: None,
                 size_known=lambda _: None,
                 make_room=asked.append,
                 wait=lambda _: False,
-            )._receive(whole(0), DIGEST.hasher(), 0, len(BODY), memoryview(bytearray(1024)))
+            )._receive(
+                whole(0),
+                DIGEST.hasher(),
+                Receiving(DIGEST, "r.example", len(BODY), 0),
+                memoryview(bytearray(1024)),
+            )
     finally:
         os.close(fd)
     assert isinstance(caught.value.__cause__, OSError)

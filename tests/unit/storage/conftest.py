@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pullthrough.storage.blobs import BlobStore
+from pullthrough.storage.blobs import BlobFiles
 from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.folder import DataFolder
 from pullthrough.storage.generation import Generation
@@ -20,8 +20,8 @@ def folder(tmp_path: Path) -> Iterator[DataFolder]:
 
 
 @pytest.fixture
-def store(folder: DataFolder) -> BlobStore:
-    return BlobStore(folder)
+def store(folder: DataFolder) -> BlobFiles:
+    return BlobFiles(folder)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pullthrough.errors import DiskFull, FolderLocked
 from pullthrough.oci.digests import Digest, digest_of
 from pullthrough.oci.owners import Owner, upstream_owner
-from pullthrough.storage.blobs import BlobStore, partial_digest, writing
+from pullthrough.storage.blobs import BlobFiles, partial_digest, writing
 from pullthrough.storage.folder import DataFolder
 from tests.owners import OWNER
 
@@ -21,7 +21,7 @@ BODY = b"a layer"
 DIGEST = digest_of(BODY)
 
 
-def publish(store: BlobStore, body: bytes = BODY, algorithm: str = "sha256") -> Digest:
+def publish(store: BlobFiles, body: bytes = BODY, algorithm: str = "sha256") -> Digest:
     digest = digest_of(body, algorithm)
     partial = store.partial_path(digest, OWNER)
     partial.write_bytes(body)
@@ -29,7 +29,7 @@ def publish(store: BlobStore, body: bytes = BODY, algorithm: str = "sha256") -> 
     return digest
 
 
-def read(store: BlobStore, digest: Digest) -> bytes | None:
+def read(store: BlobFiles, digest: Digest) -> bytes | None:
     descriptor = store.open(digest)
     if descriptor is None:
         return None
@@ -40,7 +40,7 @@ def read(store: BlobStore, digest: Digest) -> bytes | None:
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
 @pytest.mark.parametrize("body", [BODY, b""], ids=["some bytes", "no bytes"])
 def test_a_published_blob_is_read_back_and_its_partial_file_is_gone(
-    store: BlobStore, body: bytes, algorithm: str
+    store: BlobFiles, body: bytes, algorithm: str
 ) -> None:
     digest = publish(store, body, algorithm)
     assert read(store, digest) == body
@@ -49,14 +49,14 @@ def test_a_published_blob_is_read_back_and_its_partial_file_is_gone(
     assert list(store.partials()) == []
 
 
-def test_a_partial_file_is_no_blob(store: BlobStore) -> None:
+def test_a_partial_file_is_no_blob(store: BlobFiles) -> None:
     store.partial_path(DIGEST, OWNER).write_bytes(BODY)
     assert store.open(DIGEST) is None
     assert store.size(DIGEST) is None
     assert list(store.iterate()) == []
 
 
-def test_publishing_again_replaces_and_leaves_readers_of_the_old_file_alone(store: BlobStore) -> None:
+def test_publishing_again_replaces_and_leaves_readers_of_the_old_file_alone(store: BlobFiles) -> None:
     publish(store)
     old = store.open(DIGEST)
     assert old is not None
@@ -66,7 +66,7 @@ def test_publishing_again_replaces_and_leaves_readers_of_the_old_file_alone(stor
     os.close(old)
 
 
-def test_a_removed_blob_stays_readable_for_who_has_it_open_and_can_be_published_again(store: BlobStore) -> None:
+def test_a_removed_blob_stays_readable_for_who_has_it_open_and_can_be_published_again(store: BlobFiles) -> None:
     publish(store)
     descriptor = store.open(DIGEST)
     assert descriptor is not None
@@ -79,7 +79,7 @@ def test_a_removed_blob_stays_readable_for_who_has_it_open_and_can_be_published_
     assert read(store, DIGEST) == BODY
 
 
-def test_iterate_gives_every_blob_and_nothing_else(store: BlobStore, folder: DataFolder) -> None:
+def test_iterate_gives_every_blob_and_nothing_else(store: BlobFiles, folder: DataFolder) -> None:
     digests = {publish(store, b"%d" % number): 1 for number in range(9)}
     stranger = folder.blobs_path / "sha256" / "ab" / "stranger"
     misplaced = folder.blobs_path / "sha256" / "zz" / DIGEST.hex
@@ -90,7 +90,7 @@ def test_iterate_gives_every_blob_and_nothing_else(store: BlobStore, folder: Dat
     assert set(store.foreign()) == {stranger, misplaced}
 
 
-def test_descriptors_are_not_inherited(store: BlobStore) -> None:
+def test_descriptors_are_not_inherited(store: BlobFiles) -> None:
     publish(store)
     descriptor = store.open(DIGEST)
     assert descriptor is not None
@@ -98,7 +98,7 @@ def test_descriptors_are_not_inherited(store: BlobStore) -> None:
     os.close(descriptor)
 
 
-def test_another_owner_or_secret_has_another_partial_file(store: BlobStore) -> None:
+def test_another_owner_or_secret_has_another_partial_file(store: BlobFiles) -> None:
     paths = {store.partial_path(DIGEST, upstream_owner("r.example", name, "joe")) for name in ("a", "b", "c")}
     paths |= {store.partial_path(DIGEST, upstream_owner("r.example", "a", "joe"), secret) for secret in ("s", "t")}
     assert len(paths) == 5
@@ -110,17 +110,17 @@ def test_another_owner_or_secret_has_another_partial_file(store: BlobStore) -> N
 
 @given(st.text(max_size=40))
 def test_no_owner_leads_out_of_the_fills_folder(owner: str) -> None:
-    store = BlobStore(DataFolder(Path("/data"), "boot", None))
+    store = BlobFiles(DataFolder(Path("/data"), "boot", None))
     assert store.partial_path(DIGEST, Owner(owner)).parent == Path("/data/fills")
 
 
-def test_partial_bytes_count_everything_in_the_fills_folder(store: BlobStore, folder: DataFolder) -> None:
+def test_partial_bytes_count_everything_in_the_fills_folder(store: BlobFiles, folder: DataFolder) -> None:
     store.partial_path(DIGEST, OWNER).write_bytes(b"12345")
     (folder.fills_path / "temporary").write_bytes(b"123")
     assert store.partial_bytes() == 8
 
 
-def test_leftovers_are_what_no_fill_can_go_on_from(store: BlobStore, folder: DataFolder) -> None:
+def test_leftovers_are_what_no_fill_can_go_on_from(store: BlobFiles, folder: DataFolder) -> None:
     def make(digest: Digest, body: bytes | None, sidecar: bool) -> Path:
         path = store.partial_path(digest, OWNER)
         if body is not None:
@@ -144,7 +144,7 @@ def test_leftovers_are_what_no_fill_can_go_on_from(store: BlobStore, folder: Dat
     }
 
 
-def test_a_partial_file_that_is_being_written_is_neither_abandoned_nor_removed(store: BlobStore) -> None:
+def test_a_partial_file_that_is_being_written_is_neither_abandoned_nor_removed(store: BlobFiles) -> None:
     partial = store.partial_path(DIGEST, OWNER)
     partial.write_bytes(b"123")
     os.utime(partial, (100, 100))
@@ -157,7 +157,7 @@ def test_a_partial_file_that_is_being_written_is_neither_abandoned_nor_removed(s
         assert partial.exists()
 
 
-def test_removing_a_partial_file_takes_its_sidecar_with_it(store: BlobStore, folder: DataFolder) -> None:
+def test_removing_a_partial_file_takes_its_sidecar_with_it(store: BlobFiles, folder: DataFolder) -> None:
     partial = store.partial_path(DIGEST, OWNER)
     partial.write_bytes(b"123")
     partial.with_name(partial.name + ".json").write_text("{}")
@@ -166,7 +166,7 @@ def test_removing_a_partial_file_takes_its_sidecar_with_it(store: BlobStore, fol
     assert store.remove_partial(partial) is None
 
 
-def test_the_disk_has_more_room_in_all_than_is_free(store: BlobStore) -> None:
+def test_the_disk_has_more_room_in_all_than_is_free(store: BlobFiles) -> None:
     disk = store.disk()
     assert 0 <= disk.free_bytes <= disk.total_bytes
 
@@ -188,7 +188,7 @@ def for_each_until_it_fails(fill: Callable[[int], object]) -> None:
 
 def test_a_full_disk_publishes_nothing_and_works_again_once_there_is_room(small_disk: Path) -> None:
     with DataFolder.open(small_disk / "data") as folder:
-        store = BlobStore(folder)
+        store = BlobFiles(folder)
         partial = store.partial_path(DIGEST, OWNER)
         partial.write_bytes(BODY)
         crowd = folder.path / "crowd"

@@ -7,12 +7,12 @@ import logging
 
 from pullthrough.engine.degraded import Degradation
 from pullthrough.engine.eviction import EvictionReport
-from pullthrough.engine.fills import Fill
 from pullthrough.engine.keep.room import DiskRoom
+from pullthrough.engine.pull.fill import Fill
 from pullthrough.engine.threads import Threads
 from pullthrough.errors import DiskFull, PullthroughError, StorageError
 from pullthrough.metrics import Metrics
-from pullthrough.storage.blobs import BlobStore
+from pullthrough.storage.bodies import BodyStore
 from pullthrough.storage.catalog import Catalog
 from pullthrough.units import format_bytes
 
@@ -31,7 +31,7 @@ class LimitKeeper:
         *,
         room: DiskRoom,
         catalog: Catalog,
-        store: BlobStore,
+        store: BodyStore,
         threads: Threads,
         degradation: Degradation,
         metrics: Metrics,
@@ -71,11 +71,11 @@ class LimitKeeper:
                 pass
 
     async def _look(self) -> None:
-        disk = await self._threads.catalog(self._store.disk)
+        disk = await self._store.space()
         stored_bytes = await self._threads.catalog(self._catalog.stored_bytes)
         self._metrics.disk(stored_bytes=stored_bytes, free_bytes=disk.free_bytes, total_bytes=disk.total_bytes)
-        self._judge(await self._threads.body(self._room.evict))
-        await self._threads.catalog(self._room.restore_reserve)
+        self._judge(await self._room.evict())
+        await self._room.restore_reserve()
         if disk.free_bytes > _ROOM_AGAIN * disk.total_bytes:
             self._degradation.end(DISK_FULL)
 

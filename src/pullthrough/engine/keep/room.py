@@ -7,9 +7,10 @@ import logging
 from pullthrough.engine.eviction import EvictionReport, Evictor
 from pullthrough.engine.pull_times import PullTimes
 from pullthrough.engine.reserve import Reserve
+from pullthrough.engine.threads import Threads
 from pullthrough.errors import StorageError
 from pullthrough.metrics import Metrics
-from pullthrough.storage.blobs import BlobStore
+from pullthrough.storage.bodies import BodyStore
 from pullthrough.storage.interfaces import Locks
 
 _log = logging.getLogger(__name__)
@@ -19,16 +20,17 @@ _RESERVE_PATIENCE_SECONDS = 10.0
 
 
 class DiskRoom:
-    """Blocking, in any thread."""
+    """Of one worker."""
 
     def __init__(
         self,
         *,
         evictor: Evictor,
         reserve: Reserve,
-        store: BlobStore,
+        store: BodyStore,
         locks: Locks,
         pull_times: PullTimes,
+        threads: Threads,
         metrics: Metrics,
     ) -> None:
         self._evictor = evictor
@@ -36,33 +38,34 @@ class DiskRoom:
         self._store = store
         self._locks = locks
         self._pull_times = pull_times
+        self._threads = threads
         self._metrics = metrics
 
-    def evict(self, *, dry_run: bool = False, needed_bytes: int = 0) -> EvictionReport:
+    async def evict(self, *, dry_run: bool = False, needed_bytes: int = 0) -> EvictionReport:
         """Remove what the limits leave no room for, and so much that `needed_bytes` are free."""
-        report = self._evictor.run(dry_run=dry_run, needed_bytes=needed_bytes)
+        report = await self._evictor.run(dry_run=dry_run, needed_bytes=needed_bytes)
         if not dry_run and report.freed_bytes:
             self._metrics.evicted(report.freed_bytes)
             _log.info("evicted %d images, %d bytes", len(report.evicted), report.freed_bytes)
         return report
 
-    def make(self, needed_bytes: int) -> None:
+    async def make(self, needed_bytes: int) -> None:
         """For who met a full disk. Evicting takes some room itself: the reserve's.
 
         Who waits for another too long goes on beside it: a full disk is worse than a reserve that is taken back early.
         """
-        with self._locks.held_within(_RESERVE_LOCK, _RESERVE_PATIENCE_SECONDS):
+        async with self._locks.hold_within(_RESERVE_LOCK, _RESERVE_PATIENCE_SECONDS):
             try:
-                self._reserve.release()
-                self._pull_times.flush()
-                self.evict(needed_bytes=needed_bytes + self._reserve.size_bytes)
-                if self._store.disk().free_bytes >= needed_bytes + self._reserve.size_bytes:
-                    self._reserve.restore()
+                await self._threads.catalog(self._reserve.release)
+                await self._threads.catalog(self._pull_times.flush)
+                await self.evict(needed_bytes=needed_bytes + self._reserve.size_bytes)
+                if (await self._store.space()).free_bytes >= needed_bytes + self._reserve.size_bytes:
+                    await self._threads.catalog(self._reserve.restore)
             except (StorageError, OSError) as error:
                 _log.error("no room could be made: %s", error)
 
-    def restore_reserve(self) -> None:
+    async def restore_reserve(self) -> None:
         """Unless somebody is making room with it at this moment."""
-        with self._locks.held_within(_RESERVE_LOCK, 0.0) as held:
+        async with self._locks.hold_within(_RESERVE_LOCK, 0.0) as held:
             if held:
-                self._reserve.restore()
+                await self._threads.catalog(self._reserve.restore)

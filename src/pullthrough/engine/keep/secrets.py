@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from pullthrough.engine.tasks import Caller
 from pullthrough.errors import StorageError
 from pullthrough.storage.database import Database
 from pullthrough.storage.sealing import Sealer
 from pullthrough.storage.secrets import Secrets
+from pullthrough.threads import Runner
 
 _log = logging.getLogger(__name__)
 #: Between two looks for secrets whose recovery window, of days, is over.
@@ -19,7 +19,7 @@ _PURGE_SECONDS = 600.0
 class SecretKeeper:
     """Says at once where the key of secrets is missing, and removes those whose recovery window is over."""
 
-    def __init__(self, *, secrets: Secrets, sealer: Sealer, database: Database, call: Caller) -> None:
+    def __init__(self, *, secrets: Secrets, sealer: Sealer, database: Database, call: Runner) -> None:
         self._secrets = secrets
         self._sealer = sealer
         self._database = database

@@ -6,15 +6,16 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from pullthrough.engine.blobs import BlobAnswer, BlobFacts, Blobs
+from pullthrough.engine.blobs import BlobFacts, Blobs
 from pullthrough.engine.listings import Listing, Listings
 from pullthrough.engine.manifests import ManifestAnswer, Manifests
+from pullthrough.engine.pull.content import BlobAnswer
 from pullthrough.engine.rules import Target, Targets
-from pullthrough.engine.tasks import Caller
 from pullthrough.errors import ContentUnknown, RepositoryUnknown, UpstreamDenied, UpstreamError, UpstreamNotFound
 from pullthrough.oci.digests import Digest
 from pullthrough.oci.names import Reference
 from pullthrough.storage.catalog import Catalog
+from pullthrough.threads import Runner
 
 T = TypeVar("T")
 
@@ -32,7 +33,7 @@ class Pulls:
         blobs: Blobs,
         listings: Listings,
         catalog: Catalog,
-        call: Caller,
+        call: Runner,
         clock: Callable[[], float],
         stale_check_timeout_seconds: float,
     ) -> None:

@@ -14,35 +14,18 @@ import fcntl
 import json
 import os
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-from pullthrough import errors
-from pullthrough.errors import PullthroughError, UpstreamError, UpstreamThrottled, UpstreamUnavailable
-
-#: Characters of an error's message in a sidecar: all of it fits into one block of a disk.
-_MAX_MESSAGE = 1000
-
-
-class State(StrEnum):
-    FILLING = "filling"
-    #: Size and digest match: every byte may be sent. Publishing follows.
-    VERIFIED = "verified"
-    FAILED = "failed"
+from pullthrough.storage.bodies import State, Told
 
 
 @dataclass(frozen=True, slots=True)
 class Sidecar:
-    """What the leader tells. `owner` is the one whose bytes come in."""
+    """What is told of a partial file, and in which boot of the machine that was."""
 
-    owner: str
+    told: Told
     boot_id: str
-    state: State = State.FILLING
-    total_bytes: int | None = None
-    error: dict[str, Any] | None = None
-    #: One leader's turn at one file; never the same again.
-    attempt: str = ""
 
 
 class Partial:
@@ -95,14 +78,14 @@ class Partial:
             seen = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
             if seen != self._sidecar_seen:
                 document = json.loads(self.sidecar_path.read_bytes())
-                self._sidecar = Sidecar(
+                told = Told(
                     owner=str(document["owner"]),
-                    boot_id=str(document["boot_id"]),
                     attempt=str(document["attempt"]),
                     state=State(document["state"]),
                     total_bytes=document["total_bytes"],
                     error=document["error"],
                 )
+                self._sidecar = Sidecar(told, str(document["boot_id"]))
                 self._sidecar_of = document["inode"]
                 self._sidecar_seen = seen
         except (OSError, ValueError, KeyError, TypeError):
@@ -112,14 +95,15 @@ class Partial:
 
     def write_sidecar(self, sidecar: Sidecar) -> None:
         """By rename, so that no reader sees half of it. Only for the leader."""
+        told = sidecar.told
         text = json.dumps(
             {
-                "owner": sidecar.owner,
+                "owner": told.owner,
                 "boot_id": sidecar.boot_id,
-                "attempt": sidecar.attempt,
-                "state": sidecar.state.value,
-                "total_bytes": sidecar.total_bytes,
-                "error": sidecar.error,
+                "attempt": told.attempt,
+                "state": told.state.value,
+                "total_bytes": told.total_bytes,
+                "error": told.error,
                 "inode": os.fstat(self.fd).st_ino,
             }
         )
@@ -129,7 +113,7 @@ class Partial:
             temporary.replace(self.sidecar_path)
         except OSError:
             temporary.unlink(missing_ok=True)
-            if sidecar.state is not State.FAILED:
+            if told.state is not State.FAILED:
                 raise
             # On a full disk the followers must learn of the failure all the same: over the old text, which has its room
             # on the disk. Who reads in between finds no document, and looks again.
@@ -203,7 +187,7 @@ def is_led(path: Path) -> bool:
     return False
 
 
-def look_at(path: Path, published: Path) -> Sidecar | None:
+def look_at(path: Path, published: Path) -> Told | None:
     """What the leader of a fill in any process tells; None where there is no fill under way.
 
     `path` is the partial file's, `published` where that file goes at the end.
@@ -212,7 +196,8 @@ def look_at(path: Path, published: Path) -> Sidecar | None:
         if is_led(place):
             try:
                 with Glance(place, path) as glance:
-                    return glance.read_sidecar()
+                    sidecar = glance.read_sidecar()
+                    return sidecar.told if sidecar else None
             except FileNotFoundError:
                 continue
     return None
@@ -225,31 +210,3 @@ def _same_file(fd: int, path: Path) -> bool:
         return False
     here = os.fstat(fd)
     return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
-
-
-def pack_error(error: PullthroughError) -> dict[str, Any]:
-    packed: dict[str, Any] = {"type": type(error).__name__, "message": error.message[:_MAX_MESSAGE]}
-    if isinstance(error, UpstreamError):
-        packed["upstream"] = error.upstream
-    if isinstance(error, UpstreamThrottled):
-        packed["retry_after_seconds"] = error.retry_after_seconds
-    return packed
-
-
-def unpack_error(packed: dict[str, Any] | None) -> PullthroughError:
-    """The leader's error as its followers raise it: the same class where a caller acts on the class."""
-    packed = packed or {}
-    message = str(packed.get("message", "the fill failed"))
-    upstream = str(packed.get("upstream", ""))
-    kind = getattr(errors, str(packed.get("type", "")), None)
-    if kind is UpstreamThrottled:
-        return UpstreamThrottled(
-            message, upstream=upstream, retry_after_seconds=float(packed.get("retry_after_seconds", 1))
-        )
-    if isinstance(kind, type) and issubclass(kind, UpstreamError):
-        return kind(message, upstream=upstream)
-    if kind in (errors.DiskFull, errors.BlobUnknown, errors.SizeMismatch):
-        return kind(message)
-    if kind is errors.DigestMismatch:
-        return errors.DigestMismatch(message, expected="", actual="")
-    return UpstreamUnavailable(message, upstream=upstream)

@@ -1,0 +1,1 @@
+"""Bodies as files of the data folder."""
