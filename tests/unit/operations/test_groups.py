@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -28,11 +27,11 @@ POLICY = """{"rules": [{"rulePriority": 7, "selection": {"tagStatus": "any", "co
 async def test_a_check_says_what_it_found() -> None:
     problem = Problem("blob_digest", DIGEST, "it rotted", True)
 
-    def check(*, pause: Callable[[], None]) -> CheckReport:
-        pause()
+    async def check(*, pause: Callable[[], Awaitable[object]]) -> CheckReport:
+        await pause()
         return CheckReport(2, 1, 300, (problem, Problem("foreign_file", "/x", "left alone", False)))
 
-    answer = await CheckOperations(check, call_slow=asyncio.to_thread, pause_seconds=0.0).check(NoInput())
+    answer = await CheckOperations(check, pause_seconds=0.0).check(NoInput())
     entries = (
         ProblemEntry("blob_digest", DIGEST, "it rotted", True),
         ProblemEntry("foreign_file", "/x", "left alone", False),
@@ -41,18 +40,17 @@ async def test_a_check_says_what_it_found() -> None:
 
 
 async def test_a_check_ends_when_nobody_waits_for_it_any_more() -> None:
-    began, ended = asyncio.Event(), threading.Event()
-    loop = asyncio.get_running_loop()
+    began, ended = asyncio.Event(), asyncio.Event()
 
-    def check(*, pause: Callable[[], None]) -> CheckReport:
-        loop.call_soon_threadsafe(began.set)
+    async def check(*, pause: Callable[[], Awaitable[object]]) -> CheckReport:
+        began.set()
         try:
             while True:
-                pause()
+                await pause()
         finally:
             ended.set()
 
-    operations = CheckOperations(check, call_slow=asyncio.to_thread, pause_seconds=0.001)
+    operations = CheckOperations(check, pause_seconds=0.001)
     task = asyncio.create_task(operations.check(NoInput()))
     await began.wait()
     task.cancel()

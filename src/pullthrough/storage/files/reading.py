@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from pullthrough.threads import Runner
+from pullthrough.threads import Runner, wait_out
 
 
 class OpenFile:
@@ -25,7 +25,7 @@ class OpenFile:
         except OSError:  # not in memory, or a file system that cannot tell
             got = 0
         if got < count:
-            got = await self._run(_fill, self._descriptor, buffer, start)
+            got = await wait_out(self._run(_fill, self._descriptor, buffer, start))
             del buffer[got:]
         return buffer
 
