@@ -29,12 +29,15 @@ from pullthrough.provision.apply import Applied, Watch, apply_plan
 from pullthrough.provision.aws import Aws
 from pullthrough.provision.desired import build_desired
 from pullthrough.provision.execute import Executor
-from pullthrough.provision.inputs import Account, placeholder_accounts, secret_name_of, wants_account
-from pullthrough.provision.journal import Journal, Owned, entry_of, owned_of
+from pullthrough.provision.journal import Journal, entry_of, owned_of
+from pullthrough.provision.model.accounts import Account, placeholder_accounts, secret_name_of, wants_account
+from pullthrough.provision.model.observed import Owned
 from pullthrough.provision.observe import observe
 from pullthrough.provision.plan import Options, Plan, Step
-from pullthrough.provision.planner import plan_apply, plan_destroy, questions_of
-from pullthrough.provision.target import Target
+from pullthrough.provision.planner import plan_apply, questions_of
+from pullthrough.provision.planning.destroy import plan_destroy
+from pullthrough.provision.planning.draft import Basis
+from pullthrough.provision.target import DeploymentTarget
 from tests.fakes.aws import ACCOUNT, REGION, FakeAws
 
 USERNAME = "acme"
@@ -126,7 +129,7 @@ class World:
     """A target, and what the module remembers of it."""
 
     send: Any
-    target: Target = field(default_factory=lambda: Target(ACCOUNT, REGION))
+    target: DeploymentTarget = field(default_factory=lambda: DeploymentTarget(ACCOUNT, REGION))
     journal: Journal | MemoryJournal = field(default_factory=MemoryJournal)
     #: By upstream.
     tokens: Mapping[str, str] = field(default_factory=lambda: TOKENS)
@@ -163,14 +166,14 @@ class World:
         observed = observe(self.aws, self.target, questions_of(declaration, desired, owned), self.fingerprints)
         given = Options(**options)
         key = self.fingerprints.key_id
-        return plan_apply(declaration.name, desired, observed, owned, given, fingerprint_key=key)
+        return plan_apply(Basis(declaration.name, desired, observed, owned, given, fingerprint_key=key))
 
     def plan_destroy(self, declaration: Declaration, **options: Any) -> Plan:
         accounts = placeholder_accounts(declaration, self.target)
         desired = build_desired(declaration, accounts, self.fingerprints, self.target)
         owned = self.journal.read()
         observed = observe(self.aws, self.target, questions_of(declaration, desired, owned), self.fingerprints)
-        return plan_destroy(declaration.name, desired, observed, owned, Options(**options))
+        return plan_destroy(Basis(declaration.name, desired, observed, owned, Options(**options)))
 
     def carry_out(self, plan: Plan, declaration: Declaration, watch: Watch = lambda step, progress: None) -> Applied:
         accounts = self.accounts(declaration)

@@ -14,7 +14,8 @@ from pullthrough.declaration import STANDARD_RULES, CredentialSource, Declaratio
 from pullthrough.errors import InputMissing
 from pullthrough.oci.ecr_upstreams import kind_of
 from pullthrough.provision.export.common import TARGET
-from pullthrough.provision.inputs import INPUTS, WHERE_TOKENS_ARE, read_accounts, wants_account
+from pullthrough.provision.inputs import read_accounts
+from pullthrough.provision.model.accounts import INPUTS, WHERE_TOKENS_ARE, wants_account
 
 Username = TypeVar("Username")
 Token = TypeVar("Token")

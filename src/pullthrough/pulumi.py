@@ -21,14 +21,7 @@ from pullthrough._inputs import STANDARD, WHOLE_POLICY, WHOLE_SCANNING, accounts
 from pullthrough.addressing.labels import terraform_style
 from pullthrough.declaration import ROOT, Declaration
 from pullthrough.errors import TargetUnusable
-from pullthrough.provision.export.common import (
-    TARGET,
-    addresses,
-    desired_anywhere,
-    is_marked,
-    needed,
-    unmark,
-)
+from pullthrough.provision.export.common import TARGET, addresses, desired_anywhere, is_marked, needed, unmark
 from pullthrough.provision.resources import Json, Key, Resource, ResourceKind
 from pullthrough.provision.target import region_without_caches
 

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from pullthrough.declaration import Declaration
 from pullthrough.provision.export.cloudformation import cloudformation_template
 from pullthrough.provision.export.terraform import terraform_document
-from pullthrough.provision.observe import Observed, Scanning
+from pullthrough.provision.model.observed import Observed, Scanning
 from pullthrough.provision.resources import Existing, Key, ResourceKind
 from tests.e2e.processes import environment
 from tests.unit.provision.export.support import (

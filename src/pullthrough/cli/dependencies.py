@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pullthrough.client.reports import ProgressEvent, PullReport
     from pullthrough.oci.names import ImageReference
     from pullthrough.operations.operation import Performer
-    from pullthrough.provision.aws import Connection
+    from pullthrough.provision.aws import AwsConnection
     from pullthrough.settings import Loaded
 
 
@@ -55,7 +55,7 @@ def _offline(loaded: Loaded) -> AbstractContextManager[Performer]:
 
 def _connect(
     environ: Mapping[str, str], *, profile: str | None, region: str | None, endpoint_url: str | None
-) -> Connection:
+) -> AwsConnection:
     from pullthrough.provision.aws import connect
 
     return connect(environ, profile=profile, region=region, endpoint_url=endpoint_url)
@@ -73,7 +73,7 @@ class Dependencies:
     #: The operations on a data folder that no engine holds; takes the folder's lock.
     offline: Callable[[Loaded], AbstractContextManager[Performer]] = _offline
     #: What the module works on: an AWS account in a region, or an engine.
-    connect: Callable[..., Connection] = _connect
+    connect: Callable[..., AwsConnection] = _connect
     #: Whether somebody sits at a terminal and can be asked.
     is_terminal: Callable[[], bool] = terminal.is_terminal
     #: Asks; the second argument says whether the answer is a secret.

@@ -13,7 +13,7 @@ from pullthrough.cli.output import note, warn
 from pullthrough.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from pullthrough.provision.apply import Progress
+    from pullthrough.provision.apply import StepProgress
     from pullthrough.provision.deployment import Deployment
     from pullthrough.provision.plan import Step
 
@@ -94,11 +94,11 @@ def confirm(context: typer.Context, question: str, *, yes: bool, what: str) -> b
     return dependencies.ask(f"{question} Only 'yes' is taken for it", False).strip().lower() == "yes"
 
 
-def progress_of(clock: Callable[[], float]) -> Callable[[Step, Progress], None]:
+def progress_of(clock: Callable[[], float]) -> Callable[[Step, StepProgress], None]:
     """Prints a line when a step ends, to standard error."""
     begun: dict[str, float] = {}
 
-    def watch(step: Step, progress: Progress) -> None:
+    def watch(step: Step, progress: StepProgress) -> None:
         key, now = str(step.key), clock()
         if progress.value == "begins":
             begun[key] = now

@@ -54,13 +54,13 @@ def plan_lines(plan: Plan, *, coloured: bool = False) -> Iterator[str]:
 
 
 def summary(plan: Plan) -> str:
-    from pullthrough.provision.plan import Action
+    from pullthrough.provision.plan import StepAction
 
     counts = (
-        (plan.count(Action.CREATE), "to create"),
-        (plan.count(Action.UPDATE, Action.RESTORE), "to change"),
-        (plan.count(Action.REPLACE), "to replace"),
-        (plan.count(Action.DELETE), "to delete"),
+        (plan.count(StepAction.CREATE), "to create"),
+        (plan.count(StepAction.UPDATE, StepAction.RESTORE), "to change"),
+        (plan.count(StepAction.REPLACE), "to replace"),
+        (plan.count(StepAction.DELETE), "to delete"),
     )
     text = ", ".join(f"{count} {what}" for count, what in counts)
     problems = f"; {counted(len(plan.problems), 'problem')}" if plan.problems else ""

@@ -14,7 +14,7 @@ from pullthrough.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from pullthrough.declaration import Declaration
-    from pullthrough.provision.target import Target
+    from pullthrough.provision.target import DeploymentTarget
 
 policy_app = typer.Typer(
     name="policy", help="IAM policies: for whoever applies, for nodes, for ECR's template role.", rich_markup_mode=None
@@ -92,9 +92,9 @@ def _subject(
     profile: str | None,
     region: str | None,
     endpoint_url: str | None,
-) -> tuple[Declaration, Target]:
+) -> tuple[Declaration, DeploymentTarget]:
     """The declaration, and the account and region that ARNs name. AWS is asked only for what is not given."""
-    from pullthrough.provision.target import Target
+    from pullthrough.provision.target import DeploymentTarget
 
     dependencies = dependencies_of(context)
     declaration = load(context, config, require_tokens=False).settings.declaration
@@ -107,4 +107,4 @@ def _subject(
         raise ConfigurationError(f"--account {account[:40]!r} is not 12 digits")
     if not region:
         raise ConfigurationError("--account needs --region beside it, or AWS_REGION")
-    return declaration, Target(account, region)
+    return declaration, DeploymentTarget(account, region)

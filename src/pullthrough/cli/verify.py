@@ -12,7 +12,7 @@ from pullthrough.cli.options import ConfigOption, JsonOption
 from pullthrough.cli.output import write, write_json, write_table
 
 if TYPE_CHECKING:
-    from pullthrough.provision.verify import Report
+    from pullthrough.provision.verification import Report
 
 
 def verify(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pullthrough.client.registry import STALL_TIMEOUT_SECONDS, FetchedManifest, Login, open_registry
+from pullthrough.client.registry import STALL_TIMEOUT_SECONDS, Login, PulledManifest, open_registry
 from pullthrough.oci.names import ImageReference
 
 
@@ -13,7 +13,7 @@ async def fetch_manifest(
     login: Login | None = None,
     stall_timeout_seconds: float = STALL_TIMEOUT_SECONDS,
     use_proxies: bool = False,
-) -> FetchedManifest:
+) -> PulledManifest:
     """The manifest, or index, of `image` from the registry at the URL `registry`; one request, redirects aside.
 
     Its digest is verified: against the one asked for, else the one that the registry states. Raises as `pull_image` does.

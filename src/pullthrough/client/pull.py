@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import aiohttp
 
 from pullthrough.client.platforms import Platform, choose, parse_platform, this_machine
-from pullthrough.client.registry import STALL_TIMEOUT_SECONDS, FetchedManifest, Registry, open_registry
+from pullthrough.client.registry import STALL_TIMEOUT_SECONDS, PulledManifest, RegistryClient, open_registry
 from pullthrough.client.reports import FetchReport, Part, ProgressEvent, PullReport, Stage, parse_source, plain_text
 from pullthrough.errors import DigestMismatch, ManifestInvalid, ManifestUnknown, PullthroughError, SizeMismatch
 from pullthrough.oci import media_types
@@ -57,7 +57,7 @@ class _Pull:
 
     def __init__(
         self,
-        registry: Registry,
+        registry: RegistryClient,
         image: ImageReference,
         platform: Platform,
         progress: Callable[[ProgressEvent], None] | None,
@@ -88,7 +88,7 @@ class _Pull:
             seconds=self._clock() - started,
         )
 
-    async def _descend(self, index: Manifest, *, depth: int) -> list[FetchedManifest]:
+    async def _descend(self, index: Manifest, *, depth: int) -> list[PulledManifest]:
         """The manifests from below `index` down to the platform's image."""
         found = await self._find(index, depth=depth)
         if not found:
@@ -99,7 +99,7 @@ class _Pull:
             )
         return found
 
-    async def _find(self, index: Manifest, *, depth: int) -> list[FetchedManifest]:
+    async def _find(self, index: Manifest, *, depth: int) -> list[PulledManifest]:
         if depth > _MAX_DEPTH:
             raise ManifestInvalid(f"{self._image} is an index with more than {_MAX_DEPTH} levels")
         child = choose(

@@ -49,7 +49,7 @@ class Login:
 
 
 @dataclass(frozen=True, slots=True)
-class FetchedManifest:
+class PulledManifest:
     """A manifest, verified, and how it came."""
 
     manifest: Manifest
@@ -65,7 +65,7 @@ async def open_registry(
     stall_timeout_seconds: float = STALL_TIMEOUT_SECONDS,
     use_proxies: bool = False,
     clock: Callable[[], float] = time.monotonic,
-) -> AsyncIterator[Registry]:
+) -> AsyncIterator[RegistryClient]:
     """The registry at the URL `registry`. `use_proxies`: whether HTTPS_PROXY, HTTP_PROXY and NO_PROXY count.
 
     Raises ConfigurationError for a URL that is not one of a host.
@@ -81,7 +81,7 @@ async def open_registry(
         headers={"Accept-Encoding": "identity", "User-Agent": "pullthrough"},
         trust_env=use_proxies,
     ) as session:
-        yield Registry(session, base, login, clock)
+        yield RegistryClient(session, base, login, clock)
 
 
 def parse_registry(registry: str) -> URL:
@@ -97,7 +97,7 @@ def parse_registry(registry: str) -> URL:
     return url
 
 
-class Registry:
+class RegistryClient:
     """Its session belongs to `open_registry`."""
 
     def __init__(
@@ -121,7 +121,7 @@ class Registry:
 
     async def fetch_manifest(
         self, image: ImageReference, reference: str | None = None, *, size_bytes: int | None = None
-    ) -> FetchedManifest:
+    ) -> PulledManifest:
         """The manifest at `reference`, else at the image's own. `size_bytes` is what an index said about it."""
         reference = image.reference if reference is None else reference
         what = f"the manifest {image.repository}{'@' if isinstance(reference, Digest) else ':'}{reference}"
@@ -134,7 +134,7 @@ class Registry:
         if size_bytes is not None and len(body) != size_bytes:
             raise SizeMismatch(f"{what} has {len(body)} bytes; its index says {size_bytes}")
         manifest = parse_manifest(body, response.headers.get("Content-Type", ""))
-        return FetchedManifest(
+        return PulledManifest(
             manifest,
             FetchReport(
                 part=Part.INDEX if manifest.is_index else Part.MANIFEST,

@@ -42,7 +42,7 @@ class ProgressEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class CacheStatus:
     """An `X-Cache` header: `outcome; rule=...; age=...; reason="..."`.
 
     `outcome` is hit, miss, joined, stale, revalidated or negative; a newer cache may say more. `age_seconds` is since
@@ -63,7 +63,7 @@ class Source:
         }
 
 
-def parse_source(header: str | None) -> Source | None:
+def parse_source(header: str | None) -> CacheStatus | None:
     """None for no header, and for one that other caches write in another form (`HIT from squid`)."""
     outcome, *parts = [part.strip() for part in _PART.findall(header or "")] or [""]
     if _OUTCOME.fullmatch(outcome) is None:
@@ -78,7 +78,7 @@ def parse_source(header: str | None) -> Source | None:
             age_seconds = int(match[1]) if match else None
         elif part:
             reasons.append(plain_text(value.strip('"') if equals and key == "reason" else part))
-    return Source(outcome, rule, age_seconds, "; ".join(reasons))
+    return CacheStatus(outcome, rule, age_seconds, "; ".join(reasons))
 
 
 def plain_text(text: str) -> str:
@@ -96,7 +96,7 @@ class FetchReport:
     size_bytes: int
     seconds: float
     first_byte_seconds: float
-    source: Source | None
+    source: CacheStatus | None
 
     def to_dict(self) -> dict[str, object]:
         return {

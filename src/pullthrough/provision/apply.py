@@ -23,14 +23,14 @@ from pullthrough.units import counted
 STEPS_AT_ONCE = 4
 
 
-class Progress(StrEnum):
+class StepProgress(StrEnum):
     BEGINS = "begins"
     DONE = "done"
     FAILED = "failed"
 
 
 #: Told of each step as it goes on, by any thread, one call at a time.
-Watch = Callable[[Step, Progress], None]
+Watch = Callable[[Step, StepProgress], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +56,10 @@ def apply_plan(
         raise problem_of(plan.problems)
     for step in plan.gone:
         journal.done(step)
-    return _Run(plan, execute, journal, watch).run(at_once)
+    return _PlanRun(plan, execute, journal, watch).run(at_once)
 
 
-class _Run:
+class _PlanRun:
     def __init__(self, plan: Plan, execute: Callable[[Step], None], journal: Recorder, watch: Watch) -> None:
         self._plan = plan
         self._execute = execute
@@ -109,17 +109,17 @@ class _Run:
     def _carry_out(self, step: Step) -> None:
         with self._lock:
             self._journal.begin(step)
-            self._watch(step, Progress.BEGINS)
+            self._watch(step, StepProgress.BEGINS)
         try:
             self._execute(step)
         except PullthroughError as error:
             with self._lock:
                 self._journal.failed(step, is_certain=not isinstance(error, AwsUnreachable))
-                self._watch(step, Progress.FAILED)
+                self._watch(step, StepProgress.FAILED)
             raise
         with self._lock:
             self._journal.done(step)
-            self._watch(step, Progress.DONE)
+            self._watch(step, StepProgress.DONE)
 
     def _failure(self) -> ApplyFailed:
         failed = {step.key for step, _ in self._failures}

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from pullthrough.errors import ActionDenied, AwsRefused, AwsUnreachable, ProvisionError, TargetUnusable
-from pullthrough.provision.target import Target, region_without_caches
+from pullthrough.provision.target import DeploymentTarget, region_without_caches
 from pullthrough.version import __version__
 
 CONNECT_TIMEOUT_SECONDS = 5.0
@@ -178,9 +178,9 @@ class Readers:
 
 
 @dataclass(frozen=True)
-class Connection:
+class AwsConnection:
     aws: Aws
-    target: Target
+    target: DeploymentTarget
 
 
 def connect(
@@ -189,7 +189,7 @@ def connect(
     profile: str | None = None,
     region: str | None = None,
     endpoint_url: str | None = None,
-) -> Connection:
+) -> AwsConnection:
     """A session by AWS's usual chain of credentials, and what it leads to. Asks STS who we are; nothing else.
 
     `endpoint_url` goes before `AWS_ENDPOINT_URL` and the profile's. Raises TargetUnusable.
@@ -198,7 +198,7 @@ def connect(
     return connected(Aws(send), send.region, send.endpoint, separate_iam="AWS_ENDPOINT_URL_IAM" in environ)
 
 
-def connected(aws: Aws, region: str, endpoint: str, *, separate_iam: bool = False) -> Connection:
+def connected(aws: Aws, region: str, endpoint: str, *, separate_iam: bool = False) -> AwsConnection:
     """What stands behind `aws`. `separate_iam`: whether IAM has an endpoint of its own, so that an engine stands beside one."""
     if not endpoint and (where := region_without_caches(region)):
         raise TargetUnusable(
@@ -208,7 +208,7 @@ def connected(aws: Aws, region: str, endpoint: str, *, separate_iam: bool = Fals
     identity = aws.call("sts", "GetCallerIdentity")
     headers = identity.get("ResponseMetadata", {}).get("HTTPHeaders", {})
     is_engine = bool(endpoint) and str(headers.get("server", "")).startswith("pullthrough/")
-    target = Target(
+    target = DeploymentTarget(
         account=identity["Account"],
         region=region,
         endpoint=endpoint,
@@ -216,7 +216,7 @@ def connected(aws: Aws, region: str, endpoint: str, *, separate_iam: bool = Fals
         has_iam=not is_engine or separate_iam,
         caller=identity["Arn"],
     )
-    return Connection(aws, target)
+    return AwsConnection(aws, target)
 
 
 class _Botocore:

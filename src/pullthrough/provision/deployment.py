@@ -13,27 +13,28 @@ from pullthrough.declaration import Declaration
 from pullthrough.errors import ConfigurationError, InputMissing
 from pullthrough.fingerprints import Fingerprints
 from pullthrough.provision.apply import Applied, Watch, apply_plan
-from pullthrough.provision.aws import Connection
+from pullthrough.provision.aws import AwsConnection
 from pullthrough.provision.desired import build_desired
 from pullthrough.provision.documents import template_role_name
 from pullthrough.provision.execute import Executor
-from pullthrough.provision.existing import (
-    Repository,
-    covered_notes,
-    deletion_steps,
-    existing_notes,
-    existing_steps,
-    read_repositories,
-)
-from pullthrough.provision.inputs import Account, Ask, placeholder_accounts, read_accounts, secret_name_of, warnings_of
-from pullthrough.provision.journal import Journal, Owned, journal_name, state_folder
+from pullthrough.provision.existing import existing_notes, existing_steps
+from pullthrough.provision.fetching import fetch_by_http
+from pullthrough.provision.inputs import Ask, read_accounts, warnings_of
+from pullthrough.provision.journal import Journal, journal_name, state_folder
+from pullthrough.provision.model.accounts import Account, placeholder_accounts, secret_name_of
+from pullthrough.provision.model.observed import Observed, Repository
+from pullthrough.provision.observation.coverage import covered_notes, deletion_steps
 from pullthrough.provision.observation.logins import registry_host
-from pullthrough.provision.observe import Observed, observe
-from pullthrough.provision.plan import Options, Plan, Step
-from pullthrough.provision.planner import plan_apply, plan_destroy, questions_of
+from pullthrough.provision.observation.repositories import read_repositories
+from pullthrough.provision.observe import observe
+from pullthrough.provision.plan import Options, Plan
+from pullthrough.provision.planner import plan_apply, questions_of
+from pullthrough.provision.planning.destroy import plan_destroy
+from pullthrough.provision.planning.draft import Basis
 from pullthrough.provision.resources import Desired, ResourceKind
 from pullthrough.provision.status import Status, status
-from pullthrough.provision.verify import Report, verify
+from pullthrough.provision.verification import Report
+from pullthrough.provision.verify import verify
 
 _NO_OPTIONS = Options()
 
@@ -44,7 +45,7 @@ class Deployment:
     def __init__(
         self,
         declaration: Declaration,
-        connection: Connection,
+        connection: AwsConnection,
         environ: Mapping[str, str],
         *,
         journal: Path | None = None,
@@ -82,42 +83,22 @@ class Deployment:
         Raises InputMissing, PlanProblem for what the declaration cannot ask for here, and what `Aws.call` raises. What
         stands in the way of the account's own state is in the plan's `problems`.
         """
-        accounts = self._read_accounts()
-        desired = self._desired(accounts)
-        owned, observed = self._observe(desired)
-        steps: list[Step] = []
+        basis = self._basis(self._read_accounts(), options)
+        notes: list[str] = []
         if options.existing:
-            others, repositories = observed.of(ResourceKind.TEMPLATE).values(), self._read_repositories()
-            steps = existing_steps(desired, repositories, others)
-            desired = replace(desired, notes=(*desired.notes, *existing_notes(desired, repositories, others)))
-        desired = replace(desired, notes=(*desired.notes, *self._covered_notes(desired, observed)))
-        return plan_apply(
-            self.declaration.name,
-            desired,
-            observed,
-            owned,
-            options,
-            repository_steps=steps,
-            fingerprint_key=self.fingerprints.key_id,
-        )
+            others, repositories = basis.observed.of(ResourceKind.TEMPLATE).values(), self._read_repositories()
+            steps = existing_steps(basis.desired, repositories, others)
+            basis = replace(basis, repository_steps=tuple(steps))
+            notes = existing_notes(basis.desired, repositories, others)
+        return plan_apply(replace(basis, notes=(*notes, *self._covered_notes(basis))))
 
     def plan_destroy(self, options: Options = _NO_OPTIONS) -> Plan:
         """What `destroy` would do. Reads only; needs no credential for any upstream."""
-        desired = self._desired(placeholder_accounts(self.declaration, self.target))
-        owned, observed = self._observe(desired)
-        steps: list[Step] = []
+        basis = self._basis(self._placeholders(), options)
         if options.delete_repositories:
             steps, notes = deletion_steps(self.aws, self._prefixes, is_engine=self.target.is_engine)
-            desired = replace(desired, notes=(*desired.notes, *notes))
-        return plan_destroy(
-            self.declaration.name,
-            desired,
-            observed,
-            owned,
-            options,
-            repository_steps=steps,
-            fingerprint_key=self.fingerprints.key_id,
-        )
+            basis = replace(basis, repository_steps=tuple(steps), notes=tuple(notes))
+        return plan_destroy(basis)
 
     def apply(self, plan: Plan, watch: Watch = lambda step, progress: None) -> Applied:
         """Carry out a plan of this deployment. Raises PlanProblem, ApplyFailed, ConfigurationError."""
@@ -136,23 +117,21 @@ class Deployment:
 
     def verify(self) -> Report:
         """Whether each rule works, end to end."""
-        desired = self._desired(placeholder_accounts(self.declaration, self.target))
-        return verify(self.aws, self.target, self.declaration, desired)
+        desired = self._desired(self._placeholders())
+        return verify(self.aws, self.target, self.declaration, desired, fetch=fetch_by_http(self.target))
 
     def status(self) -> Status:
         """What is there, and how it differs. Where tokens are missing, credentials are not compared."""
         try:
             accounts, missing = self._read_accounts(), ""
         except InputMissing as error:
-            accounts, missing = placeholder_accounts(self.declaration, self.target), error.message
-        desired = self._desired(accounts)
-        owned, observed = self._observe(desired)
-        plan = plan_apply(self.declaration.name, desired, observed, owned, _NO_OPTIONS)
+            accounts, missing = self._placeholders(), error.message
+        basis = self._basis(accounts)
         return status(
             self.declaration,
-            desired,
-            observed,
-            plan,
+            basis.desired,
+            basis.observed,
+            plan_apply(basis),
             self._read_repositories(),
             self._clock(),
             registry_host=registry_host(self.aws, self.target),
@@ -166,7 +145,7 @@ class Deployment:
 
     def observe(self) -> Observed:
         """What is there, for exports and for importing it: the role for templates included."""
-        desired = self._desired(placeholder_accounts(self.declaration, self.target))
+        desired = self._desired(self._placeholders())
         questions = questions_of(self.declaration, desired, self.journal.read())
         if self.target.has_iam:
             role = template_role_name(self.declaration.name)
@@ -183,9 +162,9 @@ class Deployment:
         # An engine's own repositories are under no rule; an account of AWS has some that ROOT covers by their names only.
         return read_repositories(self.aws, self._prefixes, root_is_cached=self.target.is_engine)
 
-    def _covered_notes(self, desired: Desired, observed: Observed) -> list[str]:
-        there = observed.of(ResourceKind.RULE)
-        made = [rule.key.name for rule in desired.of(ResourceKind.RULE) if rule.key.name not in there]
+    def _covered_notes(self, basis: Basis) -> list[str]:
+        there = basis.observed.of(ResourceKind.RULE)
+        made = [rule.key.name for rule in basis.desired.of(ResourceKind.RULE) if rule.key.name not in there]
         return covered_notes(self.aws, made, list(there), is_engine=self.target.is_engine)
 
     def _read_accounts(self) -> dict[str, Account]:
@@ -195,13 +174,18 @@ class Deployment:
             self.warnings = warnings_of(self._accounts, self.declaration.rules)
         return self._accounts
 
+    def _placeholders(self) -> dict[str, Account]:
+        return placeholder_accounts(self.declaration, self.target)
+
     def _desired(self, accounts: Mapping[str, Account]) -> Desired:
         return build_desired(self.declaration, accounts, self.fingerprints, self.target)
 
-    def _observe(self, desired: Desired) -> tuple[Owned, Observed]:
+    def _basis(self, accounts: Mapping[str, Account], options: Options = _NO_OPTIONS) -> Basis:
+        """Everything that a plan is made from; reads what is there."""
+        desired = self._desired(accounts)
         owned = self.journal.read()
-        questions = questions_of(self.declaration, desired, owned)
-        return owned, observe(self.aws, self.target, questions, self.fingerprints)
+        observed = observe(self.aws, self.target, questions_of(self.declaration, desired, owned), self.fingerprints)
+        return Basis(self.declaration.name, desired, observed, owned, options, fingerprint_key=self.fingerprints.key_id)
 
 
 def _made(folder: Path) -> Path:

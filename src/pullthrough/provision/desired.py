@@ -24,9 +24,9 @@ from pullthrough.declaration import (
 )
 from pullthrough.errors import PlanProblem
 from pullthrough.fingerprints import Fingerprints
-from pullthrough.oci.ecr_upstreams import ECR, WANT_SECRET, kind_of
 from pullthrough.provision import documents
-from pullthrough.provision.inputs import Account, secret_name_of
+from pullthrough.provision.model.accounts import Account, secret_name_of
+from pullthrough.provision.model.refusals import refusals
 from pullthrough.provision.resources import (
     MARKER_TAG,
     REGISTRY,
@@ -37,12 +37,8 @@ from pullthrough.provision.resources import (
     ResourceKind,
     secret_reference,
 )
-from pullthrough.provision.target import Target
+from pullthrough.provision.target import DeploymentTarget
 
-#: https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_CreatePullThroughCacheRule.html
-_PREFIX = re.compile(
-    r"(?=.{2,30}$)[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*", re.ASCII
-)
 _MAX_LIFECYCLE_CHARACTERS = 30_720
 _MAX_POLICY_CHARACTERS = 10_240
 SCAN_FREQUENCIES = {ScanFrequency.ON_PUSH: "SCAN_ON_PUSH", ScanFrequency.CONTINUOUS: "CONTINUOUS_SCAN"}
@@ -61,7 +57,7 @@ def marked_by(description: str) -> str:
 
 
 def build_desired(
-    declaration: Declaration, accounts: Mapping[str, Account], fingerprints: Fingerprints, target: Target
+    declaration: Declaration, accounts: Mapping[str, Account], fingerprints: Fingerprints, target: DeploymentTarget
 ) -> Desired:
     """Raises PlanProblem with everything that the declaration asks for and the target cannot have."""
     builder = _Builder(declaration, accounts, fingerprints, target)
@@ -84,18 +80,17 @@ class _Builder:
         declaration: Declaration,
         accounts: Mapping[str, Account],
         fingerprints: Fingerprints,
-        target: Target,
+        target: DeploymentTarget,
     ) -> None:
         self._declaration = declaration
         self._accounts = accounts
         self._fingerprints = fingerprints
         self._target = target
-        self.problems: list[str] = []
+        self.problems = refusals(declaration.rules, target)
         self._not_applicable: list[str] = []
 
     def build(self) -> Desired:
         declaration, target = self._declaration, self._target
-        self._check_rules()
         templates = {
             rule.prefix: declaration.templates.get(rule.prefix, Template())
             for rule in declaration.rules
@@ -119,63 +114,6 @@ class _Builder:
     @property
     def _prefixes(self) -> list[str]:
         return [rule.prefix for rule in self._declaration.rules]
-
-    # What AWS's grammar and AWS itself refuse
-
-    def _check_rules(self) -> None:
-        seen: set[str] = set()
-        for rule in self._declaration.rules:
-            if rule.prefix in seen:
-                self.problems.append(f"two rules have the prefix {rule.prefix}; a prefix is one rule's")
-            seen.add(rule.prefix)
-            if rule.prefix != ROOT and _PREFIX.fullmatch(rule.prefix) is None:
-                self.problems.append(
-                    f"the prefix {rule.prefix[:80]!r} breaks ECR's grammar: 2 to 30 lower-case letters and digits, separated "
-                    "by '.', '_', '__' or '-', in segments separated by '/', or ROOT"
-                )
-            if rule.prefix == ROOT and rule.upstream_repository_prefix:
-                self.problems.append(
-                    "the rule ROOT has an upstream_repository_prefix, which ECR takes for other prefixes only"
-                )
-            if not self._target.is_engine:
-                self._check_for_aws(rule)
-        if not self._target.is_engine:
-            self._check_overlaps()
-
-    def _check_for_aws(self, rule: Rule) -> None:
-        kind = kind_of(rule.upstream)
-        here = f"the rule {rule.prefix}"
-        if kind is None:
-            self.problems.append(
-                f"{here} has the upstream {rule.upstream}, which is none of those that AWS's pull-through cache takes "
-                "(Docker Hub, GitHub, GitLab.com, Quay, registry.k8s.io, ECR Public, Azure, Chainguard, ECR); an engine "
-                "takes any"
-            )
-        elif rule.anonymous and kind in WANT_SECRET:
-            self.problems.append(
-                f"{here} is anonymous, and AWS takes no rule for {rule.upstream} without an account; only an engine does. "
-                "Remove anonymous = true, and give a username and a token"
-            )
-        elif kind not in WANT_SECRET and rule.credential is not None:
-            self.problems.append(
-                f"{here} has an account, and AWS pulls from {rule.upstream} without one only; add anonymous = true, or "
-                "remove the account"
-            )
-        if kind != ECR and rule.custom_role_arn:
-            self.problems.append(f"{here} has a custom_role_arn, which AWS takes for upstreams that are an ECR only")
-        if kind != ECR and rule.upstream_repository_prefix:
-            self.problems.append(
-                f"{here} has an upstream_repository_prefix, which AWS takes for upstreams that are an ECR only"
-            )
-
-    def _check_overlaps(self) -> None:
-        for rule in self._declaration.rules:
-            for other in self._declaration.rules:
-                if other.prefix.startswith(f"{rule.prefix}/"):
-                    self.problems.append(
-                        f"the prefixes {rule.prefix} and {other.prefix} overlap, and AWS does not say which rule serves "
-                        f"{other.prefix}/...; rename one (an engine takes the longer one)"
-                    )
 
     # Secrets and rules
 

@@ -10,8 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from pullthrough.declaration import ROOT, Template
-from pullthrough.provision.resources import Attributes, Json
-from pullthrough.provision.target import Target
+from pullthrough.provision.target import DeploymentTarget
 
 _VERSION = "2012-10-17"
 READ_ACTIONS = ("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer")
@@ -26,14 +25,14 @@ RULE_PRINCIPAL = "pullthroughcache.ecr.amazonaws.com"
 Document = dict[str, Any]
 
 
-def repository_arns(target: Target, prefixes: Iterable[str]) -> list[str]:
+def repository_arns(target: DeploymentTarget, prefixes: Iterable[str]) -> list[str]:
     """The repositories under these prefixes; ROOT is all of them."""
     prefixes = set(prefixes)
     start = f"arn:{target.partition}:ecr:{target.region}:{target.account}:repository"
     return [f"{start}/*"] if ROOT in prefixes else [f"{start}/{prefix}/*" for prefix in sorted(prefixes)]
 
 
-def node_policy(target: Target, prefixes: Iterable[str], templates: Iterable[Template]) -> Document:
+def node_policy(target: DeploymentTarget, prefixes: Iterable[str], templates: Iterable[Template]) -> Document:
     """What a node that pulls through these prefixes needs, as an identity policy."""
     actions = [*READ_ACTIONS, *FILL_ACTIONS]
     if any(template.resource_tags for template in templates):
@@ -52,7 +51,7 @@ def node_policy(target: Target, prefixes: Iterable[str], templates: Iterable[Tem
     }
 
 
-def repository_policy(target: Target, accounts: Iterable[str], organization: str) -> Document | None:
+def repository_policy(target: DeploymentTarget, accounts: Iterable[str], organization: str) -> Document | None:
     """What lets these accounts read a repository; None where nobody is named."""
     statements = [
         {"Sid": sid, "Effect": "Allow", **principals, "Action": list(READ_ACTIONS)}
@@ -62,7 +61,7 @@ def repository_policy(target: Target, accounts: Iterable[str], organization: str
 
 
 def registry_statements(
-    target: Target, name: str, accounts: Iterable[str], organization: str, prefixes: Iterable[str]
+    target: DeploymentTarget, name: str, accounts: Iterable[str], organization: str, prefixes: Iterable[str]
 ) -> list[Document]:
     """Our statements of the registry's policy: these accounts may fill the cache.
 
@@ -94,7 +93,7 @@ def _sid_part(name: str) -> str:
     return name.replace("-", "Z")
 
 
-def _principals(target: Target, accounts: Iterable[str], organization: str) -> list[tuple[str, Document]]:
+def _principals(target: DeploymentTarget, accounts: Iterable[str], organization: str) -> list[tuple[str, Document]]:
     found: list[tuple[str, Document]] = []
     if arns := [f"arn:{target.partition}:iam::{account}:root" for account in sorted(set(accounts))]:
         found.append((_ACCOUNTS_SID, {"Principal": {"AWS": arns}}))
@@ -113,7 +112,9 @@ def template_trust() -> Document:
     }
 
 
-def template_role_policy(target: Target, prefixes: Iterable[str], kms_keys: Iterable[str], *, kms: bool) -> Document:
+def template_role_policy(
+    target: DeploymentTarget, prefixes: Iterable[str], kms_keys: Iterable[str], *, kms: bool
+) -> Document:
     """What ECR needs to create repositories as these templates say. `kms`: whether any is encrypted with KMS."""
     statements: list[Document] = [
         {
@@ -237,7 +238,7 @@ _SECRETS_WITHOUT_RESOURCE = ("secretsmanager:BatchGetSecretValue", "secretsmanag
 
 
 def operator_policy(
-    target: Target, name: str, node_roles: Iterable[str] = (), passed_roles: Collection[str] = ()
+    target: DeploymentTarget, name: str, node_roles: Iterable[str] = (), passed_roles: Collection[str] = ()
 ) -> Document:
     """What whoever runs `plan`, `apply` and `destroy` needs; IAM rights only for the roles that it touches.
 
@@ -311,41 +312,3 @@ def template_role_name(name: str) -> str:
 def access_policy_name(name: str) -> str:
     """The inline policy that a declaration puts into nodes' roles."""
     return f"pullthrough-{name}"
-
-
-# Two that mean the same
-
-
-def normal_document(document: Json) -> Json:
-    """A policy by its meaning: a list of one is the one, the order of actions and of a lifecycle's rules says nothing."""
-    if not isinstance(document, Mapping):
-        return document
-    if "rules" in document:
-        rules: list[Attributes] = [rule for rule in _listed(document["rules"]) if isinstance(rule, Mapping)]
-        ordered: list[Attributes] = sorted(rules, key=_priority)
-        return {**document, "rules": ordered}
-    statements = [
-        {key: _normal_part(key, value) for key, value in statement.items()}
-        if isinstance(statement, Mapping)
-        else statement
-        for statement in _listed(document.get("Statement"))
-    ]
-    return {**document, "Statement": statements}
-
-
-def _priority(rule: Attributes) -> str:
-    return str(rule.get("rulePriority"))
-
-
-def _normal_part(key: str, value: Json) -> Json:
-    if key in ("Action", "NotAction", "Resource", "NotResource"):
-        return sorted(str(entry) for entry in _listed(value))
-    if key in ("Principal", "NotPrincipal") and isinstance(value, Mapping):
-        return {kind: sorted(str(entry) for entry in _listed(names)) for kind, names in value.items()}
-    return value
-
-
-def _listed(value: Json) -> list[Json]:
-    if value is None:
-        return []
-    return list(value) if isinstance(value, list | tuple) else [value]

@@ -6,39 +6,14 @@ them up, by the steps made here; `destroy --delete-repositories` takes all of th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import cast
 
 from pullthrough.addressing.names import covering
-from pullthrough.declaration import ROOT
-from pullthrough.provision.aws import Aws, Readers
-from pullthrough.provision.documents import normal_document
-from pullthrough.provision.plan import Action, Step
-from pullthrough.provision.repositories import (
-    Images,
-    Repository,
-    apply_repository,
-    count_images,
-    delete_repository,
-    is_own,
-    list_under,
-    read_repositories,
-    tags_in,
-)
-from pullthrough.provision.resources import Attributes, Desired, Existing, Json, Key, ResourceKind
-
-__all__ = [
-    "Images",
-    "Repository",
-    "apply_repository",
-    "count_images",
-    "delete_repository",
-    "deletion_steps",
-    "existing_notes",
-    "existing_steps",
-    "normal_document",
-    "read_repositories",
-]
+from pullthrough.provision.model.observed import Repository
+from pullthrough.provision.model.policies import normal_document
+from pullthrough.provision.plan import Step, StepAction
+from pullthrough.provision.resources import Attributes, Desired, Existing, Json, Key, ResourceKind, tags_in
 
 #: Names in one note.
 _MOST_NAMED = 10
@@ -97,27 +72,6 @@ def left_notes(own: Sequence[str]) -> list[str]:
     return [f"{named(own)}: pushed before there was the rule, and left as that is"] if own else []
 
 
-def covered_notes(aws: Aws, prefixes: Collection[str], others: Collection[str], *, is_engine: bool) -> list[str]:
-    """What is there already under the prefixes of rules that are to be made; `others` are those of rules that are there.
-
-    Costs a call a page of repositories. Raises what `Aws.call` raises.
-    """
-    covered: dict[str, list[str]] = {}
-    for answer, prefix in list_under(aws, {*prefixes, *others} if prefixes else ()):
-        if prefix in prefixes:
-            covered.setdefault(prefix, []).append(str(answer["repositoryName"]))
-    what = (
-        "those that were pushed, not pulled, stay the registry's own, and the upstream is never asked for them"
-        if is_engine
-        else "pulls by the rule are given what is in them"
-    )
-    return [
-        f"the rule {prefix} will cover repositories that are there already: {named(names)}; {what}. Delete one to have its "
-        "name filled from the upstream"
-        for prefix, names in sorted(covered.items())
-    ]
-
-
 def named(names: Sequence[str]) -> str:
     """Ten of them, and how many more there are."""
     more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
@@ -157,7 +111,7 @@ def _step(templates: _Templates, repository: Repository) -> Step | None:
         return None
     return Step(
         Key(ResourceKind.REPOSITORY, repository.name),
-        Action.UPDATE,
+        StepAction.UPDATE,
         f"{', '.join(differing)} to be as in the template of {prefix}",
         before,
         after,
@@ -174,44 +128,3 @@ def _encryption(attributes: Attributes) -> tuple[str, str]:
 def _named(encryption: tuple[str, str]) -> str:
     kind, key = encryption
     return f"{kind} ({key})" if key else kind
-
-
-# Taking them away
-
-
-def deletion_steps(aws: Aws, prefixes: Collection[str], *, is_engine: bool = False) -> tuple[list[Step], list[str]]:
-    """A step for each repository of the cache, with how many images and bytes it has in `details`; and what is not taken
-    away, for people.
-
-    In an account of AWS those under ROOT alone are left out: it has its own ones there. An engine says which are its own.
-    Costs a call a page of repositories, and one a page of each one's images; of an engine one more for each repository.
-    Raises what `Aws.call` raises.
-    """
-    with Readers(aws) as readers:
-        found = [
-            (str(answer["repositoryName"]), str(answer["repositoryArn"]), prefix)
-            for answer, prefix in list_under(aws, prefixes)
-            if prefix != ROOT or is_engine
-        ]
-        owned = [readers.start(is_own, aws, arn) for _, arn, _ in found] if is_engine else []
-        own = [name for (name, _, _), is_it in zip(found, owned, strict=False) if is_it.result()]
-        counts = [
-            (name, arn, prefix, readers.start(count_images, aws, name))
-            for name, arn, prefix in found
-            if name not in own
-        ]
-        steps = [_deletion(name, arn, prefix, count.result()) for name, arn, prefix, count in counts]
-    return steps, left_notes(own)
-
-
-def _deletion(name: str, arn: str, prefix: str, images: Images) -> Step:
-    return Step(
-        Key(ResourceKind.REPOSITORY, name),
-        Action.DELETE,
-        "--delete-repositories: with its images",
-        before={},
-        # First the rule, lest a pull makes it anew.
-        needs=(Key(ResourceKind.RULE, prefix),),
-        arn=arn,
-        details={"images": images.count, "bytes": images.size_bytes},
-    )

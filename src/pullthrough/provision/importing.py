@@ -20,16 +20,16 @@ from pullthrough.oci.names import parse_repository_name
 from pullthrough.provision import documents
 from pullthrough.provision.desired import SCAN_FREQUENCIES
 from pullthrough.provision.importing_templates import (
-    Access,
     FileNames,
+    Grants,
     Inexpressible,
     accounts_and_organization,
     checked,
     is_accepted,
     template_table,
 )
-from pullthrough.provision.inputs import INPUTS
-from pullthrough.provision.observe import Observed
+from pullthrough.provision.model.accounts import INPUTS
+from pullthrough.provision.model.observed import Observed
 from pullthrough.provision.registry import statements_of
 from pullthrough.provision.resources import MARKER_TAG, Existing, ResourceKind
 from pullthrough.settings.tables import AccessSettings, RuleSettings, TopSettings
@@ -163,7 +163,7 @@ class _Importer:
 
     # Templates
 
-    def _templates(self, prefixes: Sequence[str], granted: Access) -> dict[str, Any]:
+    def _templates(self, prefixes: Sequence[str], granted: Grants) -> dict[str, Any]:
         """`template`, where all rules have the same one, and `templates`."""
         there = self._observed.of(ResourceKind.TEMPLATE)
         tables: dict[str, dict[str, Any]] = {}
@@ -179,7 +179,7 @@ class _Importer:
             common, tables = {}, {prefix: table for prefix, table in tables.items() if table}
         return {**({"template": common} if common else {}), **({"templates": tables} if tables else {})}
 
-    def _template(self, prefix: str, existing: Existing, granted: Access) -> dict[str, Any]:
+    def _template(self, prefix: str, existing: Existing, granted: Grants) -> dict[str, Any]:
         try:
             return template_table(self._observed, self._name, prefix, existing, granted, self.files)
         except Inexpressible as reason:
@@ -188,7 +188,7 @@ class _Importer:
 
     # Access, scanning, tags
 
-    def _access(self, prefixes: Sequence[str]) -> tuple[dict[str, Any], Access]:
+    def _access(self, prefixes: Sequence[str]) -> tuple[dict[str, Any], Grants]:
         """The table, and what it lets other accounts do, which each template's own policy repeats."""
         table: dict[str, Any] = {}
         policy_name = documents.access_policy_name(self._name)

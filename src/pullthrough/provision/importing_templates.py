@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from pullthrough.declaration import KEEP_IMAGES, Encryption, TagMutability
 from pullthrough.provision import documents
-from pullthrough.provision.observe import Observed
+from pullthrough.provision.model.observed import Observed
 from pullthrough.provision.resources import Existing, Json, ResourceKind
 from pullthrough.settings.fields import settings_of
 from pullthrough.settings.tables import TemplateSettings
@@ -27,7 +27,7 @@ class Inexpressible(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class Grants:
     """Whom a policy lets pull."""
 
     accounts: tuple[str, ...] = ()
@@ -62,7 +62,7 @@ def _file_part(prefix: str) -> str:
 
 
 def template_table(
-    observed: Observed, name: str, prefix: str, existing: Existing, granted: Access, files: FileNames
+    observed: Observed, name: str, prefix: str, existing: Existing, granted: Grants, files: FileNames
 ) -> dict[str, Any]:
     """What [templates.<prefix>] has to say beside the defaults. `granted` is what [access] says.
 
@@ -163,7 +163,7 @@ def _kept(policy: Mapping[str, Json]) -> int | None:
     return count if isinstance(count, int) and policy == documents.lifecycle_policy(count) else None
 
 
-def _policy(observed: Observed, prefix: str, existing: Existing, granted: Access, files: FileNames) -> dict[str, Any]:
+def _policy(observed: Observed, prefix: str, existing: Existing, granted: Grants, files: FileNames) -> dict[str, Any]:
     """Whom it lets pull, beside those of [access], whom every template does; or a file with the whole policy."""
     policy = existing.attributes["repositoryPolicy"]
     if policy is not None and not isinstance(policy, Mapping):
@@ -188,7 +188,7 @@ def _statements(policy: Mapping[str, Json] | None) -> Sequence[Any]:
     return statements if isinstance(statements, list | tuple) else ()
 
 
-def accounts_and_organization(statements: Iterable[Any]) -> Access:
+def accounts_and_organization(statements: Iterable[Any]) -> Grants:
     """Whom statements of our own form name. Of others something or nothing: whoever asks compares what it would make."""
     accounts: set[str] = set()
     organization = ""
@@ -203,4 +203,4 @@ def accounts_and_organization(statements: Iterable[Any]) -> Access:
                     accounts.add(match[1])
         if isinstance(condition, Mapping) and isinstance(condition.get("StringEquals"), Mapping):
             organization = str(condition["StringEquals"].get("aws:PrincipalOrgID", organization))
-    return Access(tuple(sorted(accounts)), organization)
+    return Grants(tuple(sorted(accounts)), organization)

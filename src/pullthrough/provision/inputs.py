@@ -8,40 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 
 from pullthrough.credentials import Credentials, CredentialUnreadable
-from pullthrough.declaration import GITHUB, CredentialSource, Declaration, Rule, SecretCredential
+from pullthrough.declaration import GITHUB, CredentialSource, Declaration, Rule
 from pullthrough.errors import InputMissing
-from pullthrough.oci.ecr_upstreams import WANT_SECRET, kind_of
-from pullthrough.oci.names import DOCKER_HUB
-from pullthrough.provision.target import Target
+from pullthrough.oci.ecr_upstreams import kind_of
+from pullthrough.provision.model.accounts import INPUTS, WHERE_TOKENS_ARE, Account, secret_name_of, wants_account
+from pullthrough.provision.target import DeploymentTarget
 
-#: Every secret of a pull-through cache rule is called so:
-#: https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache-creating-secret.html
-SECRET_PREFIX = "ecr-pullthroughcache/"
-#: For the two accounts of the Terraform module: the beginning of its inputs' names.
-INPUTS: Mapping[str, str] = {DOCKER_HUB: "docker_hub", GITHUB: "github"}
-#: Where a token comes from, and what it must be allowed to do.
-WHERE_TOKENS_ARE: Mapping[str, str] = {
-    "docker-hub": (
-        "make a personal access token at https://app.docker.com/settings/personal-access-tokens with the access "
-        "'Public Repo Read-only' ('Read-only' for private images too)"
-    ),
-    "github-container-registry": (
-        "make a personal access token (classic) with the scope read:packages at "
-        "https://github.com/settings/tokens/new?scopes=read:packages"
-    ),
-    "gitlab-container-registry": (
-        "make a deploy token, or a personal access token, with the scope read_registry: "
-        "https://docs.gitlab.com/user/project/deploy_tokens/"
-    ),
-    "azure-container-registry": (
-        "make a token with the scope map _repositories_pull: "
-        "https://learn.microsoft.com/azure/container-registry/container-registry-token-based-repository-permissions"
-    ),
-    "chainguard": "make a pull token with `chainctl auth pull-token`",
-}
 _DOCKER_USERNAME = re.compile(r"[a-z0-9]{4,30}", re.ASCII)
 _GITHUB_USERNAME = re.compile(r"[A-Za-z0-9](?:-?[A-Za-z0-9]){0,38}", re.ASCII)
 _MAX_TOKEN_LENGTH = 4096
@@ -51,37 +25,12 @@ _HINT = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
-    """A user name and token as they are now."""
-
-    username: str
-    token: str = field(repr=False)
-
-
 #: Asks at a terminal: what for, and whether the answer is a secret, which is not echoed.
 Ask = Callable[[str, bool], str]
 
 
-def secret_name_of(rule: Rule) -> str:
-    return rule.secret_name or f"{SECRET_PREFIX}{rule.prefix}"
-
-
-def wants_account(rule: Rule, target: Target) -> bool:
-    """Whether this rule needs a user name and token, or has them, to be kept in a secret of ours.
-
-    Docker Hub and GitHub want one everywhere, as the Terraform module does, unless the rule says `anonymous = true`;
-    AWS wants one for its other kinds too.
-    """
-    if rule.anonymous or isinstance(rule.credential, SecretCredential):
-        return False
-    if rule.credential is not None or rule.upstream in INPUTS:
-        return True
-    return not target.is_engine and kind_of(rule.upstream) in WANT_SECRET
-
-
 def read_accounts(
-    declaration: Declaration, target: Target, credentials: Credentials, ask: Ask | None = None
+    declaration: Declaration, target: DeploymentTarget, credentials: Credentials, ask: Ask | None = None
 ) -> dict[str, Account]:
     """The account of each rule that wants one, by prefix.
 
@@ -108,15 +57,6 @@ def read_accounts(
     if problems:
         raise InputMissing(_together(_once(problems)), hint=_HINT)
     return accounts
-
-
-def placeholder_accounts(declaration: Declaration, target: Target) -> dict[str, Account]:
-    """What stands for the accounts where none is needed but that it is there: exports, `destroy`, `verify`."""
-    return {
-        rule.prefix: Account(declaration.usernames.get(rule.upstream, ""), "")
-        for rule in declaration.rules
-        if wants_account(rule, target)
-    }
 
 
 def warnings_of(accounts: Mapping[str, Account], rules: Iterable[Rule]) -> tuple[str, ...]:

@@ -18,30 +18,19 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from pullthrough.errors import ConfigurationError, ProvisionError
-from pullthrough.provision.plan import Action, Step
+from pullthrough.provision.model.observed import Owned
+from pullthrough.provision.plan import Step, StepAction
 from pullthrough.provision.resources import Key, ResourceKind
-from pullthrough.provision.target import Target
+from pullthrough.provision.target import DeploymentTarget
 
 _FORMAT = 1
 #: Documents of the whole registry are nobody's, and what is in repositories is not made here.
 _SHARED = (ResourceKind.REGISTRY_POLICY, ResourceKind.SCANNING, ResourceKind.REPOSITORY)
-
-
-@dataclass(frozen=True, slots=True)
-class Owned:
-    """What was made here and not taken back."""
-
-    created: frozenset[Key] = frozenset()
-    #: Filters of the scanning configuration, as `SCAN_ON_PUSH docker-hub/*`; a frequency alone is a rule made for them.
-    filters: frozenset[str] = frozenset()
-    #: Roles that could not be made whole: something of each may be there, and bears the mark then.
-    attempted: frozenset[Key] = frozenset()
 
 
 class Recorder(Protocol):
@@ -65,7 +54,7 @@ def state_folder(environ: Mapping[str, str]) -> Path | None:
     return Path(home) / ".local/state/pullthrough" if home.startswith("/") else None
 
 
-def journal_name(name: str, target: Target) -> str:
+def journal_name(name: str, target: DeploymentTarget) -> str:
     """One file for each declaration and target."""
     where = re.sub(r"[^A-Za-z0-9.]+", "-", target.endpoint.partition("://")[2]).strip("-")
     return "-".join(part for part in (name, target.account, target.region, where) if part) + ".journal"
@@ -183,7 +172,7 @@ def entry_of(event: str, step: Step, at: float) -> dict[str, Any]:
 
 def _check(entry: Mapping[str, Any]) -> None:
     """Raises ValueError, KeyError or TypeError for what `_write` does not write."""
-    ResourceKind(entry["kind"]), Action(entry["action"])
+    ResourceKind(entry["kind"]), StepAction(entry["action"])
     details = entry["details"]
     lists = [details[name] for name in ("add", "remove") if name in details]
     texts = [entry["event"], entry["name"], *(text for texts in lists for text in texts)]
@@ -207,13 +196,15 @@ def owned_of(entries: Iterable[Mapping[str, Any]]) -> Owned:
     for entry in entries:
         key, action, details = Key(ResourceKind(entry["kind"]), entry["name"]), entry["action"], entry["details"]
         added, removed = details.get("add", []), details.get("remove", [])
-        makes = key.kind not in _SHARED and (action in (Action.CREATE, Action.REPLACE) or bool(details.get("adopted")))
+        makes = key.kind not in _SHARED and (
+            action in (StepAction.CREATE, StepAction.REPLACE) or bool(details.get("adopted"))
+        )
         match entry["event"]:
             case "begin":  # counts, until it is known to have failed
                 replaced[key] = key in created
                 created |= {key} if makes else set()
                 filters.update(added)
-            case "failed" if action == Action.REPLACE:
+            case "failed" if action == StepAction.REPLACE:
                 # Where the old one is still there it is whose it was; where it is gone, the next run makes a new one.
                 created -= set() if replaced.get(key) else {key}
             case "failed":
@@ -221,9 +212,9 @@ def owned_of(entries: Iterable[Mapping[str, Any]]) -> Owned:
                 attempted |= {key} if makes and key.kind is ResourceKind.ROLE else set()
                 filters.difference_update(added)
             case "done":
-                created -= {key} if action == Action.DELETE else set()
+                created -= {key} if action == StepAction.DELETE else set()
                 # What was half made is whole now.
-                created |= attempted & {key} if action != Action.DELETE else set()
+                created |= attempted & {key} if action != StepAction.DELETE else set()
                 attempted.discard(key)
                 filters.difference_update(removed)
                 _drop_empty(filters)

@@ -11,10 +11,10 @@ from enum import StrEnum
 from typing import Any
 
 from pullthrough.provision.resources import Attributes, Json, Key
-from pullthrough.provision.target import Target
+from pullthrough.provision.target import DeploymentTarget
 
 
-class Action(StrEnum):
+class StepAction(StrEnum):
     CREATE = "create"
     UPDATE = "update"
     #: Deletes and creates, because AWS changes it in no other way.
@@ -25,7 +25,7 @@ class Action(StrEnum):
 
     @property
     def sign(self) -> str:
-        return {Action.CREATE: "+", Action.REPLACE: "-/+", Action.DELETE: "-"}.get(self, "~")
+        return {StepAction.CREATE: "+", StepAction.REPLACE: "-/+", StepAction.DELETE: "-"}.get(self, "~")
 
 
 class Purpose(StrEnum):
@@ -66,7 +66,7 @@ class Step:
     """One thing to do."""
 
     key: Key
-    action: Action
+    action: StepAction
     reason: str
     #: None where there is nothing yet.
     before: Attributes | None = None
@@ -119,7 +119,7 @@ class Plan:
     purpose: Purpose
     #: The declaration's name.
     name: str
-    target: Target
+    target: DeploymentTarget
     options: Options
     #: Each stands behind those that it needs.
     steps: tuple[Step, ...]
@@ -139,7 +139,7 @@ class Plan:
     def is_empty(self) -> bool:
         return not self.steps
 
-    def count(self, *actions: Action) -> int:
+    def count(self, *actions: StepAction) -> int:
         return sum(step.action in actions for step in self.steps)
 
     def as_json(self) -> dict[str, Any]:

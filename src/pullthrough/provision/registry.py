@@ -10,8 +10,9 @@ from typing import Any, cast
 
 from pullthrough.errors import PlanProblem
 from pullthrough.provision import documents
-from pullthrough.provision.observe import Observed, parse_document
-from pullthrough.provision.plan import Action, Step
+from pullthrough.provision.model.observed import Observed
+from pullthrough.provision.model.policies import normal_document, parse_document
+from pullthrough.provision.plan import Step, StepAction
 from pullthrough.provision.resources import REGISTRY, Attributes, Key, Resource, ResourceKind
 
 
@@ -19,7 +20,7 @@ def statements_step(name: str, observed: Observed, resource: Resource | None) ->
     """What makes the statements of the declaration `name` as wanted; None where they are. A `resource` of None wants none."""
     ours = statements_of(name, observed.registry_policy)
     wanted: list[Any] = list(cast("list[Any]", resource.attributes["statements"])) if resource else []
-    if documents.normal_document({"Statement": ours}) == documents.normal_document({"Statement": wanted}):
+    if normal_document({"Statement": ours}) == normal_document({"Statement": wanted}):
         return None
     before: Attributes | None = {"statements": ours} if ours else None
     after: Attributes | None = {"statements": wanted} if wanted else None
@@ -76,7 +77,7 @@ def filters_step(observed: Observed, owned: frozenset[str], resource: Resource |
     )
 
 
-def _action(before: Attributes | None, after: Attributes | None) -> Action:
+def _action(before: Attributes | None, after: Attributes | None) -> StepAction:
     if after is None:
-        return Action.DELETE
-    return Action.UPDATE if before is not None else Action.CREATE
+        return StepAction.DELETE
+    return StepAction.UPDATE if before is not None else StepAction.CREATE

@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import cast
 
 Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
 Attributes = Mapping[str, Json]
@@ -110,3 +111,7 @@ class Desired:
 def secret_reference(name: str) -> str:
     """What stands for the ARN of a secret that is not made yet; its last characters are AWS's choice."""
     return f"${{secret:{name}}}"
+
+
+def tags_in(attributes: Attributes) -> dict[str, Json]:
+    return dict(cast("Mapping[str, Json]", attributes["resourceTags"]))

@@ -11,11 +11,11 @@ from typing import Any
 
 from pullthrough.addressing.addresses import Address, addresses
 from pullthrough.declaration import Declaration, Rule
-from pullthrough.provision.existing import Repository, existing_notes, existing_steps
-from pullthrough.provision.observe import Observed
+from pullthrough.provision.existing import existing_notes, existing_steps
+from pullthrough.provision.model.observed import Observed, Repository
 from pullthrough.provision.plan import LeftAlone, Plan, Step
 from pullthrough.provision.resources import Desired, Existing, Json, Key, ResourceKind
-from pullthrough.provision.target import Target
+from pullthrough.provision.target import DeploymentTarget
 from pullthrough.units import format_time
 
 
@@ -102,7 +102,7 @@ class TemplateStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    target: Target
+    target: DeploymentTarget
     #: The declaration's name.
     name: str
     rules: tuple[RuleStatus, ...]

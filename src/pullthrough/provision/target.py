@@ -25,7 +25,7 @@ _SUFFIXES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class DeploymentTarget:
     """One registry: an account in a region, behind AWS's own endpoints or one that was named."""
 
     account: str

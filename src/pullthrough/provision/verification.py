@@ -9,10 +9,10 @@ from typing import Any
 
 from pullthrough.errors import PullthroughError
 from pullthrough.provision.resources import Json
-from pullthrough.provision.target import Target
+from pullthrough.provision.target import DeploymentTarget
 
 
-class Outcome(StrEnum):
+class CheckOutcome(StrEnum):
     OK = "ok"
     FAILED = "failed"
     #: Not looked at, and why is said.
@@ -45,13 +45,13 @@ class Trouble:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class CheckRow:
     """One check of one thing."""
 
     #: A rule's prefix, a role, a VPC.
     subject: str
     check: Check
-    outcome: Outcome
+    outcome: CheckOutcome
     #: Of a failure and of what was skipped; of what is in order sometimes a remark.
     reason: str = ""
     #: Of a failure only.
@@ -62,7 +62,7 @@ class Row:
     @property
     def is_found_broken(self) -> bool:
         """Whether the check was made, and failed."""
-        return self.outcome is Outcome.FAILED and self.details.get("looked") is not False
+        return self.outcome is CheckOutcome.FAILED and self.details.get("looked") is not False
 
     def as_json(self) -> dict[str, Json]:
         return {
@@ -75,19 +75,19 @@ class Row:
         }
 
 
-def passed(subject: str, check: Check, remark: str = "", **details: Json) -> Row:
-    return Row(subject, check, Outcome.OK, remark, details=details)
+def passed(subject: str, check: Check, remark: str = "", **details: Json) -> CheckRow:
+    return CheckRow(subject, check, CheckOutcome.OK, remark, details=details)
 
 
-def failed(subject: str, check: Check, trouble: Trouble, **details: Json) -> Row:
-    return Row(subject, check, Outcome.FAILED, trouble.reason, trouble.fix, details)
+def failed(subject: str, check: Check, trouble: Trouble, **details: Json) -> CheckRow:
+    return CheckRow(subject, check, CheckOutcome.FAILED, trouble.reason, trouble.fix, details)
 
 
-def skipped(subject: str, check: Check, reason: str) -> Row:
-    return Row(subject, check, Outcome.SKIPPED, reason)
+def skipped(subject: str, check: Check, reason: str) -> CheckRow:
+    return CheckRow(subject, check, CheckOutcome.SKIPPED, reason)
 
 
-def refused(subject: str, check: Check, error: PullthroughError) -> Row:
+def refused(subject: str, check: Check, error: PullthroughError) -> CheckRow:
     """The check could not be made, which says nothing of its subject."""
     return failed(subject, check, trouble_of(error), looked=False)
 
@@ -102,8 +102,8 @@ def trouble_of(error: PullthroughError) -> Trouble:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    target: Target
-    rows: tuple[Row, ...]
+    target: DeploymentTarget
+    rows: tuple[CheckRow, ...]
 
     @property
     def ok(self) -> bool:
@@ -111,16 +111,16 @@ class Report:
         return not self.failures
 
     @property
-    def failures(self) -> tuple[Row, ...]:
-        return self.of(Outcome.FAILED)
+    def failures(self) -> tuple[CheckRow, ...]:
+        return self.of(CheckOutcome.FAILED)
 
-    def of(self, outcome: Outcome) -> tuple[Row, ...]:
+    def of(self, outcome: CheckOutcome) -> tuple[CheckRow, ...]:
         return tuple(row for row in self.rows if row.outcome is outcome)
 
     def as_json(self) -> dict[str, Any]:
         return {
             "ok": self.ok,
             "target": self.target.as_json(),
-            "counts": {outcome.value: len(self.of(outcome)) for outcome in Outcome},
+            "counts": {outcome.value: len(self.of(outcome)) for outcome in CheckOutcome},
             "checks": [row.as_json() for row in self.rows],
         }

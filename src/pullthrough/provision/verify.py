@@ -21,50 +21,48 @@ from pullthrough.errors import PullthroughError
 from pullthrough.provision.aws import Aws, Readers
 from pullthrough.provision.observation.logins import RegistryLogin, log_in
 from pullthrough.provision.resources import Desired
-from pullthrough.provision.target import Target
-from pullthrough.provision.verification import Check, Report, Row, refused, skipped
+from pullthrough.provision.target import DeploymentTarget
+from pullthrough.provision.verification import Check, CheckRow, Report, refused, skipped
 from pullthrough.provision.verify_endpoints import check_endpoints
-from pullthrough.provision.verify_pulls import Fetch, Puller, fetch_by_http
+from pullthrough.provision.verify_pulls import Fetch, Puller
 from pullthrough.provision.verify_rights import CallerRights, check_node_role
 from pullthrough.provision.verify_roles import Templates, check_template, check_upstream_role, read_templates_of
 from pullthrough.provision.verify_rules import check_rule
 
-__all__ = ["Progress", "Report", "Row", "verify"]
-
 #: Is told of each row as soon as it is there, in the caller's thread.
-Progress = Callable[[Row], None]
+RowWatch = Callable[[CheckRow], None]
 
 
 def verify(
     aws: Aws,
-    target: Target,
+    target: DeploymentTarget,
     declaration: Declaration,
     desired: Desired,
     *,
+    fetch: Fetch,
     only: Collection[str] | None = None,
-    fetch: Fetch | None = None,
-    progress: Progress | None = None,
+    progress: RowWatch | None = None,
 ) -> Report:
     """Rows in the declaration's order, whatever came first.
 
     `desired` is what the declaration wants of this target; the values of secrets do not count in it. `only` names the
-    prefixes of the rules to look at, and leaves the rest out; None is everything. `fetch` pulls a manifest; None is by
-    HTTP. Never raises a PullthroughError: what was refused is a row.
+    prefixes of the rules to look at, and leaves the rest out; None is everything. Never raises a PullthroughError: what was
+    refused is a row.
     """
     rules = [rule for rule in declaration.rules if only is None or rule.prefix in only]
-    run = _Run(aws, target, declaration, desired, fetch or fetch_by_http(target), progress or (lambda row: None))
+    run = _Checks(aws, target, declaration, desired, fetch, progress or (lambda row: None))
     return Report(target, tuple(run.rows(rules, everything=only is None)))
 
 
-class _Run:
+class _Checks:
     def __init__(
         self,
         aws: Aws,
-        target: Target,
+        target: DeploymentTarget,
         declaration: Declaration,
         desired: Desired,
         fetch: Fetch,
-        progress: Progress,
+        progress: RowWatch,
     ) -> None:
         self._aws = aws
         self._target = target
@@ -74,14 +72,16 @@ class _Run:
         self._progress = progress
         self._caller = CallerRights(aws, target, desired)
 
-    def rows(self, rules: list[Rule], *, everything: bool) -> list[Row]:
+    def rows(self, rules: list[Rule], *, everything: bool) -> list[CheckRow]:
         aws, target, declaration = self._aws, self._target, self._declaration
-        rows: list[Row] = []
+        rows: list[CheckRow] = []
         with Readers(aws) as readers:
             # First those that others wait for: the pool starts them in this order, so that none waits for ever.
             login = readers.start(self._log_in)
             templates = readers.start(self._read_templates)
-            parts: list[Future[list[Row]]] = [readers.start(self._check_rule, rule, login, templates) for rule in rules]
+            parts: list[Future[list[CheckRow]]] = [
+                readers.start(self._check_rule, rule, login, templates) for rule in rules
+            ]
             if everything:
                 parts += [
                     readers.start(
@@ -92,7 +92,7 @@ class _Run:
                 if vpc := declaration.access.vpc:
                     parts.append(readers.start(guarded, vpc, Check.ENDPOINT, check_endpoints, aws, target, vpc))
             opened = login.result()
-            if isinstance(opened, Row) and rules:
+            if isinstance(opened, CheckRow) and rules:
                 rows.append(opened)
                 self._progress(opened)
             for part in parts:
@@ -101,7 +101,7 @@ class _Run:
                     self._progress(row)
         return rows
 
-    def _log_in(self) -> RegistryLogin | Row:
+    def _log_in(self) -> RegistryLogin | CheckRow:
         try:
             return log_in(self._aws)
         except PullthroughError as error:
@@ -116,9 +116,9 @@ class _Run:
     def _check_rule(
         self,
         rule: Rule,
-        login: Future[RegistryLogin | Row],
+        login: Future[RegistryLogin | CheckRow],
         templates: Future[Templates | PullthroughError],
-    ) -> list[Row]:
+    ) -> list[CheckRow]:
         """What belongs to one rule: each later check knows what the earlier ones found."""
         aws, target = self._aws, self._target
         rows = guarded(rule.prefix, Check.RULE, check_rule, aws, target, rule)
@@ -129,7 +129,7 @@ class _Run:
         elif target.has_iam:
             rows.append(refused(rule.prefix, Check.TEMPLATE, found))
         opened = login.result()
-        if isinstance(opened, Row):
+        if isinstance(opened, CheckRow):
             rows.append(skipped(rule.prefix, Check.PULL, "there is no login for the registry"))
         else:
             puller = Puller(aws, target, opened, self._fetch, self._caller)
@@ -137,7 +137,7 @@ class _Run:
         return rows
 
 
-def guarded(subject: str, check: Check, look: Callable[..., list[Row]], *arguments: object) -> list[Row]:
+def guarded(subject: str, check: Check, look: Callable[..., list[CheckRow]], *arguments: object) -> list[CheckRow]:
     """What `look` finds, or that it was not let."""
     try:
         return look(*arguments)

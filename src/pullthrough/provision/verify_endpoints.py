@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pullthrough.provision.aws import Aws
-from pullthrough.provision.target import Target
-from pullthrough.provision.verification import Check, Row, Trouble, failed, passed, skipped
+from pullthrough.provision.target import DeploymentTarget
+from pullthrough.provision.verification import Check, CheckRow, Trouble, failed, passed, skipped
 
 _INTERFACES = ("ecr.api", "ecr.dkr")
 _GATEWAY = "s3"
@@ -19,7 +19,7 @@ _FIRST_PULL = (
 )
 
 
-def check_endpoints(aws: Aws, target: Target, vpc: str) -> list[Row]:
+def check_endpoints(aws: Aws, target: DeploymentTarget, vpc: str) -> list[CheckRow]:
     """A row each. Raises what `Aws.call` raises."""
     if not target.is_aws:
         return [skipped(vpc, Check.ENDPOINT, "there is no VPC here")]
@@ -29,16 +29,16 @@ def check_endpoints(aws: Aws, target: Target, vpc: str) -> list[Row]:
     return rows
 
 
-def _of(endpoints: Iterable[Mapping[str, Any]], target: Target, service: str) -> list[Mapping[str, Any]]:
+def _of(endpoints: Iterable[Mapping[str, Any]], target: DeploymentTarget, service: str) -> list[Mapping[str, Any]]:
     name = _service_name(target, service)
     return [endpoint for endpoint in endpoints if endpoint.get("ServiceName") == name]
 
 
-def _service_name(target: Target, service: str) -> str:
+def _service_name(target: DeploymentTarget, service: str) -> str:
     return f"com.amazonaws.{target.region}.{service}"
 
 
-def _row(target: Target, vpc: str, service: str, kind: str, found: list[Mapping[str, Any]]) -> Row:
+def _row(target: DeploymentTarget, vpc: str, service: str, kind: str, found: list[Mapping[str, Any]]) -> CheckRow:
     subject = f"{vpc} {service}"
     name = _service_name(target, service)
     fit = [endpoint for endpoint in found if endpoint.get("VpcEndpointType") == kind]

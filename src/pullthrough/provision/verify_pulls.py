@@ -5,7 +5,6 @@ AWS words many different faults as "not found" or "denied"; what they mean for a
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Mapping
 from typing import Protocol
@@ -26,8 +25,17 @@ from pullthrough.oci.names import DOCKER_HUB, ImageReference
 from pullthrough.provision import documents
 from pullthrough.provision.aws import Aws
 from pullthrough.provision.observation.logins import RegistryLogin
-from pullthrough.provision.target import Target
-from pullthrough.provision.verification import Check, Outcome, Row, Trouble, failed, passed, skipped, trouble_of
+from pullthrough.provision.target import DeploymentTarget
+from pullthrough.provision.verification import (
+    Check,
+    CheckOutcome,
+    CheckRow,
+    Trouble,
+    failed,
+    passed,
+    skipped,
+    trouble_of,
+)
 from pullthrough.provision.verify_rights import CallerRights
 from pullthrough.provision.verify_rules import is_absent, token_fix
 
@@ -52,22 +60,7 @@ class Fetch(Protocol):
     def __call__(self, image: ImageReference, login: RegistryLogin) -> Digest: ...
 
 
-def fetch_by_http(target: Target) -> Fetch:
-    """`Fetch` by the client of `pullthrough pull`. AWS is reached as the SDK reaches it, by the environment's proxy."""
-
-    def fetch(image: ImageReference, login: RegistryLogin) -> Digest:
-        # Here, because it costs a command that pulls nothing a tenth of a second.
-        from pullthrough.client.manifest import fetch_manifest
-        from pullthrough.client.registry import Login
-
-        credentials = Login(login.username, login.password)
-        pulled = fetch_manifest(image, registry=login.endpoint, login=credentials, use_proxies=target.is_aws)
-        return asyncio.run(pulled).report.digest
-
-    return fetch
-
-
-def verify_image_of(rule: Rule, target: Target) -> str:
+def verify_image_of(rule: Rule, target: DeploymentTarget) -> str:
     """What to pull, without the rule's prefix; empty where nothing is known that has to be there."""
     if rule.verify_image:
         return rule.verify_image
@@ -84,14 +77,16 @@ def verify_image_of(rule: Rule, target: Target) -> str:
 class Puller:
     """Pulls through rules, and explains what did not come."""
 
-    def __init__(self, aws: Aws, target: Target, login: RegistryLogin, fetch: Fetch, caller: CallerRights) -> None:
+    def __init__(
+        self, aws: Aws, target: DeploymentTarget, login: RegistryLogin, fetch: Fetch, caller: CallerRights
+    ) -> None:
         self._aws = aws
         self._target = target
         self._login = login
         self._fetch = fetch
         self._caller = caller
 
-    def check(self, rule: Rule, before: tuple[Row, ...]) -> list[Row]:
+    def check(self, rule: Rule, before: tuple[CheckRow, ...]) -> list[CheckRow]:
         """One row. `before`: what the earlier checks of this rule found."""
         if any(is_absent(row) for row in before):
             return [skipped(rule.prefix, Check.PULL, "there is no rule to pull through")]
@@ -122,7 +117,7 @@ class Puller:
                 self._aws.sleep(_PAUSE_SECONDS)
 
     def _explain(
-        self, error: PullthroughError, rule: Rule, text: str, image: ImageReference, before: tuple[Row, ...]
+        self, error: PullthroughError, rule: Rule, text: str, image: ImageReference, before: tuple[CheckRow, ...]
     ) -> Trouble:
         if lacking := _LACKS_ACTION.search(error.message):
             return Trouble(error.message, f"allow {lacking[1]}; `pullthrough policy node` prints all that a pull needs")
@@ -168,7 +163,7 @@ class Puller:
         )
 
     def _not_found(
-        self, error: PullthroughError, rule: Rule, image: ImageReference, before: tuple[Row, ...]
+        self, error: PullthroughError, rule: Rule, image: ImageReference, before: tuple[CheckRow, ...]
     ) -> Trouble:
         check_name = f"is {image} there upstream? verify_image in [rules.{rule.prefix}] names another image"
         if self._target.is_engine:
@@ -197,5 +192,5 @@ class Puller:
         return Trouble(f"{error.message}. This caller has all rights that a pull needs", check_name)
 
 
-def _is_valid(row: Row) -> bool:
-    return row.check is Check.RULE and row.outcome is Outcome.OK
+def _is_valid(row: CheckRow) -> bool:
+    return row.check is Check.RULE and row.outcome is CheckOutcome.OK

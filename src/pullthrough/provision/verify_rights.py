@@ -16,8 +16,8 @@ from pullthrough.errors import AwsRefused, AwsUnreachable, ProvisionError
 from pullthrough.provision import documents
 from pullthrough.provision.aws import Aws
 from pullthrough.provision.resources import Desired, ResourceKind
-from pullthrough.provision.target import Target
-from pullthrough.provision.verification import Check, Row, Trouble, failed, passed, skipped
+from pullthrough.provision.target import DeploymentTarget
+from pullthrough.provision.verification import Check, CheckRow, Trouble, failed, passed, skipped
 
 _ASSUMED_ROLE = re.compile(r"arn:[a-z-]+:sts::[0-9]{12}:assumed-role/([^/]+)/.+")
 _USER = re.compile(r"arn:[a-z-]+:iam::[0-9]{12}:user/.+")
@@ -33,7 +33,7 @@ class Missing:
     why: str
 
 
-def check_node_role(aws: Aws, target: Target, desired: Desired, role: str) -> list[Row]:
+def check_node_role(aws: Aws, target: DeploymentTarget, desired: Desired, role: str) -> list[CheckRow]:
     """One row. Raises what `Aws.call` raises."""
     subject = f"role {role}"
     if not target.has_iam:
@@ -67,7 +67,7 @@ def check_node_role(aws: Aws, target: Target, desired: Desired, role: str) -> li
 class CallerRights:
     """What whoever runs this lacks for pulls; asked once, and only when a pull was answered 'not found'."""
 
-    def __init__(self, aws: Aws, target: Target, desired: Desired) -> None:
+    def __init__(self, aws: Aws, target: DeploymentTarget, desired: Desired) -> None:
         self._aws = aws
         self._target = target
         self._desired = desired
@@ -100,7 +100,7 @@ class CallerRights:
         return _arn_of_role(self._aws, match[1]) if match else None
 
 
-def simulate_pulls(aws: Aws, target: Target, desired: Desired, principal: str) -> list[Missing]:
+def simulate_pulls(aws: Aws, target: DeploymentTarget, desired: Desired, principal: str) -> list[Missing]:
     """What of a node's policy this principal lacks. Two calls a page.
 
     Logging in is asked for by itself: it has no resource, and the simulation holds every other one for denied.

@@ -7,17 +7,19 @@ https://docs.aws.amazon.com/AmazonECR/latest/userguide/repository-creation-templ
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
 from pullthrough.declaration import ROOT, Rule
 from pullthrough.provision import documents
 from pullthrough.provision.aws import Aws
-from pullthrough.provision.observe import read_role, read_templates
+from pullthrough.provision.model.policies import listed
+from pullthrough.provision.observation.roles import read_role
+from pullthrough.provision.observation.rules import read_templates
 from pullthrough.provision.resources import Desired, Existing, Json, Key, Resource, ResourceKind
-from pullthrough.provision.target import Target
-from pullthrough.provision.verification import Check, Row, Trouble, failed, passed, skipped
+from pullthrough.provision.target import DeploymentTarget
+from pullthrough.provision.verification import Check, CheckRow, Trouble, failed, passed, skipped
 
 _ROLE_POLICY = "create-repositories"
 _NO_REPOSITORIES = "so that ECR can not create repositories, and answers 'not found' to every pull that would"
@@ -41,7 +43,7 @@ class Templates:
         return [self.by_prefix[name] for name in (*([nearest] if nearest else []), *below)]
 
 
-def read_templates_of(aws: Aws, target: Target) -> Templates:
+def read_templates_of(aws: Aws, target: DeploymentTarget) -> Templates:
     """One call a page; none where no template needs a role. Raises what `Aws.call` raises."""
     if not target.has_iam:
         return Templates({})
@@ -54,7 +56,9 @@ def read_templates_of(aws: Aws, target: Target) -> Templates:
     )
 
 
-def check_template(aws: Aws, target: Target, desired: Desired, rule: Rule, templates: Templates) -> list[Row]:
+def check_template(
+    aws: Aws, target: DeploymentTarget, desired: Desired, rule: Rule, templates: Templates
+) -> list[CheckRow]:
     """A row for each template of this rule that needs a role; none where none does. Raises what `Aws.call` raises."""
     if not target.has_iam:
         return []
@@ -70,7 +74,7 @@ def _needs_role(template: Existing | Resource) -> bool:
     return bool(attributes["resourceTags"]) or attributes["encryptionType"] != "AES256"
 
 
-def _check(aws: Aws, target: Target, rule: Rule, template: Existing) -> Row:
+def _check(aws: Aws, target: DeploymentTarget, rule: Rule, template: Existing) -> CheckRow:
     name = template.key.name
     arn = str(template.attributes["customRoleArn"])
     if not arn:
@@ -82,7 +86,7 @@ def _check(aws: Aws, target: Target, rule: Rule, template: Existing) -> Row:
     return _check_role(aws, target, rule, Check.TEMPLATE, arn, documents.TEMPLATE_PRINCIPAL, f"the template {name}")
 
 
-def check_upstream_role(aws: Aws, target: Target, rule: Rule) -> list[Row]:
+def check_upstream_role(aws: Aws, target: DeploymentTarget, rule: Rule) -> list[CheckRow]:
     """One row for a rule that has such a role. Raises what `Aws.call` raises."""
     if not rule.custom_role_arn or not target.has_iam:
         return []
@@ -91,7 +95,9 @@ def check_upstream_role(aws: Aws, target: Target, rule: Rule) -> list[Row]:
     return [_check_role(aws, target, rule, Check.UPSTREAM_ROLE, rule.custom_role_arn, principal, whose)]
 
 
-def _check_role(aws: Aws, target: Target, rule: Rule, check: Check, arn: str, principal: str, whose: str) -> Row:
+def _check_role(
+    aws: Aws, target: DeploymentTarget, rule: Rule, check: Check, arn: str, principal: str, whose: str
+) -> CheckRow:
     """Whether `principal` may assume this role."""
     effect = _NO_REPOSITORIES if check is Check.TEMPLATE else _NO_UPSTREAM
     name = arn.rpartition("/")[2]
@@ -118,9 +124,9 @@ def may_assume(trust_policy: Json, service: str) -> bool:
     statements = trust_policy.get("Statement", []) if isinstance(trust_policy, Mapping) else []
     effects = {
         str(statement.get("Effect"))
-        for statement in _listed(statements)
+        for statement in listed(statements)
         if isinstance(statement, Mapping)
-        and any(str(action).lower() in ("sts:assumerole", "sts:*", "*") for action in _listed(statement.get("Action")))
+        and any(str(action).lower() in ("sts:assumerole", "sts:*", "*") for action in listed(statement.get("Action")))
         and _names(statement.get("Principal"), service)
     }
     return effects == {"Allow"}
@@ -128,10 +134,5 @@ def may_assume(trust_policy: Json, service: str) -> bool:
 
 def _names(principal: Json, service: str) -> bool:
     if isinstance(principal, Mapping):
-        return service in _listed(principal.get("Service"))
+        return service in listed(principal.get("Service"))
     return principal == "*"
-
-
-def _listed(value: Json) -> Iterable[Json]:
-    """Policy documents write a list of one as the one."""
-    return value if isinstance(value, list | tuple) else [] if value is None else [value]

@@ -14,10 +14,10 @@ from pullthrough.declaration import Origin, Rule
 from pullthrough.errors import ActionDenied, AwsRefused
 from pullthrough.oci.ecr_upstreams import kind_of, upstream_host
 from pullthrough.provision.aws import Aws
-from pullthrough.provision.inputs import SECRET_PREFIX, WHERE_TOKENS_ARE
-from pullthrough.provision.observe import DEFAULT_SECRETS_KEY, parse_account, tokens_in
-from pullthrough.provision.target import Target
-from pullthrough.provision.verification import Check, Row, Trouble, failed, passed
+from pullthrough.provision.model.accounts import SECRET_PREFIX, WHERE_TOKENS_ARE
+from pullthrough.provision.observation.secrets import DEFAULT_SECRETS_KEY, parse_account, tokens_in
+from pullthrough.provision.target import DeploymentTarget
+from pullthrough.provision.verification import Check, CheckRow, Trouble, failed, passed
 
 #: How an engine's `failure` begins, and what is to be done about it.
 _FIXES = {
@@ -47,7 +47,7 @@ _SLIPS = (
 )
 
 
-def check_rule(aws: Aws, target: Target, rule: Rule) -> list[Row]:
+def check_rule(aws: Aws, target: DeploymentTarget, rule: Rule) -> list[CheckRow]:
     """One row. Raises what `Aws.call` raises."""
     try:
         answer = aws.call("ecr", "ValidatePullThroughCacheRule", ecrRepositoryPrefix=rule.prefix)
@@ -67,12 +67,12 @@ def check_rule(aws: Aws, target: Target, rule: Rule) -> list[Row]:
     return [failed(rule.prefix, Check.RULE, _trouble(aws, target, rule, answer))]
 
 
-def is_absent(row: Row) -> bool:
+def is_absent(row: CheckRow) -> bool:
     """Whether this row says that there is no such rule."""
     return row.check is Check.RULE and row.details.get("there") is False
 
 
-def _absent(target: Target, rule: Rule) -> Row:
+def _absent(target: DeploymentTarget, rule: Rule) -> CheckRow:
     if target.is_engine and rule.origin is Origin.BUILT_IN:
         reason = f"ECR's API has no rule {rule.prefix}, only the engine's built-in one serves its pulls"
     else:
@@ -80,7 +80,7 @@ def _absent(target: Target, rule: Rule) -> Row:
     return failed(rule.prefix, Check.RULE, Trouble(reason, "`pullthrough apply` makes it"), there=False)
 
 
-def _trouble(aws: Aws, target: Target, rule: Rule, answer: dict[str, Any]) -> Trouble:
+def _trouble(aws: Aws, target: DeploymentTarget, rule: Rule, answer: dict[str, Any]) -> Trouble:
     said = str(answer.get("failure") or "it says no more")
     reason = f"ECR holds the rule for invalid: {said}"
     match = _CODE.match(said)
@@ -110,7 +110,7 @@ def token_fix(rule: Rule) -> str:
     )
 
 
-def diagnose_secret(aws: Aws, target: Target, arn: str) -> Trouble | None:
+def diagnose_secret(aws: Aws, target: DeploymentTarget, arn: str) -> Trouble | None:
     """What of this secret keeps ECR from using it; None where nothing was found.
 
     Without a fix where the caller may not look at it.
@@ -141,7 +141,7 @@ def diagnose_secret(aws: Aws, target: Target, arn: str) -> Trouble | None:
         raise
 
 
-def _look_at(aws: Aws, target: Target, arn: str, name: str) -> Trouble | None:
+def _look_at(aws: Aws, target: DeploymentTarget, arn: str, name: str) -> Trouble | None:
     described = aws.call("secretsmanager", "DescribeSecret", SecretId=arn)
     if described.get("DeletedDate") is not None:
         return Trouble(

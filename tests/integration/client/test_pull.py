@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pullthrough.client.pull import pull_image
-from pullthrough.client.reports import Part, ProgressEvent, PullReport, Source, Stage
+from pullthrough.client.reports import CacheStatus, Part, ProgressEvent, PullReport, Stage
 from pullthrough.demo.images import Image, make_image, make_index
 from pullthrough.errors import (
     ConfigurationError,
@@ -154,7 +154,7 @@ async def test_redirected_blobs_are_followed(upstream: ScriptedUpstream) -> None
 async def test_what_the_cache_says_is_in_the_report(upstream: ScriptedUpstream) -> None:
     upstream.script(Headers({"X-Cache": "hit; rule=docker-hub; age=5; fresh"}), kind="blob")
     report = await pull(upstream)
-    assert {fetched.source for fetched in report.blobs} == {Source("hit", "docker-hub", 5, "fresh")}
+    assert {fetched.source for fetched in report.blobs} == {CacheStatus("hit", "docker-hub", 5, "fresh")}
     assert {fetched.source for fetched in report.manifests} == {None}
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from pullthrough.errors import AwsRefused
 from pullthrough.provision.aws import Aws, Send, connect
-from pullthrough.provision.target import Target
+from pullthrough.provision.target import DeploymentTarget
 from tests.aws import REGION, Account
 from tests.deployments import NODE_ROLE, World
 from tests.fakes.aws import Call, FakeAws
@@ -50,7 +50,7 @@ class Place:
 
     name: str
     send: Recording
-    target: Target
+    target: DeploymentTarget
 
     @property
     def aws(self) -> Aws:
@@ -96,7 +96,7 @@ def _environment(account: Account, **more: str) -> Iterator[Mapping[str, str]]:
 def _fake(folder: Path) -> Iterator[Place]:
     fake = FakeAws()
     sends = dict.fromkeys(("ecr", "secretsmanager", "iam", "sts"), fake)
-    yield Place("fake", Recording(sends), Target(fake.account, fake.region))
+    yield Place("fake", Recording(sends), DeploymentTarget(fake.account, fake.region))
 
 
 @contextmanager
@@ -129,7 +129,7 @@ def _moto(folder: Path) -> Iterator[Place]:
         fake = FakeAws(region=REGION)
         fake.ecr.state_of_secret = lambda arn: "usable"
         sends = dict.fromkeys(("secretsmanager", "iam", "sts"), connection.aws.send)
-        yield Place("moto", Recording({**sends, "ecr": fake}), Target(fake.account, REGION))
+        yield Place("moto", Recording({**sends, "ecr": fake}), DeploymentTarget(fake.account, REGION))
 
 
 OPENERS: Mapping[str, Callable[[Path], Any]] = {

@@ -10,8 +10,10 @@ from typing import Any
 
 from pullthrough.errors import AwsRefused
 from pullthrough.provision.desired import build_desired
-from pullthrough.provision.inputs import placeholder_accounts
-from pullthrough.provision.observe import Observed, observe, read_node_access, read_role
+from pullthrough.provision.model.accounts import placeholder_accounts
+from pullthrough.provision.model.observed import Observed
+from pullthrough.provision.observation.roles import read_node_access, read_role
+from pullthrough.provision.observe import observe
 from pullthrough.provision.planner import questions_of
 from tests.deployments import (
     FULL,
@@ -348,7 +350,7 @@ def test_restoring_a_secret_that_is_not_deleted_changes_nothing(place: Place) ->
 def test_a_role_that_is_not_there_is_told_from_a_policy_that_is_not(place: Place) -> None:
     if not place.target.has_iam:
         return
-    from pullthrough.provision.observe import ABSENT_ROLE
+    from pullthrough.provision.observation.roles import ABSENT_ROLE
 
     assert read_role(place.aws, "absent", "p") is None
     assert read_node_access(place.aws, "absent", "p") is ABSENT_ROLE

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from pullthrough.declaration import Declaration, Rule, Template
-from pullthrough.provision.existing import Images, count_images, read_repositories
+from pullthrough.provision.model.observed import ImageCount
+from pullthrough.provision.observation.repositories import count_images, read_repositories
 from pullthrough.provision.plan import Options
 from pullthrough.provision.resources import ResourceKind
 from tests.integration.ecr import TOKEN, Site, open_site
@@ -71,7 +72,9 @@ def test_repositories_made_before_their_template_are_named_and_brought_up(site: 
         site.cache("quay/team/app", image)
         assert [rule.repositories for rule in deployment.status().rules if rule.prefix == "quay"] == [1]
         assert deployment.status().differing_repositories == ()
-        assert count_images(deployment.aws, "quay/team/app") == Images(1, sum(blob.size_bytes for blob in image.blobs))
+        assert count_images(deployment.aws, "quay/team/app") == ImageCount(
+            1, sum(blob.size_bytes for blob in image.blobs)
+        )
 
     template = Template(keep_images=7, pull_accounts=("210987654321",), resource_tags={"team": "a"})
     with deployed(Declaration(rules=(QUAY,), templates={"quay": template}), site.engine.url, tmp_path) as deployment:

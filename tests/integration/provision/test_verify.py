@@ -14,7 +14,7 @@ from pullthrough.demo.images import make_image
 from pullthrough.provision.deployment import Deployment
 from pullthrough.provision.documents import template_role_name, template_trust
 from pullthrough.provision.observation.logins import registry_host
-from pullthrough.provision.verification import Check, Outcome, Report, Row
+from pullthrough.provision.verification import Check, CheckOutcome, CheckRow, Report
 from tests.aws import ACCOUNT_ID, Account, key_settings
 from tests.e2e.engine import Engine
 from tests.fakes.upstream import ScriptedUpstream, Status
@@ -40,7 +40,7 @@ def deployment(site: Site, tmp_path: Path) -> Iterator[Deployment]:
         yield opened
 
 
-def row_of(report: Report, check: Check, subject: str) -> Row:
+def row_of(report: Report, check: Check, subject: str) -> CheckRow:
     (row,) = [row for row in report.rows if (row.check, row.subject) == (check, subject)]
     return row
 
@@ -82,7 +82,7 @@ def test_a_secret_that_is_no_account_is_said(deployment: Deployment, site: Site,
     assert reason in row.reason
     assert '"accessToken"' in row.fix
     assert "but-secret" not in str(report.as_json())
-    assert row_of(report, Check.RULE, "quay").outcome is Outcome.OK
+    assert row_of(report, Check.RULE, "quay").outcome is CheckOutcome.OK
 
 
 def test_a_token_that_the_upstream_refuses_gets_the_scopes(deployment: Deployment, site: Site) -> None:
@@ -93,7 +93,7 @@ def test_a_token_that_the_upstream_refuses_gets_the_scopes(deployment: Deploymen
     assert "UPSTREAM_AUTH_FAILED" in row.reason
     assert "Public Repo Read-only" in row.fix
     # The engine goes on without an account, and here the upstream lets anybody pull.
-    assert row_of(report, Check.PULL, "docker-hub").outcome is Outcome.OK
+    assert row_of(report, Check.PULL, "docker-hub").outcome is CheckOutcome.OK
     assert not report.ok
     assert "the-wrong-token" not in str(report.as_json())
 
@@ -110,8 +110,8 @@ def test_a_rule_that_went_away_is_said(deployment: Deployment, site: Site) -> No
     site.client().delete_pull_through_cache_rule(ecrRepositoryPrefix="quay")
     report = deployment.verify()
     assert row_of(report, Check.RULE, "quay").reason == "there is no rule quay"
-    assert row_of(report, Check.PULL, "quay").outcome is Outcome.SKIPPED
-    assert row_of(report, Check.PULL, "docker-hub").outcome is Outcome.OK
+    assert row_of(report, Check.PULL, "quay").outcome is CheckOutcome.SKIPPED
+    assert row_of(report, Check.PULL, "docker-hub").outcome is CheckOutcome.OK
 
 
 def test_an_image_that_is_not_upstream_is_said(deployment: Deployment) -> None:
@@ -181,7 +181,7 @@ def test_a_templates_role_is_looked_for_in_the_iam_that_stands_beside(site: Site
             applied(opened)
             report = opened.verify()
             assert report.ok, report.as_json()
-            assert row_of(report, Check.TEMPLATE, "quay").outcome is Outcome.OK
+            assert row_of(report, Check.TEMPLATE, "quay").outcome is CheckOutcome.OK
 
             role = template_role_name("pullthrough")
             others = json.dumps(template_trust()).replace("ecr.amazonaws.com", "ec2.amazonaws.com")

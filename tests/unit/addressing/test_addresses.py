@@ -9,14 +9,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pullthrough.addressing.addresses import (
-    Address,
-    addresses,
-    as_json,
-    as_rows,
-    as_shell,
-    as_terraform,
-)
+from pullthrough.addressing.addresses import Address, addresses, as_json, as_rows, as_shell, as_terraform
 from pullthrough.declaration import ROOT, STANDARD_RULES, Declaration, Rule
 from pullthrough.oci.names import DOCKER_HUB
 

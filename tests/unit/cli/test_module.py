@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pullthrough.cli.exit_codes import ExitCode
-from pullthrough.provision.aws import Aws, Connection, connected
+from pullthrough.provision.aws import Aws, AwsConnection, connected
 from tests.fakes.aws import REGION, FakeAws
 from tests.unit.cli.support import Command, Outcome
 
@@ -58,7 +58,7 @@ class Module:
         assert not any(token in outcome.out + outcome.err for token in TOKENS)
         return outcome
 
-    def _connect(self, environ: Mapping[str, str], **where: str | None) -> Connection:
+    def _connect(self, environ: Mapping[str, str], **where: str | None) -> AwsConnection:
         aws = Aws(self.aws, sleep=lambda seconds: None, jitter=lambda: 0.0)
         return connected(aws, where["region"] or REGION, where["endpoint_url"] or "")
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pullthrough.client.answers import describe_error, refusal
-from pullthrough.client.reports import FetchReport, Part, PullReport, Source, parse_source, plain_text
+from pullthrough.client.reports import CacheStatus, FetchReport, Part, PullReport, parse_source, plain_text
 from pullthrough.errors import (
     PullthroughError,
     RequestError,
@@ -24,24 +24,24 @@ from pullthrough.oci.digests import digest_of
 @pytest.mark.parametrize(
     ("header", "source"),
     [
-        ("hit; rule=docker-hub; age=12s; fresh", Source("hit", "docker-hub", 12, "fresh")),
-        ("miss; rule=docker-hub", Source("miss", "docker-hub")),
-        ("joined", Source("joined")),
+        ("hit; rule=docker-hub; age=12s; fresh", CacheStatus("hit", "docker-hub", 12, "fresh")),
+        ("miss; rule=docker-hub", CacheStatus("miss", "docker-hub")),
+        ("joined", CacheStatus("joined")),
         (
             'stale; rule=ROOT; age=90000; reason="upstream unavailable; circuit open"',
-            Source("stale", "ROOT", 90000, "upstream unavailable; circuit open"),
+            CacheStatus("stale", "ROOT", 90000, "upstream unavailable; circuit open"),
         ),
-        ('joined; rule=quay; unverified; reason="range"', Source("joined", "quay", None, "unverified; range")),
-        ('miss; reason="never closed; age=5', Source("miss", "", 5, "never closed")),
-        ("revalidated;rule=quay;age=0", Source("revalidated", "quay", 0)),
-        ("negative; age=soon", Source("negative")),
-        ("something-new; rule=a", Source("something-new", "a")),
+        ('joined; rule=quay; unverified; reason="range"', CacheStatus("joined", "quay", None, "unverified; range")),
+        ('miss; reason="never closed; age=5', CacheStatus("miss", "", 5, "never closed")),
+        ("revalidated;rule=quay;age=0", CacheStatus("revalidated", "quay", 0)),
+        ("negative; age=soon", CacheStatus("negative")),
+        ("something-new; rule=a", CacheStatus("something-new", "a")),
         ("HIT from squid", None),
         ("", None),
         (None, None),
     ],
 )
-def test_the_caches_header_is_understood(header: str | None, source: Source | None) -> None:
+def test_the_caches_header_is_understood(header: str | None, source: CacheStatus | None) -> None:
     assert parse_source(header) == source
 
 
@@ -129,7 +129,7 @@ def test_any_body_can_be_described(body: bytes) -> None:
 
 
 def test_a_report_is_json_with_exact_integers() -> None:
-    fetched = FetchReport(Part.LAYER, digest_of(b"x"), 1, 0.5, 0.25, Source("hit", "docker-hub", 3, "fresh"))
+    fetched = FetchReport(Part.LAYER, digest_of(b"x"), 1, 0.5, 0.25, CacheStatus("hit", "docker-hub", 3, "fresh"))
     report = PullReport(
         image="library/app",
         registry="http://127.0.0.1:5000/",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from pullthrough.client.reports import FetchReport, Part, PullReport, Source
+from pullthrough.client.reports import CacheStatus, FetchReport, Part, PullReport
 from pullthrough.demo.requests import RequestKind, RequestRecord
 from pullthrough.demo.rows import (
     Measured,
@@ -31,7 +31,7 @@ DOWN = UpstreamUnavailable("down", upstream="r")
 
 def report(outcome: str = "miss") -> PullReport:
     """A manifest of 10 bytes and a layer of 100."""
-    source = Source(outcome)
+    source = CacheStatus(outcome)
     return PullReport(
         image="i",
         registry="r",

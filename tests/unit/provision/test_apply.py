@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from pullthrough.errors import ApplyFailed, AwsRefused, AwsUnreachable, PlanProblem
-from pullthrough.provision.apply import Progress, apply_plan
-from pullthrough.provision.plan import Action, Options, Plan, Purpose, Step
+from pullthrough.provision.apply import StepProgress, apply_plan
+from pullthrough.provision.plan import Options, Plan, Purpose, Step, StepAction
 from pullthrough.provision.resources import Key, ResourceKind
-from pullthrough.provision.target import Target
+from pullthrough.provision.target import DeploymentTarget
 from tests.deployments import DEFAULT, FULL, MemoryJournal, World, fake_with_roles
 from tests.fakes.aws import Call, FakeAws
 
-TARGET = Target("123456789012", "eu-central-1")
+TARGET = DeploymentTarget("123456789012", "eu-central-1")
 WAIT_SECONDS = 20
 
 
@@ -27,7 +27,8 @@ def key(name: str) -> Key:
 def plan_of(needs: Mapping[str, str], **more: Any) -> Plan:
     """Steps by name, each with the names that it needs."""
     steps = tuple(
-        Step(key(name), Action.CREATE, "", None, {}, tuple(map(key, needed.split()))) for name, needed in needs.items()
+        Step(key(name), StepAction.CREATE, "", None, {}, tuple(map(key, needed.split())))
+        for name, needed in needs.items()
     )
     return Plan(Purpose.APPLY, "a", TARGET, Options(), steps, **more)
 
@@ -149,7 +150,7 @@ def test_a_plan_with_problems_is_not_begun() -> None:
 def test_progress_is_told_one_at_a_time_and_after_the_journal() -> None:
     journal, told, inside = MemoryJournal(), [], threading.Lock()
 
-    def watch(step: Step, progress: Progress) -> None:
+    def watch(step: Step, progress: StepProgress) -> None:
         assert inside.acquire(blocking=False)
         assert {"begins": "begin", "done": "done"}[progress] in {
             entry["event"] for entry in journal.entries if entry["name"] == step.key.name

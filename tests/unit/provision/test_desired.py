@@ -23,7 +23,7 @@ from pullthrough.declaration import (
 from pullthrough.errors import PlanProblem
 from pullthrough.provision.desired import build_desired, marked_by, template_description
 from pullthrough.provision.resources import Desired, Json, Key, ResourceKind
-from pullthrough.provision.target import Target
+from pullthrough.provision.target import DeploymentTarget
 from tests.deployments import DEFAULT, ECR_HOST, FULL, HUB, OTHER_ACCOUNT, World
 from tests.fakes.aws import ACCOUNT, REGION, FakeAws
 
@@ -261,7 +261,7 @@ def test_rules_of_one_upstream_may_share_a_secret() -> None:
 
 
 def test_arns_are_of_the_targets_partition() -> None:
-    target = Target(ACCOUNT, "eusc-de-east-1")
+    target = DeploymentTarget(ACCOUNT, "eusc-de-east-1")
     found = build_desired(FULL, AWS.accounts(FULL), AWS.fingerprints, target)
     text = json.dumps([resource.attributes["policy"] for resource in found.of(ResourceKind.NODE_ACCESS)])
     assert "arn:aws-eusc:ecr:eusc-de-east-1" in text

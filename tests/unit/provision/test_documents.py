@@ -8,11 +8,11 @@ import pytest
 
 from pullthrough.declaration import ROOT, Template
 from pullthrough.provision import documents
-from pullthrough.provision.target import Target
+from pullthrough.provision.target import DeploymentTarget
 from tests.deployments import KMS_KEY, OTHER_ACCOUNT
 from tests.fakes.aws_model import operation_model
 
-TARGET = Target("123456789012", "eu-central-1")
+TARGET = DeploymentTarget("123456789012", "eu-central-1")
 ARN = "arn:aws:ecr:eu-central-1:123456789012:repository"
 
 

@@ -12,7 +12,7 @@ from pullthrough.declaration import Template
 from pullthrough.errors import ActionDenied, ApplyFailed
 from pullthrough.provision.aws import Refused
 from pullthrough.provision.documents import OPERATOR_ACTIONS
-from pullthrough.provision.plan import Action, Step
+from pullthrough.provision.plan import Step, StepAction
 from pullthrough.provision.resources import MARKER_TAG, Key, ResourceKind
 from tests.deployments import (
     DEFAULT,
@@ -271,7 +271,7 @@ def test_a_repeated_deletion_of_each_kind_is_content() -> None:
     world = applied()
     plan = world.plan_destroy(FULL)
     world.carry_out(plan, FULL)
-    again = replace(plan, steps=tuple(step for step in plan.steps if step.action is Action.DELETE))
+    again = replace(plan, steps=tuple(step for step in plan.steps if step.action is StepAction.DELETE))
     before = world.send.state()
     world.carry_out(again, FULL)
     assert world.send.state() == before
@@ -301,7 +301,7 @@ def test_a_lost_rotation_makes_one_version() -> None:
     assert plan.steps == (
         Step(
             Key(ResourceKind.SECRET, HUB_SECRET),
-            Action.UPDATE,
+            StepAction.UPDATE,
             "the account has changed",
             plan.steps[0].before,
             plan.steps[0].after,

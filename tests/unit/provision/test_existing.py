@@ -17,26 +17,19 @@ from pullthrough.fingerprints import Fingerprints
 from pullthrough.oci.owners import OWNER_TAG
 from pullthrough.provision import documents
 from pullthrough.provision.desired import build_desired
-from pullthrough.provision.existing import (
-    Images,
-    Repository,
-    apply_repository,
-    count_images,
-    covered_notes,
-    delete_repository,
-    deletion_steps,
-    existing_notes,
-    existing_steps,
-    normal_document,
-    read_repositories,
-)
-from pullthrough.provision.plan import Action
+from pullthrough.provision.execution.repositories import apply_repository, delete_repository
+from pullthrough.provision.existing import existing_notes, existing_steps
+from pullthrough.provision.model.observed import ImageCount, Repository
+from pullthrough.provision.model.policies import normal_document
+from pullthrough.provision.observation.coverage import covered_notes, deletion_steps
+from pullthrough.provision.observation.repositories import count_images, read_repositories
+from pullthrough.provision.plan import StepAction
 from pullthrough.provision.resources import Desired, Existing, Json, Key, ResourceKind
-from pullthrough.provision.target import Target
+from pullthrough.provision.target import DeploymentTarget
 from tests.unit.provision.scripted import ScriptedAws, denied, missing
 
 ACCOUNT = "123456789012"
-TARGET = Target(ACCOUNT, "us-east-1")
+TARGET = DeploymentTarget(ACCOUNT, "us-east-1")
 #: As a repository is that was made with the default template.
 IN_LINE: dict[str, Json] = {
     "imageTagMutability": "MUTABLE",
@@ -69,7 +62,7 @@ def desired(*prefixes: str, **template: Any) -> Desired:
     rules = tuple(Rule(prefix, "quay.io") for prefix in prefixes or ("quay",))
     templates = {rule.prefix: Template(**template) for rule in rules}
     fingerprints = Fingerprints(Path("/nowhere"), lambda count: b"k" * count)
-    engine = Target(ACCOUNT, "us-east-1", "http://127.0.0.1:5000", is_engine=True)
+    engine = DeploymentTarget(ACCOUNT, "us-east-1", "http://127.0.0.1:5000", is_engine=True)
     return build_desired(Declaration(rules=rules, templates=templates), {}, fingerprints, engine)
 
 
@@ -187,7 +180,11 @@ def test_what_is_in_line_needs_no_step() -> None:
 )
 def test_each_difference_is_a_step(changed: dict[str, Json], template: dict[str, Any]) -> None:
     (step,) = existing_steps(desired(**template), [altered(changed)])
-    assert (step.key, step.action, step.arn) == (Key(ResourceKind.REPOSITORY, "quay/a"), Action.UPDATE, arn("quay/a"))
+    assert (step.key, step.action, step.arn) == (
+        Key(ResourceKind.REPOSITORY, "quay/a"),
+        StepAction.UPDATE,
+        arn("quay/a"),
+    )
     assert step.needs == (Key(ResourceKind.TEMPLATE, "quay"),)
     assert "the template of quay" in step.reason
     # Applied, there is nothing more to do.
@@ -314,8 +311,8 @@ def test_images_are_counted_over_all_pages() -> None:
         more = {} if "nextToken" in params else {"nextToken": "more"}
         return {"imageDetails": [{"imageSizeInBytes": 5}, {}], **more}
 
-    assert count_images(ScriptedAws({"DescribeImages": page}).aws, "quay/a") == Images(4, 10)
-    assert count_images(ScriptedAws({"DescribeImages": GONE}).aws, "quay/a") == Images(0, 0)
+    assert count_images(ScriptedAws({"DescribeImages": page}).aws, "quay/a") == ImageCount(4, 10)
+    assert count_images(ScriptedAws({"DescribeImages": GONE}).aws, "quay/a") == ImageCount(0, 0)
 
 
 def test_deletions_count_what_goes_and_wait_for_the_rule() -> None:
@@ -327,7 +324,7 @@ def test_deletions_count_what_goes_and_wait_for_the_rule() -> None:
     )
     (step,), notes = deletion_steps(script.aws, ["quay"])
     assert notes == []
-    assert (step.key.name, step.action, step.after) == ("quay/a", Action.DELETE, None)
+    assert (step.key.name, step.action, step.after) == ("quay/a", StepAction.DELETE, None)
     assert step.needs == (Key(ResourceKind.RULE, "quay"),)
     assert step.details == {"images": 1, "bytes": 5}
 

@@ -14,7 +14,7 @@ import pytest
 from pullthrough.declaration import NodeAccess, Rule, Template
 from pullthrough.errors import ActionDenied, ApplyFailed, AwsUnreachable
 from pullthrough.provision.documents import OPERATOR_ACTIONS
-from pullthrough.provision.journal import Owned
+from pullthrough.provision.model.observed import Owned
 from pullthrough.provision.plan import Plan
 from tests.deployments import FULL, GITLAB, HUB, TOKENS, World, fake_with_roles
 from tests.fakes.aws import Died, FakeAws, Mode

@@ -31,18 +31,18 @@ from pullthrough.oci.ecr_upstreams import WANT_SECRET, kind_of
 from pullthrough.oci.names import DOCKER_HUB
 from pullthrough.provision.desired import build_desired
 from pullthrough.provision.importing import Imported, declaration_text
-from pullthrough.provision.inputs import INPUTS, Account, read_accounts
-from pullthrough.provision.journal import Owned
-from pullthrough.provision.observe import Observed, Scanning
-from pullthrough.provision.plan import Options
+from pullthrough.provision.inputs import read_accounts
+from pullthrough.provision.model.accounts import INPUTS, Account
+from pullthrough.provision.model.observed import Observed, Owned, Scanning
 from pullthrough.provision.planner import plan_apply
+from pullthrough.provision.planning.draft import Basis
 from pullthrough.provision.resources import REGISTRY, Desired, Existing, Json, Key, ResourceKind, secret_reference
-from pullthrough.provision.target import Target
+from pullthrough.provision.target import DeploymentTarget
 from pullthrough.settings import load_settings
 
 ACCOUNT = "123456789012"
-AWS = Target(ACCOUNT, "us-east-1", caller=f"arn:aws:iam::{ACCOUNT}:user/me")
-ENGINE = Target(ACCOUNT, "us-east-1", "http://127.0.0.1:5000", is_engine=True, has_iam=False)
+AWS = DeploymentTarget(ACCOUNT, "us-east-1", caller=f"arn:aws:iam::{ACCOUNT}:user/me")
+ENGINE = DeploymentTarget(ACCOUNT, "us-east-1", "http://127.0.0.1:5000", is_engine=True, has_iam=False)
 FINGERPRINTS = Fingerprints(Path("/nowhere"), lambda count: b"k" * count)
 
 
@@ -50,7 +50,7 @@ def secret_arn(name: str) -> str:
     return f"arn:aws:secretsmanager:us-east-1:{ACCOUNT}:secret:{name}-aB3dE6"
 
 
-def as_it_is(desired: Desired, target: Target, name: str, *, marked: bool = True) -> Observed:
+def as_it_is(desired: Desired, target: DeploymentTarget, name: str, *, marked: bool = True) -> Observed:
     """The account after an apply of all this."""
     found: dict[Key, Existing] = {}
     policy, scanning = "", Scanning()
@@ -98,7 +98,7 @@ def check_no_op(observed: Observed, folder: Path, *, name: str | None = None) ->
     declaration = loaded(imported, folder)
     assert read_accounts(declaration, observed.target, Credentials({})) == {}
     desired = build_desired(declaration, {}, FINGERPRINTS, observed.target)
-    plan = plan_apply(declaration.name, desired, observed, Owned(), Options())
+    plan = plan_apply(Basis(declaration.name, desired, observed, Owned()))
     assert (plan.steps, plan.problems) == ((), ()), imported.text
     return declaration
 
@@ -139,7 +139,7 @@ def templates(draw: st.DrawFn, folder: Path) -> Template:
 
 
 @st.composite
-def declarations(draw: st.DrawFn, target: Target, folder: Path) -> tuple[Declaration, dict[str, Account]]:
+def declarations(draw: st.DrawFn, target: DeploymentTarget, folder: Path) -> tuple[Declaration, dict[str, Account]]:
     """As an account could be told to be, with the accounts of some of its rules."""
     upstreams = {prefix: host for prefix, host in STANDARD_UPSTREAMS.items() if draw(st.booleans())}
     more = {"gitlab": "registry.gitlab.com", "images/k8s": "registry.k8s.io", "dh": DOCKER_HUB, ROOT: "quay.io"}
@@ -196,7 +196,7 @@ def policies(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_what_was_applied_is_imported_as_it_is(
-    policies: Path, target: Target, marked: bool, data: st.DataObject
+    policies: Path, target: DeploymentTarget, marked: bool, data: st.DataObject
 ) -> None:
     declaration, known = data.draw(declarations(target, policies))
     desired = build_desired(declaration, known, FINGERPRINTS, target)
@@ -215,7 +215,7 @@ def small(**more: Any) -> Declaration:
     return Declaration(rules=(Rule("quay", "quay.io"), Rule("kubernetes", "registry.k8s.io")), **more)
 
 
-def observed_of(declaration: Declaration, target: Target = AWS) -> Observed:
+def observed_of(declaration: Declaration, target: DeploymentTarget = AWS) -> Observed:
     return as_it_is(build_desired(declaration, {}, FINGERPRINTS, target), target, declaration.name)
 
 

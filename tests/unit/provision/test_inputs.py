@@ -10,19 +10,13 @@ import pytest
 from pullthrough.credentials import Credentials
 from pullthrough.declaration import STANDARD_RULES, CredentialSource, Declaration, Rule, SecretCredential
 from pullthrough.errors import InputMissing
-from pullthrough.provision.inputs import (
-    Account,
-    placeholder_accounts,
-    read_accounts,
-    secret_name_of,
-    wants_account,
-    warnings_of,
-)
-from pullthrough.provision.target import Target
+from pullthrough.provision.inputs import read_accounts, warnings_of
+from pullthrough.provision.model.accounts import Account, placeholder_accounts, secret_name_of, wants_account
+from pullthrough.provision.target import DeploymentTarget
 from tests.deployments import GITHUB, GITLAB, HUB
 
-AWS = Target("123456789012", "eu-central-1")
-ENGINE = Target("123456789012", "eu-central-1", "http://127.0.0.1:5000", is_engine=True, has_iam=False)
+AWS = DeploymentTarget("123456789012", "eu-central-1")
+ENGINE = DeploymentTarget("123456789012", "eu-central-1", "http://127.0.0.1:5000", is_engine=True, has_iam=False)
 HUB_RULE, GITHUB_RULE = STANDARD_RULES[:2]
 
 
@@ -30,11 +24,11 @@ def rule_with(rule: Rule, username: str = "acme", variable: str = "TOKEN") -> Ru
     return replace(rule, credential=CredentialSource(username, access_token_env=variable))
 
 
-def read(*rules: Rule, environ: dict[str, str] | None = None, target: Target = AWS) -> dict[str, Account]:
+def read(*rules: Rule, environ: dict[str, str] | None = None, target: DeploymentTarget = AWS) -> dict[str, Account]:
     return read_accounts(Declaration(rules=rules), target, Credentials(environ or {}))
 
 
-def missing(*rules: Rule, environ: dict[str, str] | None = None, target: Target = AWS) -> InputMissing:
+def missing(*rules: Rule, environ: dict[str, str] | None = None, target: DeploymentTarget = AWS) -> InputMissing:
     with pytest.raises(InputMissing) as caught:
         read(*rules, environ=environ, target=target)
     return caught.value
@@ -57,7 +51,7 @@ def test_tokens_are_read_from_where_the_declaration_says(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("target", [AWS, ENGINE], ids=["aws", "engine"])
-def test_each_of_the_four_inputs_is_named_with_where_to_get_it(target: Target) -> None:
+def test_each_of_the_four_inputs_is_named_with_where_to_get_it(target: DeploymentTarget) -> None:
     error = missing(HUB_RULE, GITHUB_RULE, target=target)
     lines = error.message.splitlines()
     assert lines[0] == "4 inputs are missing or wrong:"

@@ -17,17 +17,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pullthrough.errors import ConfigurationError, ProvisionError
-from pullthrough.provision.journal import Journal, Owned, journal_name, owned_of, state_folder
-from pullthrough.provision.plan import Action, Step
+from pullthrough.provision.journal import Journal, journal_name, owned_of, state_folder
+from pullthrough.provision.model.observed import Owned
+from pullthrough.provision.plan import Step, StepAction
 from pullthrough.provision.resources import REGISTRY, Json, Key, ResourceKind
-from pullthrough.provision.target import Target
+from pullthrough.provision.target import DeploymentTarget
 from tests.deployments import MemoryJournal
 
 RULE = Key(ResourceKind.RULE, "quay")
 ROLE = Key(ResourceKind.ROLE, "a-role")
 
 
-def step(key: Key = RULE, action: Action = Action.CREATE, **details: Json) -> Step:
+def step(key: Key = RULE, action: StepAction = StepAction.CREATE, **details: Json) -> Step:
     return Step(key, action, "because", details=details)
 
 
@@ -70,7 +71,7 @@ def test_a_line_says_when_and_what_and_only_its_owner_reads_it(journal: Journal)
     assert stat.S_IMODE(journal.path.parent.stat().st_mode) == 0o700
 
 
-DELETE, REPLACE, UPDATE = Action.DELETE, Action.REPLACE, Action.UPDATE
+DELETE, REPLACE, UPDATE = StepAction.DELETE, StepAction.REPLACE, StepAction.UPDATE
 MADE = [("begin", step()), ("done", step())]
 
 
@@ -127,7 +128,7 @@ _steps = st.builds(
     st.builds(
         Key, st.sampled_from([ResourceKind.RULE, ResourceKind.ROLE, ResourceKind.TEMPLATE]), st.sampled_from(["a", "b"])
     ),
-    st.sampled_from(Action),
+    st.sampled_from(StepAction),
 )
 _events = st.lists(st.tuples(st.sampled_from(["begin", "done", "failed", "unknown"]), _steps), max_size=12)
 
@@ -292,11 +293,11 @@ def test_the_state_is_where_the_freedesktop_specification_wants_it(environ: dict
 
 def test_each_declaration_and_target_has_a_journal_of_its_own() -> None:
     targets = [
-        Target("1", "eu-west-1"),
-        Target("1", "eu-west-2"),
-        Target("2", "eu-west-1"),
-        Target("1", "eu-west-1", "http://127.0.0.1:5000"),
-        Target("1", "eu-west-1", "http://127.0.0.1:5001/x"),
+        DeploymentTarget("1", "eu-west-1"),
+        DeploymentTarget("1", "eu-west-2"),
+        DeploymentTarget("2", "eu-west-1"),
+        DeploymentTarget("1", "eu-west-1", "http://127.0.0.1:5000"),
+        DeploymentTarget("1", "eu-west-1", "http://127.0.0.1:5001/x"),
     ]
     names = [journal_name(name, target) for name in ("a", "b") for target in targets]
     assert len(set(names)) == len(names)

@@ -6,15 +6,15 @@ import pytest
 
 from pullthrough.errors import TargetUnusable
 from pullthrough.provision.observation.logins import registry_host
-from pullthrough.provision.target import Target
+from pullthrough.provision.target import DeploymentTarget
 from tests.unit.provision.scripted import ScriptedAws
 
-ENGINE = Target("123456789012", "us-east-1", "http://127.0.0.1:5000", is_engine=True, has_iam=False)
+ENGINE = DeploymentTarget("123456789012", "us-east-1", "http://127.0.0.1:5000", is_engine=True, has_iam=False)
 
 
 def test_the_registrys_host_on_aws_costs_no_call() -> None:
     script = ScriptedAws({})
-    assert registry_host(script.aws, Target("123456789012", "eu-west-1")) == (
+    assert registry_host(script.aws, DeploymentTarget("123456789012", "eu-west-1")) == (
         "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
     )
     assert not script.calls

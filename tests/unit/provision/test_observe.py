@@ -5,16 +5,10 @@ from __future__ import annotations
 import pytest
 
 from pullthrough.provision.aws import Aws
-from pullthrough.provision.observe import (
-    NOT_AN_ACCOUNT,
-    UNREADABLE,
-    account_attributes,
-    parse_account,
-    parse_document,
-    read_rules,
-    read_templates,
-    tokens_in,
-)
+from pullthrough.provision.model.observed import NOT_AN_ACCOUNT, UNREADABLE
+from pullthrough.provision.model.policies import parse_document
+from pullthrough.provision.observation.rules import read_rules, read_templates
+from pullthrough.provision.observation.secrets import account_attributes, parse_account, tokens_in
 from pullthrough.provision.resources import MARKER_TAG, ResourceKind
 from tests.deployments import DEFAULT, HUB_SECRET, KMS_KEY, World
 from tests.fakes.aws import FakeAws

@@ -9,19 +9,17 @@ from pullthrough.declaration import Declaration, Rule, SecretCredential
 from pullthrough.fingerprints import Fingerprints
 from pullthrough.oci.names import DOCKER_HUB
 from pullthrough.provision.desired import build_desired
-from pullthrough.provision.existing import Repository
-from pullthrough.provision.inputs import Account
-from pullthrough.provision.journal import Owned
-from pullthrough.provision.observe import Observed
-from pullthrough.provision.plan import Options
+from pullthrough.provision.model.accounts import Account
+from pullthrough.provision.model.observed import Observed, Owned, Repository
 from pullthrough.provision.planner import plan_apply
+from pullthrough.provision.planning.draft import Basis
 from pullthrough.provision.resources import Existing, Key, ResourceKind
 from pullthrough.provision.status import Status, secret_name_in, status
-from pullthrough.provision.target import Target
+from pullthrough.provision.target import DeploymentTarget
 
 ACCOUNT = "123456789012"
-AWS = Target(ACCOUNT, "us-east-1")
-ENGINE = Target(ACCOUNT, "us-east-1", "http://127.0.0.1:5000", is_engine=True, has_iam=False)
+AWS = DeploymentTarget(ACCOUNT, "us-east-1")
+ENGINE = DeploymentTarget(ACCOUNT, "us-east-1", "http://127.0.0.1:5000", is_engine=True, has_iam=False)
 SECRET = "ecr-pullthroughcache/docker-hub"
 ARN = f"arn:aws:secretsmanager:us-east-1:{ACCOUNT}:secret:{SECRET}-aB3dE6"
 NOW = 1_800_000_000.0
@@ -35,7 +33,7 @@ KNOWN = {"docker-hub": Account("acme", "dckr_pat_secret")}
 def found(
     *existing: Existing,
     declaration: Declaration = DECLARATION,
-    target: Target = AWS,
+    target: DeploymentTarget = AWS,
     repositories: list[Repository] | None = None,
     given: dict[str, Existing | None] | None = None,
     registry_host: str = "",
@@ -43,7 +41,7 @@ def found(
 ) -> Status:
     observed = Observed(target, {entry.key: entry for entry in existing}, given_secrets=given or {})
     desired = build_desired(declaration, KNOWN, FINGERPRINTS, target)
-    plan = plan_apply(declaration.name, desired, observed, Owned(), Options())
+    plan = plan_apply(Basis(declaration.name, desired, observed, Owned()))
     return status(
         declaration,
         desired,

@@ -25,10 +25,10 @@ from pullthrough.oci.names import DOCKER_HUB, ImageReference
 from pullthrough.provision import documents
 from pullthrough.provision.aws import Lost, Refused
 from pullthrough.provision.desired import build_desired
-from pullthrough.provision.inputs import Account, wants_account
+from pullthrough.provision.model.accounts import Account, wants_account
 from pullthrough.provision.observation.logins import RegistryLogin
-from pullthrough.provision.target import Target
-from pullthrough.provision.verification import Check, Outcome, Report, Row
+from pullthrough.provision.target import DeploymentTarget
+from pullthrough.provision.verification import Check, CheckOutcome, CheckRow, Report
 from pullthrough.provision.verify import verify
 from pullthrough.provision.verify_pulls import verify_image_of
 from pullthrough.provision.verify_roles import may_assume
@@ -36,8 +36,8 @@ from tests.unit.provision.scripted import Answer, ScriptedAws, denied, missing
 
 ACCOUNT = "123456789012"
 CALLER = f"arn:aws:iam::{ACCOUNT}:user/me"
-AWS = Target(ACCOUNT, "us-east-1", caller=CALLER)
-ENGINE = Target(ACCOUNT, "us-east-1", "http://127.0.0.1:5000", is_engine=True, has_iam=False)
+AWS = DeploymentTarget(ACCOUNT, "us-east-1", caller=CALLER)
+ENGINE = DeploymentTarget(ACCOUNT, "us-east-1", "http://127.0.0.1:5000", is_engine=True, has_iam=False)
 ENDPOINT = f"https://{ACCOUNT}.dkr.ecr.us-east-1.amazonaws.com"
 TOKEN = "a-registry-token-nobody-may-see"
 ARN = f"arn:aws:secretsmanager:us-east-1:{ACCOUNT}:secret:ecr-pullthroughcache/docker-hub-aB3dE6"
@@ -94,7 +94,7 @@ def script(**answers: Answer) -> ScriptedAws:
 def run(
     aws: ScriptedAws,
     *rules: Rule,
-    target: Target = AWS,
+    target: DeploymentTarget = AWS,
     pulls: Pulls | None = None,
     access: NodeAccess | None = None,
     templates: Mapping[str, Template] | None = None,
@@ -104,14 +104,14 @@ def run(
     desired = build_desired(declaration, accounts, FINGERPRINTS, target)
     report = verify(aws.aws, target, declaration, desired, fetch=pulls or Pulls())
     for row in report.rows:
-        if row.outcome is Outcome.FAILED:
+        if row.outcome is CheckOutcome.FAILED:
             assert row.reason, row
             assert row.fix, row
     assert TOKEN not in json.dumps(report.as_json())
     return report
 
 
-def row_of(report: Report, check: Check, subject: str = "") -> Row:
+def row_of(report: Report, check: Check, subject: str = "") -> CheckRow:
     (row,) = [row for row in report.rows if row.check is check and (not subject or row.subject == subject)]
     return row
 
@@ -125,7 +125,7 @@ def test_what_works_says_so_for_each_rule() -> None:
     report = run(aws, *STANDARD_RULES, pulls=pulls)
     assert report.ok
     assert [(row.subject, row.check, row.outcome) for row in report.rows] == [
-        (rule.prefix, check, Outcome.OK) for rule in STANDARD_RULES for check in (Check.RULE, Check.PULL)
+        (rule.prefix, check, CheckOutcome.OK) for rule in STANDARD_RULES for check in (Check.RULE, Check.PULL)
     ]
     assert sorted(pulls.images) == [
         "docker-hub/library/hello-world:latest",
@@ -156,7 +156,7 @@ def test_only_the_rules_that_are_named_are_looked_at() -> None:
 
 
 def test_rows_are_told_as_they_come() -> None:
-    told: list[Row] = []
+    told: list[CheckRow] = []
     declaration = Declaration(rules=(QUAY,))
     desired = build_desired(declaration, {}, FINGERPRINTS, AWS)
     report = verify(script().aws, AWS, declaration, desired, fetch=Pulls(), progress=told.append)
@@ -185,7 +185,7 @@ def test_an_upstream_without_a_known_image_is_not_pulled_from_and_it_is_said() -
     pulls = Pulls()
     report = run(script(), Rule("other", "registry.gitlab.com", verify_image=""), pulls=pulls)
     row = row_of(report, Check.PULL)
-    assert (row.outcome, pulls.images) == (Outcome.SKIPPED, [])
+    assert (row.outcome, pulls.images) == (CheckOutcome.SKIPPED, [])
     assert "verify_image in [rules.other]" in row.reason
 
 
@@ -203,7 +203,7 @@ def test_a_rule_that_is_not_there_is_not_pulled_through() -> None:
     report = run(aws, QUAY, pulls=pulls)
     assert (row_of(report, Check.RULE).reason, pulls.images) == ("there is no rule quay", [])
     assert "pullthrough apply" in row_of(report, Check.RULE).fix
-    assert row_of(report, Check.PULL).outcome is Outcome.SKIPPED
+    assert row_of(report, Check.PULL).outcome is CheckOutcome.SKIPPED
 
 
 def test_a_rule_for_another_upstream_is_found() -> None:
@@ -349,7 +349,7 @@ def test_not_found_with_all_rights_points_at_the_image() -> None:
 
 
 def test_an_assumed_roles_rights_are_those_of_the_role() -> None:
-    target = Target(ACCOUNT, "us-east-1", caller=f"arn:aws:sts::{ACCOUNT}:assumed-role/nodes/session")
+    target = DeploymentTarget(ACCOUNT, "us-east-1", caller=f"arn:aws:sts::{ACCOUNT}:assumed-role/nodes/session")
     aws = script(SimulatePrincipalPolicy=decisions(), GetRole={"Role": {"Arn": ROLE}})
     run(aws, QUAY, target=target, pulls=Pulls(NOT_FOUND))
     assert {params["PolicySourceArn"] for params in aws.params("SimulatePrincipalPolicy")} == {ROLE}
@@ -414,7 +414,7 @@ NODES = NodeAccess(node_roles=("nodes",))
 def test_a_node_role_with_all_rights_passes() -> None:
     aws = script(GetRole={"Role": {"Arn": ROLE}}, SimulatePrincipalPolicy=decisions())
     report = run(aws, QUAY, Rule("k8s", "registry.k8s.io", verify_image="pause:3.9"), access=NODES)
-    assert row_of(report, Check.NODE_RIGHTS).outcome is Outcome.OK
+    assert row_of(report, Check.NODE_RIGHTS).outcome is CheckOutcome.OK
     login, pulls = aws.params("SimulatePrincipalPolicy")
     assert (login["PolicySourceArn"], login["ActionNames"]) == (ROLE, ["ecr:GetAuthorizationToken"])
     assert "ResourceArns" not in login
@@ -469,7 +469,7 @@ def test_a_node_role_that_is_not_there_is_said() -> None:
 
 
 def test_an_engine_has_no_node_roles() -> None:
-    assert row_of(run(script(), QUAY, target=ENGINE, access=NODES), Check.NODE_RIGHTS).outcome is Outcome.SKIPPED
+    assert row_of(run(script(), QUAY, target=ENGINE, access=NODES), Check.NODE_RIGHTS).outcome is CheckOutcome.SKIPPED
 
 
 # Roles of templates
@@ -491,7 +491,7 @@ def role_with(trust: Mapping[str, Any]) -> dict[str, Answer]:
 
 def test_a_template_whose_role_ecr_may_assume_passes() -> None:
     aws = script(DescribeRepositoryCreationTemplates=listed(), **role_with(documents.template_trust()))
-    assert row_of(run(aws, QUAY, templates=TAGGED), Check.TEMPLATE).outcome is Outcome.OK
+    assert row_of(run(aws, QUAY, templates=TAGGED), Check.TEMPLATE).outcome is CheckOutcome.OK
 
 
 @pytest.mark.parametrize(
@@ -571,7 +571,7 @@ def endpoint(service: str, **more: Any) -> dict[str, Any]:
     }
 
 
-def endpoint_rows(*endpoints: dict[str, Any]) -> dict[str, Row]:
+def endpoint_rows(*endpoints: dict[str, Any]) -> dict[str, CheckRow]:
     aws = script(DescribeVpcEndpoints={"VpcEndpoints": list(endpoints)})
     report = run(aws, QUAY, access=VPC)
     assert aws.params("DescribeVpcEndpoints")[0]["Filters"] == [{"Name": "vpc-id", "Values": ["vpc-0a1b2c3d"]}]
@@ -581,9 +581,9 @@ def endpoint_rows(*endpoints: dict[str, Any]) -> dict[str, Row]:
 def test_a_vpc_with_all_three_endpoints_passes() -> None:
     rows = endpoint_rows(endpoint("ecr.api"), endpoint("ecr.dkr"), endpoint("s3"))
     assert [(name, row.outcome) for name, row in rows.items()] == [
-        ("ecr.api", Outcome.OK),
-        ("ecr.dkr", Outcome.OK),
-        ("s3", Outcome.OK),
+        ("ecr.api", CheckOutcome.OK),
+        ("ecr.dkr", CheckOutcome.OK),
+        ("s3", CheckOutcome.OK),
     ]
     assert "first pull" in rows["s3"].reason
 
@@ -604,11 +604,11 @@ def test_an_endpoint_that_is_missing_or_of_no_use_is_said(
     rest = [endpoint(name) for name in ("ecr.api", "ecr.dkr", "s3") if name != service]
     rows = endpoint_rows(*rest, *([there] if there else []))
     assert reason in rows[service].reason
-    assert [name for name, row in rows.items() if row.outcome is Outcome.FAILED] == [service]
+    assert [name for name, row in rows.items() if row.outcome is CheckOutcome.FAILED] == [service]
 
 
 def test_an_engine_has_no_vpc() -> None:
-    assert row_of(run(script(), QUAY, target=ENGINE, access=VPC), Check.ENDPOINT).outcome is Outcome.SKIPPED
+    assert row_of(run(script(), QUAY, target=ENGINE, access=VPC), Check.ENDPOINT).outcome is CheckOutcome.SKIPPED
 
 
 # Whatever is refused
@@ -659,13 +659,15 @@ def test_lost_connections_and_expired_credentials_are_rows_too() -> None:
         report = run(script(ValidatePullThroughCacheRule=error), QUAY)
         assert [row.check for row in report.failures] == [Check.RULE]
     assert not any(
-        row.outcome is Outcome.OK for row in run(script(GetAuthorizationToken={}), QUAY).rows if row.check is Check.PULL
+        row.outcome is CheckOutcome.OK
+        for row in run(script(GetAuthorizationToken={}), QUAY).rows
+        if row.check is Check.PULL
     )
 
 
 def test_iam_that_does_not_simulate_is_skipped_elsewhere_than_on_aws() -> None:
-    beside = Target(ACCOUNT, "us-east-1", "http://127.0.0.1:5000", is_engine=True, has_iam=True)
+    beside = DeploymentTarget(ACCOUNT, "us-east-1", "http://127.0.0.1:5000", is_engine=True, has_iam=True)
     aws = script(
         GetRole={"Role": {"Arn": ROLE}}, SimulatePrincipalPolicy=Refused("InternalFailure", "not implemented", 501)
     )
-    assert row_of(run(aws, QUAY, target=beside, access=NODES), Check.NODE_RIGHTS).outcome is Outcome.SKIPPED
+    assert row_of(run(aws, QUAY, target=beside, access=NODES), Check.NODE_RIGHTS).outcome is CheckOutcome.SKIPPED

@@ -52,7 +52,7 @@ def cloudformation_template(declaration: Declaration) -> dict[str, object]:
 
     Raises PlanProblem for what AWS, or CloudFormation, does not take.
     """
-    return _Export(declaration).template()
+    return _CloudFormationExport(declaration).template()
 
 
 def _text(text: str) -> str | Body:
@@ -77,7 +77,7 @@ def _tags(tags: Json) -> list[Body]:
     return [{"Key": key, "Value": _text(str(value))} for key, value in tags.items()]
 
 
-class _Export:
+class _CloudFormationExport:
     def __init__(self, declaration: Declaration) -> None:
         self._declaration = declaration
         self._desired = desired_anywhere(declaration)

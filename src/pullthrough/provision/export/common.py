@@ -16,9 +16,9 @@ from pullthrough.declaration import CredentialSource, Declaration, Rule
 from pullthrough.fingerprints import Fingerprints
 from pullthrough.oci.ecr_upstreams import kind_of
 from pullthrough.provision.desired import build_desired
-from pullthrough.provision.inputs import INPUTS, WHERE_TOKENS_ARE, Account, wants_account
+from pullthrough.provision.model.accounts import INPUTS, WHERE_TOKENS_ARE, Account, wants_account
 from pullthrough.provision.resources import Desired, Json, Resource, ResourceKind
-from pullthrough.provision.target import Target
+from pullthrough.provision.target import DeploymentTarget
 
 #: Characters that no text has: https://www.unicode.org/faq/private_use.html#noncharacters
 _BEGIN, _END = "\ufdd0", "\ufdd1"
@@ -27,7 +27,7 @@ ACCOUNT, REGION, PARTITION, SUFFIX = (f"{_BEGIN}{what}{_END}" for what in ("acco
 
 
 @dataclass(frozen=True, slots=True)
-class _AnyAccount(Target):
+class _AnyAccount(DeploymentTarget):
     """AWS, in whatever account and region the export is applied."""
 
     @property
@@ -39,7 +39,7 @@ class _AnyAccount(Target):
         return f"{ACCOUNT}.dkr.ecr.{REGION}.{SUFFIX}"
 
 
-TARGET: Target = _AnyAccount(ACCOUNT, REGION)
+TARGET: DeploymentTarget = _AnyAccount(ACCOUNT, REGION)
 
 
 class _NoFingerprints(Fingerprints):

@@ -15,19 +15,13 @@ from pullthrough.addressing.labels import labels, terraform_style
 from pullthrough.declaration import ROOT, Declaration
 from pullthrough.provision.desired import problem_of
 from pullthrough.provision.documents import is_our_sid
-from pullthrough.provision.export.common import (
-    addresses,
-    desired_anywhere,
-    needed,
-    unmark,
-    variables_of,
-)
+from pullthrough.provision.export.common import addresses, desired_anywhere, needed, unmark, variables_of
 from pullthrough.provision.merging import merge_filters, merge_statements
 from pullthrough.provision.resources import Attributes, Existing, Json, Key, Resource, ResourceKind
 
 if TYPE_CHECKING:
     # For types only: it imports what makes AWS's calls.
-    from pullthrough.provision.observe import Observed
+    from pullthrough.provision.model.observed import Observed
 
 #: `import` blocks came with it.
 MINIMUM_TERRAFORM = ">= 1.5"
@@ -73,7 +67,7 @@ def terraform_document(declaration: Declaration, *, observed: Observed | None = 
     `observed`: with it come `import` blocks for everything that is there already, and what others have put into the
     registry's policy and scanning configuration is kept. Raises PlanProblem for what AWS, or the provider, does not take.
     """
-    return _Export(declaration, observed).document()
+    return _TerraformExport(declaration, observed).document()
 
 
 def _escape(text: str) -> str:
@@ -95,7 +89,7 @@ def _table(table: Json) -> dict[str, str]:
     return {_text(key): _text(str(value)) for key, value in table.items()}
 
 
-class _Export:
+class _TerraformExport:
     def __init__(self, declaration: Declaration, observed: Observed | None) -> None:
         self._declaration = declaration
         self._observed = observed

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pullthrough.errors import TargetUnusable
 from pullthrough.provision.aws import Aws
-from pullthrough.provision.target import Target
+from pullthrough.provision.target import DeploymentTarget
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ def log_in(aws: Aws) -> RegistryLogin:
     )
 
 
-def registry_host(aws: Aws, target: Target) -> str:
+def registry_host(aws: Aws, target: DeploymentTarget) -> str:
     """The registry's name in image names. Elsewhere than on AWS it is asked for: GetAuthorizationToken, one call.
 
     Raises what `Aws.call` raises, and TargetUnusable for an answer without one.

@@ -28,12 +28,12 @@ from pullthrough.declaration import (
 from pullthrough.fingerprints import Fingerprints
 from pullthrough.oci.names import DOCKER_HUB
 from pullthrough.provision.desired import build_desired
-from pullthrough.provision.inputs import Account, wants_account
+from pullthrough.provision.model.accounts import Account, wants_account
 from pullthrough.provision.resources import Json, Key, ResourceKind, secret_reference
-from pullthrough.provision.target import Target
+from pullthrough.provision.target import DeploymentTarget
 
 HERE = Path(__file__).parent
-TARGET = Target("123456789012", "eu-west-1")
+TARGET = DeploymentTarget("123456789012", "eu-west-1")
 HOST = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
 OTHER_ACCOUNT = "210987654321"
 GITLAB = "registry.gitlab.com"

@@ -11,7 +11,7 @@ from pullthrough.declaration import GITHUB, ROOT, STANDARD_RULES, Declaration, N
 from pullthrough.errors import PlanProblem
 from pullthrough.oci.names import DOCKER_HUB
 from pullthrough.provision.export.terraform import terraform_document
-from pullthrough.provision.observe import Observed, Scanning
+from pullthrough.provision.model.observed import Observed, Scanning
 from pullthrough.provision.resources import Existing, Key, ResourceKind
 from tests.unit.provision.export.support import (
     CASES,

@@ -1,0 +1,1 @@
+"""From what is there to the declaration of it."""

@@ -1,0 +1,1 @@
+"""Desired minus observed. Pure: everything was read before."""
