@@ -21,7 +21,16 @@ from pullthrough._inputs import STANDARD, WHOLE_POLICY, WHOLE_SCANNING, accounts
 from pullthrough.addressing.labels import terraform_style
 from pullthrough.declaration import ROOT, Declaration
 from pullthrough.errors import TargetUnusable
-from pullthrough.provision.export.common import TARGET, addresses, desired_anywhere, is_marked, needed, unmark
+from pullthrough.provision.export.common import (
+    TARGET,
+    addresses,
+    desired_anywhere,
+    filters_by_frequency,
+    is_marked,
+    needed,
+    texts,
+    unmark,
+)
 from pullthrough.provision.resources import Json, Key, Resource, ResourceKind
 from pullthrough.provision.target import region_without_caches
 
@@ -191,8 +200,7 @@ class PullThroughCache(pulumi.ComponentResource):
 
     def _template(self, resource: Resource, opts: pulumi.ResourceOptions) -> list[pulumi.Resource]:
         attributes = resource.attributes
-        exclusions = attributes["imageTagMutabilityExclusionFilters"]
-        assert isinstance(exclusions, list)
+        exclusions = texts(attributes["imageTagMutabilityExclusionFilters"])
         template = aws.ecr.RepositoryCreationTemplate(
             f"{self._name}-{resource.key.name}",
             prefix=resource.key.name,
@@ -231,12 +239,7 @@ class PullThroughCache(pulumi.ComponentResource):
 
     def _scanning(self, resource: Resource, opts: pulumi.ResourceOptions) -> list[pulumi.Resource]:
         pulumi.log.warn(WHOLE_SCANNING, self)
-        filters: dict[str, list[str]] = {}
-        entries = resource.attributes["filters"]
-        assert isinstance(entries, list)
-        for entry in entries:
-            frequency, _, filter = str(entry).partition(" ")
-            filters.setdefault(frequency, []).append(filter)
+        filters = filters_by_frequency(resource)
         scanning = aws.ecr.RegistryScanningConfiguration(
             self._name,
             scan_type="ENHANCED" if "CONTINUOUS_SCAN" in filters else "BASIC",

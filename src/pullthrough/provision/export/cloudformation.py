@@ -17,11 +17,14 @@ from pullthrough.declaration import ROOT, Declaration
 from pullthrough.errors import PlanProblem
 from pullthrough.provision.desired import problem_of
 from pullthrough.provision.export.common import (
+    Writer,
     addresses,
     desired_anywhere,
+    filters_by_frequency,
     is_marked,
     needed,
     render,
+    texts,
     unmark,
     variables_of,
 )
@@ -77,7 +80,7 @@ def _tags(tags: Json) -> list[Body]:
     return [{"Key": key, "Value": _text(str(value))} for key, value in tags.items()]
 
 
-class _CloudFormationExport:
+class _CloudFormationExport(Writer):
     def __init__(self, declaration: Declaration) -> None:
         self._declaration = declaration
         self._desired = desired_anywhere(declaration)
@@ -97,7 +100,7 @@ class _CloudFormationExport:
 
     def template(self) -> dict[str, object]:
         for resource in self._desired.resources:
-            self._add(resource)
+            self.write(resource)
         template: dict[str, object] = {
             "AWSTemplateFormatVersion": _FORMAT,
             "Description": f"A pull-through cache of ECR (pullthrough, {self._declaration.name}).",
@@ -138,26 +141,6 @@ class _CloudFormationExport:
                     "Description": what,
                 }
         return parameters
-
-    def _add(self, resource: Resource) -> None:
-        match resource.key.kind:
-            case ResourceKind.SECRET:
-                self._secret(resource)
-            case ResourceKind.RULE:
-                self._rule(resource)
-            case ResourceKind.ROLE:
-                self._role(resource)
-            case ResourceKind.TEMPLATE:
-                self._template(resource)
-            case ResourceKind.NODE_ACCESS:
-                self._node_access(resource)
-            case ResourceKind.REGISTRY_POLICY:
-                self._registry_policy(resource)
-            case ResourceKind.SCANNING:
-                self._scanning(resource)
-            case ResourceKind.REPOSITORY:
-                # Pulls make repositories; a declaration has none.
-                pass
 
     def _put(self, logical_id: str, kind: str, properties: Mapping[str, Any], **more: object) -> None:
         """Properties that are empty are left out."""
@@ -224,8 +207,7 @@ class _CloudFormationExport:
     def _template(self, resource: Resource) -> None:
         prefix, attributes = resource.key.name, resource.attributes
         lifecycle, policy = attributes["lifecyclePolicy"], attributes["repositoryPolicy"]
-        exclusions = attributes["imageTagMutabilityExclusionFilters"]
-        assert isinstance(exclusions, list)
+        exclusions = texts(attributes["imageTagMutabilityExclusionFilters"])
         makes_role = bool(needed(resource, ResourceKind.ROLE))
         encryption = {"EncryptionType": attributes["encryptionType"], "KmsKey": attributes["kmsKey"]}
         more = {"DependsOn": _TEMPLATE_ROLE_POLICY} if makes_role else {}
@@ -278,12 +260,7 @@ class _CloudFormationExport:
         )
 
     def _scanning(self, resource: Resource) -> None:
-        filters: dict[str, list[str]] = {}
-        entries = resource.attributes["filters"]
-        assert isinstance(entries, list)
-        for entry in entries:
-            frequency, _, filter = str(entry).partition(" ")
-            filters.setdefault(frequency, []).append(filter)
+        filters = filters_by_frequency(resource)
         self._put(
             "RegistryScanning",
             "AWS::ECR::RegistryScanningConfiguration",

@@ -6,9 +6,10 @@ Account, region and partition stand in the documents as marks, which each export
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, assert_never
 
 from pullthrough.addressing.addresses import cached_address, labelled, original_address
 from pullthrough.addressing.labels import Style, labels
@@ -107,6 +108,68 @@ def addresses(declaration: Declaration, style: Style, separator: str) -> dict[st
         label: cached_address(rule, TARGET.registry_host) if is_on else original_address(rule)
         for label, rule, is_on in labelled(declaration, style, separator)
     }
+
+
+class Writer(ABC):
+    """Writes each resource in the other tool's words, by its kind."""
+
+    def write(self, resource: Resource) -> None:
+        match resource.key.kind:
+            case ResourceKind.SECRET:
+                self._secret(resource)
+            case ResourceKind.RULE:
+                self._rule(resource)
+            case ResourceKind.ROLE:
+                self._role(resource)
+            case ResourceKind.TEMPLATE:
+                self._template(resource)
+            case ResourceKind.NODE_ACCESS:
+                self._node_access(resource)
+            case ResourceKind.REGISTRY_POLICY:
+                self._registry_policy(resource)
+            case ResourceKind.SCANNING:
+                self._scanning(resource)
+            case ResourceKind.REPOSITORY:
+                # Pulls make repositories; a declaration has none.
+                pass
+            case _ as never:
+                assert_never(never)
+
+    @abstractmethod
+    def _secret(self, resource: Resource) -> None: ...
+
+    @abstractmethod
+    def _rule(self, resource: Resource) -> None: ...
+
+    @abstractmethod
+    def _role(self, resource: Resource) -> None: ...
+
+    @abstractmethod
+    def _template(self, resource: Resource) -> None: ...
+
+    @abstractmethod
+    def _node_access(self, resource: Resource) -> None: ...
+
+    @abstractmethod
+    def _registry_policy(self, resource: Resource) -> None: ...
+
+    @abstractmethod
+    def _scanning(self, resource: Resource) -> None: ...
+
+
+def filters_by_frequency(scanning: Resource) -> dict[str, list[str]]:
+    """The filters of the scanning configuration, which stand as `SCAN_ON_PUSH docker-hub/*` in its attributes."""
+    filters: dict[str, list[str]] = {}
+    for entry in texts(scanning.attributes["filters"]):
+        frequency, _, filter = entry.partition(" ")
+        filters.setdefault(frequency, []).append(filter)
+    return filters
+
+
+def texts(value: Json) -> list[str]:
+    """A list of texts among a resource's attributes."""
+    assert isinstance(value, list)
+    return [str(entry) for entry in value]
 
 
 def needed(resource: Resource, kind: ResourceKind) -> str:

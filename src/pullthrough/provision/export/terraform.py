@@ -15,9 +15,17 @@ from pullthrough.addressing.labels import labels, terraform_style
 from pullthrough.declaration import ROOT, Declaration
 from pullthrough.provision.desired import problem_of
 from pullthrough.provision.documents import is_our_sid
-from pullthrough.provision.export.common import addresses, desired_anywhere, needed, unmark, variables_of
+from pullthrough.provision.export.common import (
+    Writer,
+    addresses,
+    desired_anywhere,
+    needed,
+    texts,
+    unmark,
+    variables_of,
+)
 from pullthrough.provision.merging import merge_filters, merge_statements
-from pullthrough.provision.resources import Attributes, Existing, Json, Key, Resource, ResourceKind
+from pullthrough.provision.resources import Existing, Json, Key, Resource, ResourceKind
 
 if TYPE_CHECKING:
     # For types only: it imports what makes AWS's calls.
@@ -89,7 +97,7 @@ def _table(table: Json) -> dict[str, str]:
     return {_text(key): _text(str(value)) for key, value in table.items()}
 
 
-class _TerraformExport:
+class _TerraformExport(Writer):
     def __init__(self, declaration: Declaration, observed: Observed | None) -> None:
         self._declaration = declaration
         self._observed = observed
@@ -112,7 +120,7 @@ class _TerraformExport:
 
     def document(self) -> dict[str, object]:
         for resource in self._desired.resources:
-            self._add(resource)
+            self.write(resource)
         document: dict[str, object] = {
             "//": _escape(
                 f"Made by `pullthrough export terraform` of the declaration {self._declaration.name}. It holds no secret: "
@@ -164,26 +172,6 @@ class _TerraformExport:
                     "nullable": False,
                 }
         return blocks
-
-    def _add(self, resource: Resource) -> None:
-        match resource.key.kind:
-            case ResourceKind.SECRET:
-                self._secret(resource)
-            case ResourceKind.RULE:
-                self._rule(resource)
-            case ResourceKind.ROLE:
-                self._role(resource)
-            case ResourceKind.TEMPLATE:
-                self._template(resource)
-            case ResourceKind.NODE_ACCESS:
-                self._node_access(resource)
-            case ResourceKind.REGISTRY_POLICY:
-                self._registry_policy(resource.attributes)
-            case ResourceKind.SCANNING:
-                self._scanning(resource.attributes)
-            case ResourceKind.REPOSITORY:
-                # Pulls make repositories; a declaration has none.
-                pass
 
     def _put(self, kind: str, label: str, body: Mapping[str, Any], import_id: str = "") -> None:
         """Arguments that are empty are left out."""
@@ -297,7 +285,7 @@ class _TerraformExport:
                 "image_tag_mutability": attributes["imageTagMutability"],
                 "image_tag_mutability_exclusion_filter": [
                     {"filter": _text(filter), "filter_type": "WILDCARD"}
-                    for filter in _texts(attributes["imageTagMutabilityExclusionFilters"])
+                    for filter in texts(attributes["imageTagMutabilityExclusionFilters"])
                 ],
                 "encryption_configuration": [{name: value for name, value in encryption.items() if value}],
                 "lifecycle_policy": "" if lifecycle is None else _json(lifecycle),
@@ -322,16 +310,16 @@ class _TerraformExport:
 
     # The registry's documents
 
-    def _registry_policy(self, attributes: Attributes) -> None:
-        statements: Any = attributes["statements"]
+    def _registry_policy(self, resource: Resource) -> None:
+        statements: Any = resource.attributes["statements"]
         there, name = (self._observed.registry_policy if self._observed else ""), self._declaration.name
         document: Json = json.loads(merge_statements(there, lambda sid: is_our_sid(sid, name), statements))
         body = {"//": _WHOLE_POLICY, "policy": _json(document)}
         self._put(REGISTRY_POLICY, _REGISTRY, body, self._registry_id() if there else "")
 
-    def _scanning(self, attributes: Attributes) -> None:
+    def _scanning(self, resource: Resource) -> None:
         there = self._observed.scanning.rules if self._observed else ()
-        rules = merge_filters(there, add=_texts(attributes["filters"]), remove=(), own=())
+        rules = merge_filters(there, add=texts(resource.attributes["filters"]), remove=(), own=())
         enhanced = self._observed is not None and self._observed.scanning.scan_type == "ENHANCED"
         enhanced = enhanced or any(rule["scanFrequency"] == "CONTINUOUS_SCAN" for rule in rules)
         self._put(
@@ -356,8 +344,3 @@ class _TerraformExport:
 
     def _registry_id(self) -> str:
         return self._observed.target.account if self._observed else ""
-
-
-def _texts(value: Json) -> list[str]:
-    assert isinstance(value, list)
-    return [str(entry) for entry in value]
