@@ -27,9 +27,9 @@ from pullthrough.access.policies import (
     DENY_ALL,
     JudgedRequest,
     Policy,
+    PolicyDecision,
     PolicyInvalid,
     PolicyKind,
-    Verdict,
     allows_always,
     parse_policy,
 )
@@ -290,12 +290,12 @@ class Access:
             action, resource, principal.arn, principal.user_id, principal.account, principal.is_anonymous, context
         )
         own = [policy.decide(request) for policy in principal.policies]
-        if Verdict.DENY in own:
+        if PolicyDecision.DENY in own:
             raise self._refusal(principal, request, "with an explicit deny in an identity-based policy")
         theirs = [policy.decide(request) for policy in attached]
-        if Verdict.DENY in theirs and not (principal.is_admin and action in _UNLOCKING):
+        if PolicyDecision.DENY in theirs and not (principal.is_admin and action in _UNLOCKING):
             raise self._refusal(principal, request, "with an explicit deny in a resource-based policy")
-        if Verdict.ALLOW not in own and Verdict.ALLOW not in theirs:
+        if PolicyDecision.ALLOW not in own and PolicyDecision.ALLOW not in theirs:
             reason = f"because no identity-based policy allows the {action} action"
             raise self._refusal(principal, request, reason)
 

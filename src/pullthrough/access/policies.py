@@ -60,7 +60,7 @@ class PolicyKind(StrEnum):
 _OF_ECR = (PolicyKind.REPOSITORY, PolicyKind.REGISTRY)
 
 
-class Verdict(StrEnum):
+class PolicyDecision(StrEnum):
     ALLOW = "allow"
     DENY = "deny"
     #: No statement speaks of the request.
@@ -151,15 +151,15 @@ class Policy:
     #: Whether what it says depends on the tags that a resource has.
     asks_for_resource_tags: bool = False
 
-    def decide(self, request: JudgedRequest) -> Verdict:
-        decision = Verdict.NONE
+    def decide(self, request: JudgedRequest) -> PolicyDecision:
+        decision = PolicyDecision.NONE
         for statement in self.statements:
-            if statement.denies or decision is Verdict.NONE:
+            if statement.denies or decision is PolicyDecision.NONE:
                 if not statement.applies(request):
                     continue
                 if statement.denies:
-                    return Verdict.DENY
-                decision = Verdict.ALLOW
+                    return PolicyDecision.DENY
+                decision = PolicyDecision.ALLOW
         return decision
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pullthrough.access.key_records import KeyEntry, KeyList, RemovedKey
-from pullthrough.access.policies import PolicyInvalid, Verdict
+from pullthrough.access.policies import PolicyDecision, PolicyInvalid
 from pullthrough.errors import AlreadyExists, ConfigurationError, ContentUnknown, RequestError, SealingKeyMissing
 from tests.unit.access.conftest import House
 from tests.unit.access.test_policies import request
@@ -31,7 +31,7 @@ async def test_the_first_key_is_made_when_it_is_asked_for_and_shown_once(house: 
     found = await worker.keys.find(shown.access_key_id)
     assert found is not None
     assert found.secret == shown.secret_access_key.encode()
-    assert found.policies[0].decide(request("ecr:DeleteRepository")) is Verdict.ALLOW
+    assert found.policies[0].decide(request("ecr:DeleteRepository")) is PolicyDecision.ALLOW
     with pytest.raises(AlreadyExists, match="shown once") as caught:
         worker.administration.show()
     assert "keys renew" in caught.value.hint
@@ -75,8 +75,8 @@ async def test_a_key_may_have_a_policy_of_its_own(house: House) -> None:
     assert made.role == "policy"
     found = await worker.keys.find(made.access_key_id)
     assert found is not None
-    assert found.policies[0].decide(request("ecr:PutImage")) is Verdict.ALLOW
-    assert found.policies[0].decide(request("ecr:BatchGetImage")) is Verdict.NONE
+    assert found.policies[0].decide(request("ecr:PutImage")) is PolicyDecision.ALLOW
+    assert found.policies[0].decide(request("ecr:BatchGetImage")) is PolicyDecision.NONE
     with pytest.raises(PolicyInvalid):
         worker.administration.create("other", "superuser")
 
@@ -97,7 +97,7 @@ async def test_a_policy_that_an_earlier_version_took_denies(house: House, caplog
     for _ in range(2):
         key = await worker.keys.find("AKIABOB")
         assert key is not None
-        assert [policy.decide(request("ecr:PutImage")) for policy in key.policies] == [Verdict.DENY]
+        assert [policy.decide(request("ecr:PutImage")) for policy in key.policies] == [PolicyDecision.DENY]
     assert caplog.text.count("the key bob may do nothing, because its policy is refused") == 1
 
 
@@ -147,7 +147,7 @@ async def test_a_configured_key_is_found_and_its_files_are_read_again(house: Hou
     found = await worker.keys.find("AKIACI")
     assert found is not None
     assert (found.name, found.secret) == ("ci", b"hunter2hunter2")
-    assert found.policies[0].decide(request("ecr:DeleteRepository")) is Verdict.ALLOW
+    assert found.policies[0].decide(request("ecr:DeleteRepository")) is PolicyDecision.ALLOW
     secret.write_text("hunter3hunter3")
     os.utime(secret, (1, 1))
     found = await worker.keys.find("AKIACI")
@@ -174,7 +174,7 @@ async def test_a_configured_policy_is_read_again_and_a_broken_one_is_not_taken(
     async def may(action: str) -> bool:
         found = await worker.keys.find("AKIACI")
         assert found is not None
-        return found.policies[0].decide(request(action)) is Verdict.ALLOW
+        return found.policies[0].decide(request(action)) is PolicyDecision.ALLOW
 
     assert [await may("ecr:PutImage"), await may("ecr:BatchGetImage")] == [True, False]
     policy.write_text(json.dumps(POLICY).replace("PutImage", "BatchGetImage"))

@@ -15,9 +15,9 @@ from pullthrough.access.policies import (
     ROLE_POLICIES,
     JudgedRequest,
     Policy,
+    PolicyDecision,
     PolicyInvalid,
     PolicyKind,
-    Verdict,
     allows_always,
     parse_policy,
 )
@@ -27,7 +27,7 @@ ACCOUNT = "123456789012"
 ARN = f"arn:aws:ecr:us-east-1:{ACCOUNT}:repository"
 BOB = f"arn:aws:iam::{ACCOUNT}:user/bob"
 ROOT = f"arn:aws:iam::{ACCOUNT}:root"
-ALLOW, DENY, NONE = Verdict.ALLOW, Verdict.DENY, Verdict.NONE
+ALLOW, DENY, NONE = PolicyDecision.ALLOW, PolicyDecision.DENY, PolicyDecision.NONE
 
 
 def request(
@@ -98,7 +98,7 @@ def attached(effect: str = "Allow", **elements: Any) -> dict[str, Any]:
         ([], request(), NONE),
     ],
 )
-def test_identity_policies(statements: list[dict[str, Any]], asked: JudgedRequest, decision: Verdict) -> None:
+def test_identity_policies(statements: list[dict[str, Any]], asked: JudgedRequest, decision: PolicyDecision) -> None:
     assert policy(*statements).decide(asked) is decision
 
 
@@ -132,7 +132,7 @@ def test_identity_policies(statements: list[dict[str, Any]], asked: JudgedReques
         (attached(Resource=f"{ARN}/other"), request(), NONE),
     ],
 )
-def test_policies_of_repositories(statement: dict[str, Any], asked: JudgedRequest, decision: Verdict) -> None:
+def test_policies_of_repositories(statement: dict[str, Any], asked: JudgedRequest, decision: PolicyDecision) -> None:
     assert policy(statement, kind=PolicyKind.REPOSITORY).decide(asked) is decision
 
 
@@ -249,7 +249,7 @@ EFFECTS = [("Allow", ALLOW), ("Deny", DENY)]
 @pytest.mark.parametrize(("effect", "decision"), EFFECTS)
 @pytest.mark.parametrize(("form", "value", "truth"), FORMS)
 def test_a_key_that_is_known_is_judged_as_on_aws(
-    form: str, value: str, truth: tuple[bool, bool, bool], effect: str, decision: Verdict
+    form: str, value: str, truth: tuple[bool, bool, bool], effect: str, decision: PolicyDecision
 ) -> None:
     one = policy(identity(effect, Condition={form: {"aws:RequestTag/Team": value}}))
     contexts: tuple[Context, ...] = ({}, {"aws:requesttag/team": ("x",)}, {"aws:requesttag/team": ("yy",)})
@@ -267,7 +267,7 @@ def test_a_key_that_is_not_known_never_permits_more_than_aws(
     value: str,
     truth: tuple[bool, bool, bool],
     effect: str,
-    decision: Verdict,
+    decision: PolicyDecision,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """On AWS it may hold or not. So a Deny is taken only if it applies without the key, an Allow only if it does not."""
@@ -369,7 +369,7 @@ def test_a_resource_with_a_variable_that_is_not_known(effect: str, element: str,
         with pytest.raises(PolicyInvalid, match=r"^statement 1 has the variable '\$\{aws:PrincipalTag/team\}'"):
             policy(document)
     # In the older version it is no variable.
-    assert policy(document, version="2008-10-17").decide(request()) in Verdict
+    assert policy(document, version="2008-10-17").decide(request()) in PolicyDecision
 
 
 @pytest.mark.parametrize(("effect", "decision"), EFFECTS)
@@ -385,7 +385,7 @@ def test_a_resource_with_a_variable_that_is_not_known(effect: str, element: str,
         {"StringNotEquals": {"aws:username": "${aws:SourceIp, 'bob'}"}},
     ],
 )
-def test_what_aws_always_knows_and_is_not_known_denies(condition: Any, effect: str, decision: Verdict) -> None:
+def test_what_aws_always_knows_and_is_not_known_denies(condition: Any, effect: str, decision: PolicyDecision) -> None:
     """A client that hangs up at the right moment has no address."""
     document = identity(effect, Condition=condition)
     assert policy(document).decide(request(aws__username="bob")) is (DENY if effect == "Deny" else NONE)
@@ -407,7 +407,7 @@ def test_what_aws_always_knows_and_is_not_known_denies(condition: Any, effect: s
     ],
 )
 def test_the_keys_of_a_requests_tags_are_a_set(
-    condition: str, keys: tuple[str, ...], holds: bool, effect: str, decision: Verdict
+    condition: str, keys: tuple[str, ...], holds: bool, effect: str, decision: PolicyDecision
 ) -> None:
     one = policy(identity(effect, Condition={condition: {"aws:TagKeys": ["a", "b"]}}))
     context = RequestTags(tuple((key, "") for key in keys)).context()
@@ -570,7 +570,7 @@ def test_a_single_statement_may_stand_without_a_list() -> None:
         (Role.PULL, "secretsmanager:GetSecretValue", NONE),
     ],
 )
-def test_roles(role: Role, action: str, decision: Verdict) -> None:
+def test_roles(role: Role, action: str, decision: PolicyDecision) -> None:
     assert ROLE_POLICIES[role].decide(request(action)) is decision
     assert allows_always(ROLE_POLICIES[role], action) is (decision is ALLOW)
 
@@ -661,4 +661,4 @@ def test_any_document_is_taken_or_refused_with_a_sentence(statements: list[dict[
         with pytest.raises(PolicyInvalid, match=r"\w"):  # what is refused is refused again
             parse_policy(text, kind)
         return
-    assert parsed.decide(request(**KNOWN)) in Verdict
+    assert parsed.decide(request(**KNOWN)) in PolicyDecision
