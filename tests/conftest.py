@@ -1,4 +1,4 @@
-"""What holds for every test: nothing of the developer's environment leaks into the code under test."""
+"""What holds for every test: neither the environment of whoever runs it nor the speed of the machine changes what it says."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 _TERRAFORM = Path(__file__).parent / "terraform"
 _INHERITED = {"http_proxy", "https_proxy", "all_proxy", "no_proxy", "state_directory"}
+
+# A slow machine takes its time over an example.
+hypothesis.settings.register_profile("pullthrough", deadline=None)
+hypothesis.settings.load_profile("pullthrough")
 
 
 @pytest.fixture(autouse=True, scope="session")

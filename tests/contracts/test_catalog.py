@@ -647,7 +647,7 @@ _operations = st.one_of(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(operations=st.lists(_operations, max_size=12))
 def test_grants_and_tags_follow_a_simple_model(
     open_catalog: OpenCatalog, operations: list[tuple[str, RepositoryName, object]]

@@ -519,7 +519,7 @@ def test_no_operation_is_open_to_who_may_do_nothing(guarded: Engine, service: st
     answers: dict[str, set[str]] = {}
 
     def attempt(operation: Operation) -> None:
-        @settings(max_examples=2, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=2, derandomize=True, suppress_health_check=list(HealthCheck))
         @given(documents(operation.input))
         def check(document: dict[str, Any]) -> None:
             document.pop("registryId", None)  # of another registry

@@ -268,7 +268,6 @@ def test_no_input_is_a_failure_of_the_engine(target: Target, service: str) -> No
 
     @settings(
         max_examples={"ecr": 450, "secretsmanager": 200, "sts": 30}[service],
-        deadline=None,
         database=None,
         # The same inputs in every run of CI; other ones on every other machine.
         derandomize=os.environ.get("TESTS_NO_SKIP") == "1",

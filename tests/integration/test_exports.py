@@ -48,7 +48,6 @@ def test_cfn_lint_finds_nothing(case: str) -> None:
 
 # A run of cfn-lint takes a second: an example that fails is shown as it is.
 @settings(
-    deadline=None,
     max_examples=10,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=[HealthCheck.too_slow],

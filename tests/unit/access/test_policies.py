@@ -323,7 +323,7 @@ blocks = st.dictionaries(
 ) | st.fixed_dictionaries({"Null": st.fixed_dictionaries({UNKNOWN: st.lists(st.booleans(), min_size=1, max_size=2)})})
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 @given(
     blocks,
     st.sampled_from([["*"], [f"{ARN}/${{{UNKNOWN}}}"], [f"{ARN}/${{{UNKNOWN}, 'x'}}", f"{ARN}/bob"]]),
@@ -611,7 +611,6 @@ def test_wildcards(pattern: str, text: str, matched: bool) -> None:
     assert matches(pattern, text) is matched
 
 
-@settings(deadline=None)
 @given(st.text("ab*?", max_size=12), st.text("ab*?", max_size=12))
 def test_wildcards_are_what_a_plain_reading_of_them_says(pattern: str, text: str) -> None:
     def plain(p: str, t: str) -> bool:
@@ -651,7 +650,6 @@ elements = st.dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(elements, max_size=3), st.sampled_from(list(PolicyKind)))
 def test_any_document_is_taken_or_refused_with_a_sentence(statements: list[dict[str, Any]], kind: PolicyKind) -> None:
     text = json.dumps({"Statement": statements})

@@ -13,7 +13,7 @@ import pytest
 from botocore.auth import SigV4Auth, SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pullthrough.access.signatures import ApiDenied, SignedRequest, read_claim
@@ -120,7 +120,6 @@ def test_the_date_may_be_in_the_date_header() -> None:
     assert verify(request, now) == KEY_ID
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.text("ab~/-_. %é+=&", max_size=6), max_size=4),
     st.lists(st.tuples(st.text(max_size=5), st.text(max_size=5)), max_size=4),
@@ -381,7 +380,6 @@ def test_a_session_token_is_noticed() -> None:
         assert read_claim(request, "ecr").has_session_token
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(

@@ -241,4 +241,4 @@ class Doors(RuleBasedStateMachine):
 
 
 TestDoors = Doors.TestCase
-TestDoors.settings = settings(max_examples=100, stateful_step_count=60, deadline=None)
+TestDoors.settings = settings(max_examples=100, stateful_step_count=60)

@@ -37,7 +37,7 @@ def request(method: str = "GET") -> bytes:
     return f"{method} / HTTP/1.1\r\nHost: x\r\n\r\n".encode()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(size=st.one_of(st.integers(0, 3), st.integers(SLICE_BYTES - 2, SLICE_BYTES + 2), st.integers(0, len(BODY))))
 def test_it_is_sent_whole_with_its_length(size: int) -> None:
     @on_a_clock

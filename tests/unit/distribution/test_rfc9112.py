@@ -178,7 +178,7 @@ def requests(draw: st.DrawFn) -> bytes:
     return b"".join(line + draw(end) for line in lines) + draw(end) + draw(st.sampled_from(BODIES))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(sent=st.lists(requests(), min_size=1, max_size=2), cuts=st.lists(st.integers(0, 200), max_size=4))
 def test_nothing_is_a_request_here_that_is_none_by_the_standard(sent: list[bytes], cuts: list[int]) -> None:
     stream = b"".join((*sent, NEXT))

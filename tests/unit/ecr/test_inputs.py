@@ -17,7 +17,7 @@ from tests.unit.ecr.shapes import ANYTHING, documents, offered, places
 
 OPERATIONS = offered()
 by_operation = pytest.mark.parametrize("operation", OPERATIONS, ids=lambda o: f"{o.service}-{o.name}")
-generated = settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+generated = settings(max_examples=5, suppress_health_check=list(HealthCheck), database=None)
 
 
 def read(service: str, name: str, document: Any) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def test_one_thing_wrong_is_an_error_that_boto3_knows_or_no_error(operation: Ope
     check()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=40) | ANYTHING.map(lambda value: json.dumps(value).encode()))
 def test_any_bytes_are_an_object_or_a_serialization_error(body: bytes) -> None:
     try:

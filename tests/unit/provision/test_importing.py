@@ -193,7 +193,7 @@ def policies(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("target", [AWS, ENGINE], ids=["aws", "engine"])
 @pytest.mark.parametrize("marked", [True, False], ids=["ours", "somebody-elses"])
-@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_what_was_applied_is_imported_as_it_is(
     policies: Path, target: DeploymentTarget, marked: bool, data: st.DataObject

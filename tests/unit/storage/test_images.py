@@ -144,7 +144,7 @@ def test_pages_hold_every_image_once_and_only_those_of_the_repository(
 
 
 @given(counts=st.lists(st.integers(0, 3), max_size=6), limit=st.integers(1, 5))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
 def test_pages_of_names_hold_each_tag_and_each_untagged_image_once(
     catalog: Catalog, images: Images, counts: list[int], limit: int
 ) -> None:

@@ -177,7 +177,7 @@ def test_a_longer_prefix_for_another_scenario_hides_nothing(registry: Registry, 
     assert found(catalog, "prod/app", "CREATE_ON_PUSH") is None
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     names=st.lists(st.sampled_from(["a", "a/b", "a/b/c", "ab", "a-b", "b", "ROOT"]), unique=True),
     asked=st.sampled_from(["a", "a/b", "a/b/c", "a/b/c/d", "ab/c", "a-b/c", "b/a", "c"]),

@@ -33,7 +33,7 @@ def test_template_makes_what_apply_makes(case: str) -> None:
     assert read_cloudformation(_resources(CASES[case])) == expected(CASES[case])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(declarations())
 def test_template_of_any_declaration_makes_what_apply_makes(declaration: Declaration) -> None:
     template: dict[str, Any] = cloudformation_template(declaration)

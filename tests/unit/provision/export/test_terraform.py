@@ -44,7 +44,7 @@ def test_document_makes_what_apply_makes(case: str) -> None:
     assert read_terraform(_resources(CASES[case])) == expected(CASES[case])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(declarations())
 def test_document_of_any_declaration_makes_what_apply_makes(declaration: Declaration) -> None:
     assert read_terraform(_resources(declaration)) == expected(declaration)
