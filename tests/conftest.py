@@ -9,12 +9,17 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests.unaided import watch_sleep
+
 _TERRAFORM = Path(__file__).parent / "terraform"
 _INHERITED = {"http_proxy", "https_proxy", "all_proxy", "no_proxy", "state_directory"}
 
-# A slow machine takes its time over an example.
-hypothesis.settings.register_profile("pullthrough", deadline=None)
-hypothesis.settings.load_profile("pullthrough")
+watch_sleep()
+
+# A slow machine takes its time over an example. `make test-quick` looks at fewer of them.
+hypothesis.settings.register_profile("whole", deadline=None)
+hypothesis.settings.register_profile("quick", deadline=None, max_examples=20)
+hypothesis.settings.load_profile("whole")
 
 
 @pytest.fixture(autouse=True, scope="session")

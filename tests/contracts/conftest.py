@@ -1,4 +1,4 @@
-"""The backends that the contract suites run against."""
+"""The backends that the contract suites run against; like unit tests, they reach no network and never sleep."""
 
 from __future__ import annotations
 
@@ -9,6 +9,13 @@ import pytest
 
 from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.generation import Generation
+from tests.unaided import unaided
+
+
+@pytest.fixture(autouse=True)
+def _unaided() -> Iterator[None]:
+    with unaided():
+        yield
 
 
 class Clock:

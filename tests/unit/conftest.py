@@ -1,15 +1,15 @@
-"""Unit tests reach no network: a socket other than AF_UNIX (which event loops are made of) fails the test."""
+"""Unit tests reach no network and never sleep."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
-from pytest_socket import disable_socket, enable_socket
+
+from tests.unaided import unaided
 
 
 @pytest.fixture(autouse=True)
-def _no_network() -> Iterator[None]:
-    disable_socket(allow_unix_socket=True)
-    yield
-    enable_socket()
+def _unaided() -> Iterator[None]:
+    with unaided():
+        yield

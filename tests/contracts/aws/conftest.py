@@ -21,6 +21,11 @@ from tests.e2e.processes import Process, environment, free_port
 MOTO = "moto"
 
 
+@pytest.fixture(autouse=True)
+def _unaided() -> None:
+    """These servers are on the network."""
+
+
 @dataclass(frozen=True)
 class Server:
     name: str

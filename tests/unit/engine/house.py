@@ -32,6 +32,7 @@ from pullthrough.storage.locks import FileLocks
 from pullthrough.storage.records import BlobRecord
 from pullthrough.upstream.errands import Errand
 from tests.owners import OWNER
+from tests.waiting import PATIENCE_SECONDS
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -51,7 +52,7 @@ class FakeBody:
 
     def readinto(self, buffer: memoryview, /) -> int:
         if not self.data and self.gate is not None:
-            self.gate.wait(10)
+            self.gate.wait(PATIENCE_SECONDS)
             raise UpstreamUnavailable("cut", upstream="r.example")
         count = min(len(buffer), len(self.data))
         buffer[:count] = self.data[:count]
@@ -101,7 +102,7 @@ class FakeUpstream:
         self.starts.append(start)
         self.niceness.append(own_niceness())
         if self.open:
-            self.open.wait(10)
+            self.open.wait(PATIENCE_SECONDS)
         if self.fault:
             raise self.fault
         stop = len(self.body) if self.most is None else self.most
@@ -149,7 +150,7 @@ class FakeCatalog:
     def publish_blob(
         self, repository: str, owner: Owner, digest: Digest, size_bytes: int, *, asked_as_nobody: bool, **_: object
     ) -> None:
-        self.may_publish.wait(10)
+        self.may_publish.wait(PATIENCE_SECONDS)
         self.asked_as_nobody.append(asked_as_nobody)
         self.granted.add((repository, digest))
 
@@ -259,12 +260,6 @@ async def end_of(fill: Fill) -> None:
     """Raises what the fill ended with."""
     await fill.done
     await fill.wait(len(BODY))
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - threads change it
-            await asyncio.sleep(0.001)
 
 
 def fileno(fill: Fill) -> int:

@@ -31,6 +31,7 @@ from pullthrough.oci.names import RepositoryName, Tag
 from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.events import EventLog
 from pullthrough.storage.locks import FileLocks
+from tests.waiting import until
 
 DIGEST = digest_of(b"manifest")
 TARGET = Target(
@@ -91,12 +92,6 @@ class House:
 @pytest.fixture
 def house(tmp_path: Path) -> House:
     return House(tmp_path)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - threads change it
-            await asyncio.sleep(0.001)
 
 
 async def test_the_shape_is_eventbridges(house: House) -> None:

@@ -27,8 +27,8 @@ from tests.unit.engine.house import (
     fileno,
     own_niceness,
     target,
-    until,
 )
+from tests.waiting import until
 
 
 async def test_two_workers_make_one_transfer(house: House) -> None:
@@ -249,9 +249,8 @@ async def test_a_follower_is_done_only_when_the_catalog_knows_the_blob(house: Ho
     opened.set()
     assert await body_of(follower) == BODY
     await until(lambda: BlobFiles(house.folder).size(DIGEST) is not None)
-    for _ in range(20):
-        await asyncio.sleep(0.001)
-    assert not follower.done.done()
+    done, _ = await asyncio.wait([follower.done], timeout=0.02)  # in which it looks a few times
+    assert not done
     house.catalog.may_publish.set()
     await follower.done
     assert house.catalog.granted == {("hub/app", DIGEST), ("too/app", DIGEST)}

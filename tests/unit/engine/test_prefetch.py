@@ -31,8 +31,8 @@ from tests.unit.engine.house import (
     body_of,
     call,
     target,
-    until,
 )
+from tests.waiting import until
 
 #: A manifest may name so many blobs and be an image still.
 LAYERS = 9990
