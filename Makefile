@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev up test test-terraform ecr-coverage demo check format bench soak docs lock clean
+.PHONY: help setup setup-dev up test test-quick test-terraform ecr-coverage demo check format bench soak docs lock clean
 
 help: ## Say what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -31,6 +31,9 @@ setup-dev: $(VENV)/.setup-dev ## The same, with what the tests and checks need
 
 up: setup ## Start the cache on 127.0.0.1:5000, data in .data
 	@exec $(BIN)/pullthrough serve --data .data
+
+test-quick: setup-dev ## Run the unit and contract tests alone, on fewer examples: no port is opened
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --hypothesis-profile quick tests/unit tests/contracts --ignore tests/contracts/aws $(PYTEST_ARGS)
 
 test: setup-dev ## Run every test that this machine allows (JOBS=N files at once)
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)

@@ -6,20 +6,16 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import hypothesis
 import pytest
 
+from tests.effort import register_profiles
 from tests.unaided import watch_sleep
 
 _TERRAFORM = Path(__file__).parent / "terraform"
 _INHERITED = {"http_proxy", "https_proxy", "all_proxy", "no_proxy", "state_directory"}
 
 watch_sleep()
-
-# A slow machine takes its time over an example. `make test-quick` looks at fewer of them.
-hypothesis.settings.register_profile("whole", deadline=None)
-hypothesis.settings.register_profile("quick", deadline=None, max_examples=20)
-hypothesis.settings.load_profile("whole")
+register_profiles()
 
 
 @pytest.fixture(autouse=True, scope="session")

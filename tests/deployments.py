@@ -39,6 +39,7 @@ from pullthrough.provision.planning.destroy import plan_destroy
 from pullthrough.provision.planning.draft import Basis
 from pullthrough.provision.target import DeploymentTarget
 from tests.fakes.aws import ACCOUNT, REGION, FakeAws
+from tests.waiting import no_sleep
 
 USERNAME = "acme"
 HUB, GITHUB, GITLAB = "registry-1.docker.io", "ghcr.io", "registry.gitlab.com"
@@ -118,10 +119,6 @@ class MemoryJournal:
 
     def _write(self, event: str, step: Step) -> None:
         self.entries.append(json.loads(json.dumps(entry_of(event, step, 0.0))))
-
-
-def no_sleep(seconds: float) -> None:
-    """Time flies."""
 
 
 @dataclass

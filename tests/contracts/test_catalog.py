@@ -20,6 +20,7 @@ from pullthrough.storage.pushed import Pushed
 from pullthrough.storage.repositories import Repositories, RepositorySettings
 from tests.contracts.conftest import Clock, OpenCatalog
 from tests.contracts.images import CONFIG, LAYER, image, index, sample
+from tests.effort import examples
 from tests.owners import OWNER
 
 NGINX = parse_repository_name("docker-hub/library/nginx")
@@ -647,7 +648,7 @@ _operations = st.one_of(
 )
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(operations=st.lists(_operations, max_size=12))
 def test_grants_and_tags_follow_a_simple_model(
     open_catalog: OpenCatalog, operations: list[tuple[str, RepositoryName, object]]

@@ -28,11 +28,12 @@ from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.folder import DataFolder
 from pullthrough.storage.locks import FileLocks
 from tests.contracts.images import image
+from tests.effort import examples
 from tests.owners import OWNER
 from tests.unit.storage.processes import child
 
 NGINX = parse_repository_name("docker-hub/library/nginx")
-ROUNDS = 30
+ROUNDS = examples(30)
 
 
 def fill(folder: DataFolder, store: BlobFiles, catalog: Catalog, body: bytes, owner: Owner = OWNER) -> Digest:

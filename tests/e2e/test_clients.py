@@ -180,7 +180,6 @@ def test_builtin_client_by_prefix(folder: Path, stock: Stock, upstream: Registry
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_all_clients_at_once_cost_one_transfer(
     folder: Path, debian: Image, upstream: Registry, engine: StartEngine, workers: int
 ) -> None:

@@ -13,7 +13,6 @@ from tests.e2e.registry import Registry
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_layer_beyond_2_gib_arrives_whole_cold_and_warm(
     folder: Path, big: Image, upstream: Registry, engine: StartEngine
 ) -> None:

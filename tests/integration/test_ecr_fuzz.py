@@ -261,7 +261,6 @@ def check_answer(operation: OperationModel, status: int, headers: dict[str, str]
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("service", ["ecr", "secretsmanager", "sts"])
 def test_no_input_is_a_failure_of_the_engine(target: Target, service: str) -> None:
     model = MODELS[service]

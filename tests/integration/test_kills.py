@@ -12,7 +12,6 @@ KILLS_A_ROUND = 10
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("number", range(ROUNDS))
 def test_kills_at_random_instants_lose_no_published_blob_and_serve_no_wrong_byte(number: int, tmp_path: Path) -> None:
     tally = run_kills(tmp_path, kills=KILLS_A_ROUND, seed=f"tests/{number}")

@@ -17,6 +17,7 @@ import fcntl
 import os
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -54,7 +55,7 @@ class DataFolder:
         self._lock = lock
 
     @classmethod
-    def open(cls, path: Path, *, boot_id: str | None = None) -> Self:
+    def open(cls, path: Path, *, boot_id: str | None = None, sleep: Callable[[float], object] = time.sleep) -> Self:
         """Make the folder where it is missing (mode 0700) and take it for this process alone; `close` gives it back.
 
         Raises FolderLocked, FolderNotWritable, or DiskFull where a new folder finds no room.
@@ -68,7 +69,7 @@ class DataFolder:
         except OSError as error:
             raise _not_usable(path, error) from error
         try:
-            _take(lock, path)
+            _take(lock, path, sleep)
             _probe(path)
             _sync_folders(path)
         except BaseException:
@@ -147,7 +148,7 @@ def read_boot_id() -> str:
         return uuid.uuid4().hex
 
 
-def _take(lock: int, path: Path) -> None:
+def _take(lock: int, path: Path, sleep: Callable[[float], object]) -> None:
     for attempt in range(_LOCK_ATTEMPTS):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -155,7 +156,7 @@ def _take(lock: int, path: Path) -> None:
         except BlockingIOError:
             if attempt == _LOCK_ATTEMPTS - 1:
                 raise _locked(lock, path) from None
-            time.sleep(_LOCK_PAUSE_SECONDS)
+            sleep(_LOCK_PAUSE_SECONDS)
         except OSError as error:
             raise _not_usable(path, error) from error
     try:

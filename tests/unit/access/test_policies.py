@@ -22,6 +22,7 @@ from pullthrough.access.policies import (
     parse_policy,
 )
 from pullthrough.settings import Role
+from tests.effort import examples
 
 ACCOUNT = "123456789012"
 ARN = f"arn:aws:ecr:us-east-1:{ACCOUNT}:repository"
@@ -323,7 +324,7 @@ blocks = st.dictionaries(
 ) | st.fixed_dictionaries({"Null": st.fixed_dictionaries({UNKNOWN: st.lists(st.booleans(), min_size=1, max_size=2)})})
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(
     blocks,
     st.sampled_from([["*"], [f"{ARN}/${{{UNKNOWN}}}"], [f"{ARN}/${{{UNKNOWN}, 'x'}}", f"{ARN}/bob"]]),

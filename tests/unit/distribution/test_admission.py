@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
 from pullthrough.distribution.admission import MAX_NEW, SHARE, Admission, Place
+from tests.effort import examples
 
 LIMIT = 40
 CLIENTS = ["a", "b", "c", "d"]
@@ -241,4 +242,4 @@ class Doors(RuleBasedStateMachine):
 
 
 TestDoors = Doors.TestCase
-TestDoors.settings = settings(max_examples=100, stateful_step_count=60)
+TestDoors.settings = settings(max_examples=examples(100), stateful_step_count=60)

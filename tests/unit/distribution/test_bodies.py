@@ -18,6 +18,7 @@ from pullthrough.distribution.bodies import SLICE_BYTES, Sender, paced
 from pullthrough.engine.pull.content import Part
 from pullthrough.storage.bodies import Body
 from pullthrough.storage.files.reading import StoredFile
+from tests.effort import examples
 from tests.unit.distribution.wires import Connected, on_a_clock, settle
 
 P = ParamSpec("P")
@@ -37,7 +38,7 @@ def request(method: str = "GET") -> bytes:
     return f"{method} / HTTP/1.1\r\nHost: x\r\n\r\n".encode()
 
 
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 @given(size=st.one_of(st.integers(0, 3), st.integers(SLICE_BYTES - 2, SLICE_BYTES + 2), st.integers(0, len(BODY))))
 def test_it_is_sent_whole_with_its_length(size: int) -> None:
     @on_a_clock

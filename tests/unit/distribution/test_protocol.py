@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pullthrough.distribution.framing import MAX_HEAD_BYTES
+from tests.effort import examples
 from tests.unit.distribution.wires import Connected, on_a_clock, pass_by, settle
 
 GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -460,7 +461,7 @@ def _request(draw: st.DrawFn, body: bytes) -> tuple[bytes, bytes]:
             return GET[:-2] + chunked(*parts), body
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(first=large_requests(), others=st.lists(requests(), max_size=4), data=st.data())
 def test_requests_are_the_same_however_their_bytes_come(
     first: tuple[bytes, bytes], others: list[tuple[bytes, bytes]], data: st.DataObject
@@ -488,7 +489,7 @@ def test_requests_are_the_same_however_their_bytes_come(
     play()
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(sent=st.lists(st.one_of(requests().map(lambda made: made[0]), st.binary(max_size=30)), max_size=6))
 def test_no_bytes_do_harm(sent: list[bytes]) -> None:
     @on_a_clock

@@ -11,6 +11,7 @@ from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.effort import examples
 from tests.unit.distribution.wires import Connected, on_a_clock, settle
 
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
@@ -178,7 +179,7 @@ def requests(draw: st.DrawFn) -> bytes:
     return b"".join(line + draw(end) for line in lines) + draw(end) + draw(st.sampled_from(BODIES))
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(sent=st.lists(requests(), min_size=1, max_size=2), cuts=st.lists(st.integers(0, 200), max_size=4))
 def test_nothing_is_a_request_here_that_is_none_by_the_standard(sent: list[bytes], cuts: list[int]) -> None:
     stream = b"".join((*sent, NEXT))

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from pullthrough.ecr.errors import ApiError
 from pullthrough.ecr.inputs import parse_json, read_input
 from pullthrough.ecr.models import Operation, compile_pattern, service_model
+from tests.effort import examples
 from tests.unit.ecr.shapes import ANYTHING, documents, offered, places
 
 OPERATIONS = offered()
 by_operation = pytest.mark.parametrize("operation", OPERATIONS, ids=lambda o: f"{o.service}-{o.name}")
-generated = settings(max_examples=5, suppress_health_check=list(HealthCheck), database=None)
+generated = settings(max_examples=examples(5), suppress_health_check=list(HealthCheck), database=None)
 
 
 def read(service: str, name: str, document: Any) -> dict[str, Any]:
@@ -76,7 +77,7 @@ def test_one_thing_wrong_is_an_error_that_boto3_knows_or_no_error(operation: Ope
     check()
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.binary(max_size=40) | ANYTHING.map(lambda value: json.dumps(value).encode()))
 def test_any_bytes_are_an_object_or_a_serialization_error(body: bytes) -> None:
     try:
@@ -209,7 +210,7 @@ def test_a_blob_is_base64_and_bounded_by_its_bytes() -> None:
 _SCANNING = r"^[a-z0-9*](?:[._\-/a-z0-9*]?[a-z0-9*]+)*$"
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.text("a0*._-/A", max_size=12))
 def test_the_rewritten_pattern_means_the_same(text: str) -> None:
     import re

@@ -16,9 +16,10 @@ from hypothesis import HealthCheck, given, settings
 
 from pullthrough.ecr.models import Operation, Shape, ShapeType, service_model
 from pullthrough.ecr.outputs import OutputMismatch, json_output, xml_output
+from tests.effort import examples
 from tests.unit.ecr.shapes import offered, values
 
-generated = settings(max_examples=5, suppress_health_check=list(HealthCheck), database=None)
+generated = settings(max_examples=examples(5), suppress_health_check=list(HealthCheck), database=None)
 MODELS = {
     name: ServiceModel(Loader().load_service_model(name, "service-2"), name)
     for name in ("ecr", "secretsmanager", "sts")

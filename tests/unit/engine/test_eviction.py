@@ -34,6 +34,7 @@ from pullthrough.storage.locks import FileLocks
 from pullthrough.storage.pushed import Pushed
 from pullthrough.storage.records import Totals
 from tests.contracts.images import Sample, image, index
+from tests.effort import examples
 from tests.owners import OWNER
 
 P = ParamSpec("P")
@@ -644,7 +645,7 @@ def test_a_large_store_is_planned_with_a_bounded_number_of_questions(store: Stor
     assert len(store.evict(needed_bytes=200_000)) == 150
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     images=st.lists(
         st.tuples(st.sets(st.integers(0, 5), min_size=1, max_size=3), st.integers(1, 50), st.booleans()), max_size=7

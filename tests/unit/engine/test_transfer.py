@@ -21,6 +21,7 @@ from pullthrough.oci.spans import Spans
 from pullthrough.storage.blobs import writing
 from pullthrough.storage.bodies import Told
 from pullthrough.upstream.transport import Hung
+from tests.effort import examples
 
 BODY = bytes(range(256)) * 40
 DIGEST = digest_of(BODY)
@@ -272,7 +273,7 @@ def test_what_a_failed_series_left_can_be_continued(file: int) -> None:
     assert (content(file), upstream.starts) == (BODY, [700])
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cuts=st.lists(st.integers(1, 3000), max_size=12), restarts=st.sets(st.integers(0, 12)))
 def test_however_often_it_breaks_the_bytes_are_right(tmp_path: Path, cuts: list[int], restarts: set[int]) -> None:
     """Each attempt resumes, or begins again from zero, and is cut somewhere."""

@@ -39,6 +39,7 @@ from pullthrough.provision.planning.draft import Basis
 from pullthrough.provision.resources import REGISTRY, Desired, Existing, Json, Key, ResourceKind, secret_reference
 from pullthrough.provision.target import DeploymentTarget
 from pullthrough.settings import load_settings
+from tests.effort import examples
 
 ACCOUNT = "123456789012"
 AWS = DeploymentTarget(ACCOUNT, "us-east-1", caller=f"arn:aws:iam::{ACCOUNT}:user/me")
@@ -193,7 +194,7 @@ def policies(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("target", [AWS, ENGINE], ids=["aws", "engine"])
 @pytest.mark.parametrize("marked", [True, False], ids=["ours", "somebody-elses"])
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(20), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_what_was_applied_is_imported_as_it_is(
     policies: Path, target: DeploymentTarget, marked: bool, data: st.DataObject

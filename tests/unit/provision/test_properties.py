@@ -22,6 +22,7 @@ from pullthrough.declaration import (
 )
 from pullthrough.provision.resources import MARKER_TAG
 from tests.deployments import ECR_HOST, GITLAB, HUB, KMS_KEY, USERNAME, World
+from tests.effort import examples
 from tests.fakes.aws import ACCOUNT, FakeAws
 
 PREFIXES = ("docker-hub", "github", "quay", "a.b__c", "team/x", "zz", ROOT)
@@ -109,7 +110,7 @@ def without_history(state: dict[str, Any]) -> dict[str, Any]:
     return state
 
 
-@settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(80), suppress_health_check=[HealthCheck.too_slow])
 @given(pairs())
 def test_what_was_there_before_of_ours_makes_no_difference(pair: tuple[bool, Declaration, Declaration]) -> None:
     is_engine, first, second = pair
@@ -190,7 +191,7 @@ def contains(state: dict[str, Any], theirs: dict[str, Any]) -> None:
         assert (statement in state["registry_policy"]) == (statement in theirs["registry_policy"])
 
 
-@settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(80), suppress_health_check=[HealthCheck.too_slow])
 @given(guests())
 def test_what_is_somebody_elses_stays_to_the_byte(guest: tuple[FakeAws, Declaration, Declaration]) -> None:
     fake, first, second = guest

@@ -16,6 +16,7 @@ from pullthrough.oci.owners import Owner, upstream_owner
 from pullthrough.storage.blobs import BlobFiles, partial_digest, writing
 from pullthrough.storage.folder import DataFolder
 from tests.owners import OWNER
+from tests.waiting import no_sleep
 
 BODY = b"a layer"
 DIGEST = digest_of(BODY)
@@ -210,7 +211,7 @@ def test_an_engine_starts_on_a_full_disk(small_disk: Path) -> None:
     (small_disk / "data" / "lock").write_bytes(b"")
     fill_up(small_disk)
     with DataFolder.open(small_disk / "data"), pytest.raises(FolderLocked):
-        DataFolder.open(small_disk / "data")
+        DataFolder.open(small_disk / "data", sleep=no_sleep)
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])

@@ -10,6 +10,7 @@ import pytest
 from pullthrough.errors import FolderLocked, FolderNotWritable
 from pullthrough.storage.folder import DataFolder, read_boot_id
 from tests.unit.storage.processes import child
+from tests.waiting import no_sleep
 
 
 def hold(path: Path) -> Callable[[Callable[[str], None]], None]:
@@ -40,7 +41,7 @@ def test_a_second_process_is_refused_and_told_who_has_the_folder(tmp_path: Path)
     with child(hold(tmp_path / "data")) as other:
         pid = other.read_line()
         with pytest.raises(FolderLocked, match=f"process {pid}") as caught:
-            DataFolder.open(tmp_path / "data")
+            DataFolder.open(tmp_path / "data", sleep=no_sleep)
         assert "--data" in caught.value.hint
 
 
@@ -53,7 +54,7 @@ def test_a_killed_owner_leaves_the_folder_free(tmp_path: Path) -> None:
 
 def test_the_same_process_cannot_open_it_twice(tmp_path: Path) -> None:
     with DataFolder.open(tmp_path / "data"), pytest.raises(FolderLocked, match=str(os.getpid())):
-        DataFolder.open(tmp_path / "data")
+        DataFolder.open(tmp_path / "data", sleep=no_sleep)
 
 
 def test_closing_gives_the_folder_back(tmp_path: Path) -> None:
@@ -68,7 +69,7 @@ def test_attaching_neither_takes_the_lock_nor_gives_it_back(tmp_path: Path) -> N
         attached = DataFolder.attach(tmp_path / "data")
         attached.close()
         with pytest.raises(FolderLocked):
-            DataFolder.open(tmp_path / "data")
+            DataFolder.open(tmp_path / "data", sleep=no_sleep)
         attached = DataFolder.attach(tmp_path / "data")
     DataFolder.open(tmp_path / "data").close()
     attached.close()

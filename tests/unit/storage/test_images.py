@@ -22,6 +22,7 @@ from pullthrough.storage.lifecycles import COMPLETE, IN_PROGRESS, Lifecycles, Pr
 from pullthrough.storage.pushed import Pushed
 from pullthrough.storage.records import Failure, ImageDetail, ImageId, ImageState
 from tests.contracts.images import Sample, image, index, sample
+from tests.effort import examples
 from tests.owners import OWNER
 
 APP = parse_repository_name("acme/app")
@@ -144,7 +145,7 @@ def test_pages_hold_every_image_once_and_only_those_of_the_repository(
 
 
 @given(counts=st.lists(st.integers(0, 3), max_size=6), limit=st.integers(1, 5))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(20))
 def test_pages_of_names_hold_each_tag_and_each_untagged_image_once(
     catalog: Catalog, images: Images, counts: list[int], limit: int
 ) -> None:

@@ -16,6 +16,7 @@ from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.catalog.templates import CreationTemplate, find_template
 from pullthrough.storage.generation import Generation
 from pullthrough.storage.registry import MAX_CACHE_RULES, CacheRule, Registry
+from tests.effort import examples
 from tests.owners import OWNER
 
 NGINX = parse_repository_name("docker-hub/library/nginx")
@@ -177,7 +178,7 @@ def test_a_longer_prefix_for_another_scenario_hides_nothing(registry: Registry, 
     assert found(catalog, "prod/app", "CREATE_ON_PUSH") is None
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(
     names=st.lists(st.sampled_from(["a", "a/b", "a/b/c", "ab", "a-b", "b", "ROOT"]), unique=True),
     asked=st.sampled_from(["a", "a/b", "a/b/c", "a/b/c/d", "ab/c", "a-b/c", "b/a", "c"]),

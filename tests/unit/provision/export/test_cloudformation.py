@@ -11,6 +11,7 @@ from pullthrough.declaration import STANDARD_RULES, Declaration, Encryption, Rul
 from pullthrough.errors import PlanProblem
 from pullthrough.oci.names import DOCKER_HUB
 from pullthrough.provision.export.cloudformation import cloudformation_template
+from tests.effort import examples
 from tests.unit.provision.export.support import (
     CASES,
     GITLAB,
@@ -33,7 +34,7 @@ def test_template_makes_what_apply_makes(case: str) -> None:
     assert read_cloudformation(_resources(CASES[case])) == expected(CASES[case])
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(declarations())
 def test_template_of_any_declaration_makes_what_apply_makes(declaration: Declaration) -> None:
     template: dict[str, Any] = cloudformation_template(declaration)

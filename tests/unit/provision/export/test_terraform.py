@@ -13,6 +13,7 @@ from pullthrough.oci.names import DOCKER_HUB
 from pullthrough.provision.export.terraform import terraform_document
 from pullthrough.provision.model.observed import Observed, Scanning
 from pullthrough.provision.resources import Existing, Key, ResourceKind
+from tests.effort import examples
 from tests.unit.provision.export.support import (
     CASES,
     HERE,
@@ -44,7 +45,7 @@ def test_document_makes_what_apply_makes(case: str) -> None:
     assert read_terraform(_resources(CASES[case])) == expected(CASES[case])
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(declarations())
 def test_document_of_any_declaration_makes_what_apply_makes(declaration: Declaration) -> None:
     assert read_terraform(_resources(declaration)) == expected(declaration)
