@@ -16,5 +16,6 @@ def register_profiles() -> None:
 
 def examples(count: int) -> int:
     """`count` for the whole of the tests, less for the quick ones."""
-    default: int = settings.default.max_examples
-    return max(1, count * default // WHOLE)
+    profile = settings.default
+    assert profile is not None
+    return max(1, count * profile.max_examples // WHOLE)

@@ -12,7 +12,6 @@ from pullthrough.declaration import ROOT, CredentialSource, Rule
 from pullthrough.engine.rules import RuleBook, Target
 from pullthrough.errors import Denied, PushRefused, RepositoryUnknown
 from pullthrough.oci.names import DOCKER_HUB, RepositoryName, parse_repository_name, parse_tag
-from pullthrough.oci.owners import OWN
 from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.catalog.claims import NotKept
 from pullthrough.storage.pushed import Pushed
@@ -176,7 +175,7 @@ class Registry(RuleBasedStateMachine):
 
     @invariant()
     def what_was_pushed_stays_as_it_was(self) -> None:
-        assert set(self.own) == {name for name in NAMES if self.catalog.find_owner(name) == OWN}
+        assert set(self.own) == set(self.repositories.own_names([ROOT]))
         book = self.book
         for name, text in self.own.items():
             target = book.resolve(name).literal
