@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pullthrough.access import principals, tokens, urls
+from pullthrough.access.canonical_requests import SignedRequest
 from pullthrough.access.context import NO_TAGS, RequestTags, Tags, resource_tags_context
 from pullthrough.access.htpasswd import Htpasswd
 from pullthrough.access.keys import AccessKey, Keys
@@ -34,7 +35,7 @@ from pullthrough.access.policies import (
     parse_policy,
 )
 from pullthrough.access.principals import Principal
-from pullthrough.access.signatures import UNKNOWN_KEY, WEB_PAGE, ApiDenied, Claim, SignedRequest, denied, read_claim
+from pullthrough.access.signatures import UNKNOWN_KEY, WEB_PAGE, ApiDenied, Claim, denied, read_claim
 from pullthrough.errors import AccessDenied, StorageError, Unauthorized
 from pullthrough.oci.digests import Digest
 from pullthrough.oci.names import RepositoryName, is_host

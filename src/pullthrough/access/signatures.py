@@ -22,7 +22,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import NamedTuple
-from urllib.parse import quote, unquote_to_bytes
+
+from pullthrough.access.canonical_requests import SignedRequest, canonical_request, query_pairs
 
 #: How far the client's clock may be off, and how long a request may be repeated.
 WINDOW_SECONDS = 15 * 60
@@ -44,7 +45,6 @@ _SINGLE = (
     "x-amz-security-token",
     "x-amz-target",
 )
-_UNRESERVED = "-_.~"
 _MISMATCH = (
     "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and "
     "signing method. Consult the service documentation for details."
@@ -79,19 +79,6 @@ _QUERY_SERVICES = ("sts", "iam")
 def denied(refusal: _Refusal, service: str, message: str) -> ApiDenied:
     code, status = refusal.query if service in _QUERY_SERVICES else refusal.json
     return ApiDenied(code, message, status)
-
-
-@dataclass(frozen=True, slots=True)
-class SignedRequest:
-    """A request as it came, but for its body."""
-
-    method: str
-    #: Before the `?`, still percent-encoded.
-    raw_path: str
-    #: After the `?`, still percent-encoded; empty where there is none.
-    raw_query: str
-    #: In the order of the request, repeated ones too. Values may hold surrogate escapes.
-    headers: list[tuple[str, str]]
 
 
 @dataclass(slots=True)
@@ -152,7 +139,9 @@ class Claim:
             raise denied(
                 INVALID, service, "The provided 'x-amz-content-sha256' header does not match what was computed."
             )
-        canonical = _canonical_request(self, request, body_sha256)
+        canonical = canonical_request(
+            request, self.signed_headers, body_sha256, is_presigned=self.expires_seconds is not None
+        )
         scope = f"{self.date}/{self.region}/{self.service}/{_TERMINATOR}"
         digest = hashlib.sha256(canonical).hexdigest()
         text = f"{ALGORITHM}\n{self.time}\n{scope}\n{digest}".encode()
@@ -171,7 +160,7 @@ def read_claim(request: SignedRequest, service: str) -> Claim:
     for name in _SINGLE:
         if len(headers.get(name, ())) > 1:
             raise denied(INCOMPLETE, service, f"The header {name} is there more than once.")
-    query = _query_pairs(request.raw_query)
+    query = query_pairs(request.raw_query)
     repeated = [name for name, count in Counter(n for n, _ in query).items() if count > 1 and name.startswith("X-Amz-")]
     if repeated:
         raise denied(INCOMPLETE, service, f"The parameter {_shown(repeated[0])} is there more than once.")
@@ -190,9 +179,6 @@ def read_claim(request: SignedRequest, service: str) -> Claim:
     _check_signed_headers(claim, headers, service)
     claim.body_sha256 = _body_sha256(headers, service)
     return claim
-
-
-# --- reading ---------------------------------------------------------------------------------------------------------
 
 
 def _from_header(headers: Mapping[str, list[str]], service: str) -> Claim:
@@ -345,65 +331,6 @@ def _body_sha256(headers: Mapping[str, list[str]], service: str) -> str | None:
     if given == "UNSIGNED-PAYLOAD":
         raise denied(INVALID, service, "UNSIGNED-PAYLOAD is not taken; the body must be signed.")
     return None if given is None else given.strip()
-
-
-# --- the canonical request -------------------------------------------------------------------------------------------
-
-
-def _canonical_request(claim: Claim, request: SignedRequest, body_sha256: str) -> bytes:
-    headers: dict[str, list[str]] = {}
-    for name, value in request.headers:
-        headers.setdefault(name.lower(), []).append(" ".join(value.split()))
-    lines = [
-        request.method,
-        _canonical_path(request.raw_path),
-        _canonical_query(request.raw_query, without_signature=claim.expires_seconds is not None),
-        *(f"{name}:{','.join(headers[name])}" for name in claim.signed_headers),
-        "",
-        ";".join(claim.signed_headers),
-        body_sha256,
-    ]
-    return "\n".join(lines).encode(errors="surrogateescape")
-
-
-def _canonical_path(raw_path: str) -> str:
-    """Without dot segments and repeated slashes, and encoded once more, as every service but S3 has it."""
-    segments: list[str] = []
-    for segment in raw_path.split("/"):
-        if segment == "..":
-            del segments[-1:]
-        elif segment not in ("", "."):
-            segments.append(segment)
-    path = "/" + "/".join(segments)
-    if segments and raw_path.endswith("/"):
-        path += "/"
-    return quote(path, safe="/" + _UNRESERVED, errors="surrogateescape")
-
-
-def _canonical_query(raw_query: str, *, without_signature: bool) -> str:
-    pairs = [
-        (_encoded(name), _encoded(value))
-        for name, value in _raw_pairs(raw_query)
-        if not (without_signature and name == "X-Amz-Signature")
-    ]
-    return "&".join(f"{name}={value}" for name, value in sorted(pairs))
-
-
-def _raw_pairs(raw_query: str) -> list[tuple[str, str]]:
-    return [(name, value) for name, _, value in (part.partition("=") for part in raw_query.split("&") if part)]
-
-
-def _query_pairs(raw_query: str) -> list[tuple[str, str]]:
-    """Decoded as far as the signature's own parameters need it."""
-    return [(_decoded(name), _decoded(value)) for name, value in _raw_pairs(raw_query)]
-
-
-def _decoded(text: str) -> str:
-    return unquote_to_bytes(text.encode(errors="surrogateescape")).decode(errors="replace")
-
-
-def _encoded(text: str) -> str:
-    return quote(unquote_to_bytes(text.encode(errors="surrogateescape")), safe=_UNRESERVED)
 
 
 def _iso(seconds: float) -> str:

@@ -112,7 +112,7 @@ class Wanted(TypedDict, total=False):
     status: int
 
 
-class RequestLog:
+class UpstreamLog:
     """All records, oldest first. Safe to read in any thread while requests are answered in another."""
 
     def __init__(self) -> None:
@@ -158,7 +158,7 @@ class RequestLog:
         """Body bytes of all requests together."""
         return sum(record.bytes_sent for record in self)
 
-    def wait_for(self, condition: Callable[[RequestLog], bool], timeout_seconds: float = 10) -> None:
+    def wait_for(self, condition: Callable[[UpstreamLog], bool], timeout_seconds: float = 10) -> None:
         """Block until `condition` holds; asked again whenever a request begins or ends. Raises TimeoutError."""
         with self._lock:
             if not self._lock.wait_for(lambda: condition(self), timeout_seconds):

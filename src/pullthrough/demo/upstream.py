@@ -36,8 +36,8 @@ from pullthrough.demo.requests import (
     AuthorizationKind,
     ParsedRequest,
     RequestKind,
-    RequestLog,
     RequestRecord,
+    UpstreamLog,
     parse_request,
 )
 from pullthrough.demo.tokens import Authentication, Identity, TokenService, parse_scopes
@@ -92,7 +92,7 @@ class UpstreamRegistry:
 
     def __init__(self, options: UpstreamOptions | None = None, *, clock: Callable[[], float] = time.time) -> None:
         self.options = options or UpstreamOptions()
-        self.requests = RequestLog()
+        self.requests = UpstreamLog()
         self.tokens = TokenService(
             authentication=self.options.authentication,
             users=self.options.users,

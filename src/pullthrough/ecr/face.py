@@ -25,8 +25,9 @@ from typing import Any, ParamSpec, TypeVar
 from aiohttp import web
 
 from pullthrough.access.access import Access, Claimed
+from pullthrough.access.canonical_requests import SignedRequest
 from pullthrough.access.principals import Principal
-from pullthrough.access.signatures import ApiDenied, SignedRequest
+from pullthrough.access.signatures import ApiDenied
 from pullthrough.asker import ASKER, client_of
 from pullthrough.ecr import protocol
 from pullthrough.ecr.bodies import SMALL_BYTES, Bodies, is_left

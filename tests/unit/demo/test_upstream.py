@@ -12,7 +12,7 @@ from multidict import CIMultiDict, MultiDict
 
 from pullthrough.demo.images import make_artifact, make_image, make_index
 from pullthrough.demo.replies import Reply
-from pullthrough.demo.requests import ParsedRequest, RequestKind, RequestLog, RequestRecord
+from pullthrough.demo.requests import ParsedRequest, RequestKind, RequestRecord, UpstreamLog
 from pullthrough.demo.tokens import Authentication
 from pullthrough.demo.upstream import UpstreamOptions, UpstreamRegistry
 from pullthrough.oci import media_types
@@ -331,7 +331,7 @@ def test_an_unknown_subject_has_no_referrers(hub: Asking) -> None:
 
 
 def test_the_log_selects_by_everything_that_is_given() -> None:
-    log = RequestLog()
+    log = UpstreamLog()
     for method, kind, sent in (
         ("GET", RequestKind.BLOB, 5),
         ("HEAD", RequestKind.BLOB, 0),
