@@ -113,7 +113,7 @@ class PullThroughCache(pulumi.ComponentResource):
         )
 
     def _make(self, resource: Resource) -> list[pulumi.Resource]:
-        """What others that need it wait for."""
+        """Make the resources; those that need this one wait for them."""
         opts = pulumi.ResourceOptions(
             parent=self,
             depends_on=[made for key in resource.needs for made in self._made[key]],
@@ -255,7 +255,7 @@ class PullThroughCache(pulumi.ComponentResource):
         return [scanning]
 
     def _address(self, address: str) -> pulumi.Output[str]:
-        """Known in a preview, and what uses it waits for the rule."""
+        """The address as an output that a preview knows, and that waits for the rule."""
         host, _, prefix = address.partition("/")
         made = self._made.get(Key(ResourceKind.RULE, prefix or ROOT), [])
         if host != TARGET.registry_host or not made:
@@ -274,7 +274,7 @@ class PullThroughCache(pulumi.ComponentResource):
 
 
 def _words(component: PullThroughCache) -> pulumi.Output[dict[str, str]]:
-    """What the provider of the component's resources says of itself."""
+    """Account, region and partition, as the component's provider says."""
     opts = pulumi.InvokeOutputOptions(parent=component)
     partition = aws.get_partition_output(opts=opts)
     return pulumi.Output.all(

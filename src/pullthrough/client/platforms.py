@@ -63,7 +63,7 @@ def this_machine() -> Platform:
 
 
 def choose(children: Iterable[Descriptor], wanted: Platform) -> Descriptor | None:
-    """The entry of an index for `wanted`; of several equally good ones the first. None where there is none."""
+    """The entry of an index for `wanted`, the first of several equally good ones; None where no entry suits."""
     best: tuple[int, Descriptor] | None = None
     for child in children:
         match = _PLATFORM.fullmatch(child.platform)

@@ -16,7 +16,15 @@ import aiohttp
 
 from pullthrough.client.platforms import Platform, choose, parse_platform, this_machine
 from pullthrough.client.registry import STALL_TIMEOUT_SECONDS, PulledManifest, RegistryClient, open_registry
-from pullthrough.client.reports import FetchReport, Part, ProgressEvent, PullReport, Stage, parse_source, plain_text
+from pullthrough.client.reports import (
+    FetchReport,
+    ImagePart,
+    ProgressEvent,
+    PullReport,
+    Stage,
+    parse_source,
+    plain_text,
+)
 from pullthrough.errors import DigestMismatch, ManifestInvalid, ManifestUnknown, PullthroughError, SizeMismatch
 from pullthrough.oci import media_types
 from pullthrough.oci.manifests import Descriptor, Manifest
@@ -121,7 +129,7 @@ class _Pull:
 
         async def fetch(blob: Descriptor) -> FetchReport:
             async with slots:
-                return await self._fetch_blob(blob, Part.CONFIG if blob is manifest.config else Part.LAYER)
+                return await self._fetch_blob(blob, ImagePart.CONFIG if blob is manifest.config else ImagePart.LAYER)
 
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -133,7 +141,7 @@ class _Pull:
             raise
         return [done.result() for done in fetches]
 
-    async def _fetch_blob(self, blob: Descriptor, part: Part) -> FetchReport:
+    async def _fetch_blob(self, blob: Descriptor, part: ImagePart) -> FetchReport:
         what = f"the {part} {blob.digest}"
         hasher, received = blob.digest.hasher(), 0
         started = self._clock()

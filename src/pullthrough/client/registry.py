@@ -15,7 +15,7 @@ import aiohttp
 from yarl import URL
 
 from pullthrough.client.answers import refusal
-from pullthrough.client.reports import FetchReport, Part, parse_source
+from pullthrough.client.reports import FetchReport, ImagePart, parse_source
 from pullthrough.errors import (
     ConfigurationError,
     DigestInvalid,
@@ -68,7 +68,7 @@ async def open_registry(
 ) -> AsyncIterator[RegistryClient]:
     """The registry at the URL `registry`. `use_proxies`: whether HTTPS_PROXY, HTTP_PROXY and NO_PROXY count.
 
-    Raises ConfigurationError for a URL that is not one of a host.
+    Raises ConfigurationError where it is not the URL of a host.
     """
     base = parse_registry(registry)
     connector = aiohttp.TCPConnector(limit=connections)
@@ -137,7 +137,7 @@ class RegistryClient:
         return PulledManifest(
             manifest,
             FetchReport(
-                part=Part.INDEX if manifest.is_index else Part.MANIFEST,
+                part=ImagePart.INDEX if manifest.is_index else ImagePart.MANIFEST,
                 digest=digest,
                 size_bytes=len(body),
                 seconds=seconds,

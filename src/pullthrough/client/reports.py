@@ -15,7 +15,7 @@ _AGE = re.compile(r"([0-9]{1,12})s?", re.ASCII)
 _MAX_TEXT_LENGTH = 300
 
 
-class Part(StrEnum):
+class ImagePart(StrEnum):
     """What a fetched body is within its image."""
 
     INDEX = "index"
@@ -35,7 +35,7 @@ class ProgressEvent:
     """One blob's progress. RECEIVED comes with each piece from the network, FINISHED once the digest is right."""
 
     stage: Stage
-    part: Part
+    part: ImagePart
     digest: Digest
     received_bytes: int
     size_bytes: int
@@ -91,7 +91,7 @@ def plain_text(text: str) -> str:
 class FetchReport:
     """One body that was fetched and verified. `first_byte_seconds` is until the answer's headers were there."""
 
-    part: Part
+    part: ImagePart
     digest: Digest
     size_bytes: int
     seconds: float

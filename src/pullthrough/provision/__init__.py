@@ -1,9 +1,18 @@
 """The module: one declaration makes ECR, or an engine, a pull-through cache.
 
-    declaration ─► desired ─┐
-                            ├─► plan ─► apply ─► verify
-    AWS or engine ─► observed ┘
+    declaration ───► desired ───┐
+                                ├─► plan ─► apply ─► verify
+    AWS or engine ─► observed ──┘
 
-`desired` and `planner` are pure; `aws` makes every call and is the only importer of the AWS SDK. Showing a plan, saving
-it and applying it take the same object.
+model         the nouns, as plain values, and what a declaration wants
+observation   what is there, read
+planning      desired minus observed; pure
+execution     steps carried out, and written down
+checks        whether it works, end to end
+export        the declaration for other tools
+imports       a declaration of what is there
+aws           every call of AWS; the only importer of its SDK
+deployment    one declaration at one target, put together of these; `api` is for programs
+
+Showing a plan, saving it and applying it take the same object.
 """

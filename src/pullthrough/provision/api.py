@@ -35,7 +35,7 @@ from pullthrough.provision.deployment import Deployment
 
 
 class PullThroughCache:
-    """What is to be there: the inputs of the Terraform module aws_ecr_pull_through_cache, and more where it is wanted."""
+    """What a cache is to be: the inputs of the Terraform module aws_ecr_pull_through_cache, and further ones."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class PullThroughCache:
         name: str = "pullthrough",
         journal: Path | None = None,
     ) -> None:
-        """`rules` None is the five standard ones; `templates` by prefix go before `template`.
+        """`rules` None means the five standard ones. `templates`, by prefix, win over `template`.
 
         The tokens go into Secrets Manager and nowhere else; no repr, plan or error holds one. Raises InputMissing for a user
         name without a token, or a token without a user name.

@@ -58,7 +58,7 @@ READERS = 8
 
 
 class Refused(Exception):
-    """What `Send` raises for an answer that is an error. Not one of ours yet: `Aws` decides what it means."""
+    """Raised by `Send` for an error that AWS answered. `Aws` decides what it means, and raises an error of ours."""
 
     def __init__(self, code: str, message: str, status: int) -> None:
         super().__init__(f"{code}: {message}")
@@ -68,13 +68,13 @@ class Refused(Exception):
 
 
 class Lost(Exception):
-    """What `Send` raises when there was no whole answer: the call may have taken effect or not."""
+    """Raised by `Send` where no whole answer came: the call may have taken effect or not."""
 
 
 class Send(Protocol):
-    """Makes one call, once. The answer as the SDK gives it, with `ResponseMetadata`.
+    """Makes one call, once, and returns the SDK's answer with its `ResponseMetadata`.
 
-    Raises Refused, Lost, ProvisionError for what cannot be sent at all.
+    Raises Refused and Lost, and ProvisionError for what cannot be sent at all.
     """
 
     def __call__(self, service: str, operation: str, params: Mapping[str, Any]) -> dict[str, Any]: ...
@@ -160,14 +160,14 @@ class Aws:
         return text
 
 
-class Readers:
+class ReadingPool:
     """Reads that go out together. Use as a context; what was begun is waited for."""
 
     def __init__(self, aws: Aws) -> None:
         self._aws = aws
         self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="aws")
 
-    def __enter__(self) -> Readers:
+    def __enter__(self) -> ReadingPool:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -199,7 +199,7 @@ def connect(
 
 
 def connected(aws: Aws, region: str, endpoint: str, *, separate_iam: bool = False) -> AwsConnection:
-    """What stands behind `aws`. `separate_iam`: whether IAM has an endpoint of its own, so that an engine stands beside one."""
+    """The target behind `aws`. `separate_iam`: IAM has an endpoint of its own, so that there is IAM beside an engine."""
     if not endpoint and (where := region_without_caches(region)):
         raise TargetUnusable(
             f"AWS does not offer pull-through caches in {where}, where {region} is",

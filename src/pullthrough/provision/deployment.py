@@ -189,7 +189,7 @@ class Deployment:
 
 
 def _made(folder: Path) -> Path:
-    """The folder, made where that is possible: a fingerprint key finds its place there, or is this run's only."""
+    """Make the folder where that is possible. Where it is not, the fingerprint key is this run's only."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError:

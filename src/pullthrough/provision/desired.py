@@ -274,7 +274,7 @@ class _Builder:
         return {**self._declaration.tags, MARKER_TAG: self._declaration.name}
 
     def _document(self, path: Path, where: str, limit: int) -> Any:
-        """The JSON object of a policy file; None, and a problem, where it is none."""
+        """The JSON object in a policy file. A file without one adds a problem, and gives None."""
         try:
             text = path.read_text()
             document = json.loads(text)

@@ -1,7 +1,7 @@
-"""One step of a plan, carried out. Each may be carried out again after a half-done one, and then ends in the same state.
+"""Carries out one step of a plan. A step may be repeated after it was half done, and ends in the same state.
 
-A call that was lost may have taken effect. What makes something and hears that it is there already looks at it, and is
-content where it is as it was to be.
+A call that was lost may have taken effect. So a call that makes something, and is told that it exists, compares what is
+there with what is wanted: where the two are equal, the step is done.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ class Executor:
             self._aws.call("iam", "PutRolePolicy", retry=("NoSuchEntity",), **policy, PolicyDocument=document)
 
     def _create_role(self, name: str, after: Attributes) -> Attributes:
-        """What the role has now: all but its policy; of one that a lost call made, what it has."""
+        """What the role has now: everything but its policy. A role that a lost call made is read."""
         try:
             self._aws.call(
                 "iam",
@@ -222,7 +222,7 @@ class Executor:
 
 
 def _unless(codes: tuple[str, ...], call: Callable[[], object]) -> None:
-    """Makes the call; an answer with one of these codes says that there is nothing to do."""
+    """Make the call; a refusal with one of these codes means that there is nothing to do."""
     try:
         call()
     except AwsRefused as error:
@@ -231,7 +231,7 @@ def _unless(codes: tuple[str, ...], call: Callable[[], object]) -> None:
 
 
 def _template_parameters(attributes: Attributes, names: set[str]) -> dict[str, Any]:
-    """Parameters of Create and Update: those of `names`. An empty text or list takes away what was there."""
+    """The parameters of Create and Update for these attributes. An empty text or list removes what was there."""
     parameters: dict[str, Any] = {}
     for name in names & {"description", "appliedFor", "customRoleArn"}:
         parameters[name] = attributes[name]

@@ -1,7 +1,7 @@
-"""How repositories that the cache has made already differ from the template that a new one would be made with.
+"""How repositories that are there differ from the template that a new one would be made with. Pure.
 
-Templates act when a repository is created, and never again. `status` lists those that differ; `apply --existing` brings
-them up, by the steps made here; `destroy --delete-repositories` takes all of them away.
+Templates act when a repository is created, and never again. `status` lists the repositories that differ, and
+`apply --existing` brings them up to their template by the steps made here.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ _CHANGEABLE = (
 def existing_steps(desired: Desired, repositories: Iterable[Repository], others: Iterable[Existing] = ()) -> list[Step]:
     """A step for each repository that differs from its template.
 
-    `others` are templates that are there; where the nearest one to a repository is none of the desired ones, it was
-    rightly made otherwise, and is left as it is. So are repositories that may not be the cache's.
+    `others` are templates that are there. A repository whose nearest template is not a desired one is left as it is, and
+    so is one that may not be the cache's.
     """
     templates = _Templates(desired, others)
     return [step for repository in repositories if (step := _step(templates, repository)) is not None]
 
 
 def existing_notes(desired: Desired, repositories: Iterable[Repository], others: Iterable[Existing] = ()) -> list[str]:
-    """What the steps do not do, for people: encryption, which is for ever, and repositories under ROOT."""
+    """What the steps leave out, for people: encryption, which cannot change, and repositories under ROOT."""
     templates = _Templates(desired, others)
     notes = []
     doubtful = 0
@@ -68,18 +68,18 @@ def existing_notes(desired: Desired, repositories: Iterable[Repository], others:
 
 
 def left_notes(own: Sequence[str]) -> list[str]:
-    """What is said of an engine's own repositories under a rule."""
+    """A note on an engine's own repositories under rules, where there are some."""
     return [f"{named(own)}: pushed before there was the rule, and left as that is"] if own else []
 
 
 def named(names: Sequence[str]) -> str:
-    """Ten of them, and how many more there are."""
+    """The first ten names, and how many more there are."""
     more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     return f"{', '.join(names[:_MOST_NAMED])}{more}"
 
 
 class _Templates:
-    """The templates that are wanted, and the prefixes of all."""
+    """The desired templates, and the prefixes of all templates."""
 
     def __init__(self, desired: Desired, others: Iterable[Existing]) -> None:
         self._wanted = {resource.key.name: resource.attributes for resource in desired.of(ResourceKind.TEMPLATE)}
@@ -90,7 +90,7 @@ class _Templates:
         }
 
     def of(self, name: str) -> tuple[str, Attributes] | None:
-        """What a repository of this name is made with, and its prefix, where that is a wanted template."""
+        """The desired template that a repository of this name is made with, and its prefix; None for another template."""
         prefix = covering(self._prefixes, name)
         return (prefix, self._wanted[prefix]) if prefix in self._wanted else None
 

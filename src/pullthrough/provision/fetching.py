@@ -1,4 +1,4 @@
-"""How `verify` pulls a manifest: by the client of `pullthrough pull`, which the checks know as `Fetch` only."""
+"""How `verify` pulls a manifest: with the client of `pullthrough pull`. The checks know it as a `FetchManifest`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pullthrough.oci.digests import Digest
 from pullthrough.oci.names import ImageReference
 from pullthrough.provision.observation.logins import RegistryLogin
 from pullthrough.provision.target import DeploymentTarget
-from pullthrough.provision.verify_pulls import Fetch
+from pullthrough.provision.verify_pulls import FetchManifest
 
 
-def fetch_by_http(target: DeploymentTarget) -> Fetch:
-    """AWS is reached as the SDK reaches it, by the environment's proxy."""
+def fetch_by_http(target: DeploymentTarget) -> FetchManifest:
+    """A `FetchManifest` for this target. It reaches AWS as the SDK does, through the environment's proxy."""
 
     def fetch(image: ImageReference, login: RegistryLogin) -> Digest:
         # Here, because it costs a command that pulls nothing a tenth of a second.

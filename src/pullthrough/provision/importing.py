@@ -1,7 +1,7 @@
-"""From what an account already has to the declaration of it: `pullthrough plan` with it has nothing to do.
+"""From what an account has to a declaration of it, with which `pullthrough plan` has nothing to do. Pure.
 
-What the declaration cannot say is left out, so that it is left alone, and said in a comment at the top. Secrets are named
-by their ARN and stay as they are. Pure.
+The declaration leaves out what it cannot say, so that nothing touches it, and a comment at the top lists it. Secrets are
+named by their ARN and stay as they are.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Imported:
 def declaration_text(observed: Observed, *, name: str | None = None) -> Imported:
     """The declaration of all rules that are there, and of what belongs to them.
 
-    `name` is the declaration's; None is that of most marks found, else `pullthrough`.
+    `name` None means the name in most of the marks that are there, or `pullthrough` where there are none.
     """
     importer = _Importer(observed, name or _most_marks(observed) or DEFAULT_NAME)
     document = importer.document()
@@ -91,7 +91,7 @@ def _wrapped(note: str) -> list[str]:
 
 
 class _Importer:
-    """One run; `document` first, then `notes` and `files`."""
+    """One import. `notes` and `files` are complete once `document` was called."""
 
     def __init__(self, observed: Observed, name: str) -> None:
         self._observed = observed
@@ -125,7 +125,7 @@ class _Importer:
     # Rules
 
     def _rules(self) -> dict[str, dict[str, Any]]:
-        """Tables by prefix; a standard rule that is there as it is by default has none."""
+        """The rules' tables, by prefix. A standard rule that is there unchanged needs none."""
         there = self._observed.of(ResourceKind.RULE)
         tables: dict[str, dict[str, Any]] = {}
         for prefix in (*STANDARD_UPSTREAMS, *sorted(set(there) - set(STANDARD_UPSTREAMS))):
@@ -140,7 +140,7 @@ class _Importer:
         return tables
 
     def _rule(self, prefix: str, existing: Existing) -> dict[str, Any]:
-        """Empty for a standard rule as it is by default. Raises Inexpressible."""
+        """A rule's table; empty for a standard rule that is unchanged. Raises Inexpressible."""
         attributes = existing.attributes
         upstream = str(attributes["upstreamRegistryUrl"])
         if prefix != ROOT:
@@ -223,7 +223,7 @@ class _Importer:
         return None
 
     def _tags(self) -> dict[str, str]:
-        """Those that our template role has beside its mark: all that is declared carries them."""
+        """The declaration's tags: those of our template role, without its mark."""
         role = self._observed.get(ResourceKind.ROLE, documents.template_role_name(self._name))
         if role is None or role.marked_by != self._name:
             return {}

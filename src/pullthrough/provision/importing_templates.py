@@ -23,7 +23,7 @@ _MAX_CHARACTERS = {"lifecycle": 30_720, "policy": 10_240}
 
 
 class Inexpressible(Exception):
-    """The declaration has no words for something that is there; the message says for what of it."""
+    """The declaration cannot say something that is there; the message says what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Grants:
 
 @dataclass(slots=True)
 class FileNames:
-    """The files that the declaration names; the same text is one file."""
+    """The files that the declaration names. Equal texts share one file."""
 
     contents: dict[str, str] = field(default_factory=dict)
 
@@ -64,7 +64,7 @@ def _file_part(prefix: str) -> str:
 def template_table(
     observed: Observed, name: str, prefix: str, existing: Existing, granted: Grants, files: FileNames
 ) -> dict[str, Any]:
-    """What [templates.<prefix>] has to say beside the defaults. `granted` is what [access] says.
+    """The keys of [templates.<prefix>] that differ from the defaults. `granted` is what [access] says.
 
     Raises Inexpressible.
     """
@@ -123,7 +123,7 @@ def _tags(existing: Existing) -> dict[str, Any]:
 
 
 def _role(observed: Observed, name: str, existing: Existing) -> dict[str, Any]:
-    """Nothing where it is the role that the declaration makes anyway."""
+    """The role's key; empty for the role that the declaration makes anyway."""
     target = observed.target
     arn = str(existing.attributes["customRoleArn"])
     needs_role = bool(existing.attributes["resourceTags"]) or existing.attributes["encryptionType"] != "AES256"
@@ -155,7 +155,7 @@ def _lifecycle(prefix: str, existing: Existing, files: FileNames) -> dict[str, A
 
 
 def _kept(policy: Mapping[str, Json]) -> int | None:
-    """The count of a lifecycle policy that is as `keep_images` makes it."""
+    """The count in a lifecycle policy of the form that `keep_images` makes; None for any other."""
     try:
         count = cast("Any", policy)["rules"][0]["selection"]["countNumber"]
     except (KeyError, IndexError, TypeError):
@@ -164,7 +164,7 @@ def _kept(policy: Mapping[str, Json]) -> int | None:
 
 
 def _policy(observed: Observed, prefix: str, existing: Existing, granted: Grants, files: FileNames) -> dict[str, Any]:
-    """Whom it lets pull, beside those of [access], whom every template does; or a file with the whole policy."""
+    """Whom it lets pull beside those of [access]; or a file with the whole policy, where it says more."""
     policy = existing.attributes["repositoryPolicy"]
     if policy is not None and not isinstance(policy, Mapping):
         raise Inexpressible("its repository policy is not a JSON object")
@@ -189,7 +189,7 @@ def _statements(policy: Mapping[str, Json] | None) -> Sequence[Any]:
 
 
 def accounts_and_organization(statements: Iterable[Any]) -> Grants:
-    """Whom statements of our own form name. Of others something or nothing: whoever asks compares what it would make."""
+    """Whom statements of our own form name. For other statements the answer means nothing: compare what it would make."""
     accounts: set[str] = set()
     organization = ""
     for statement in statements:

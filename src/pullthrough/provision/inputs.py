@@ -1,4 +1,4 @@
-"""The accounts that rules log in with: which are needed, where they are read, and what people are told who lack one.
+"""Reads the accounts that rules log in with, and says what is missing or malformed.
 
 A token is read from the place the declaration names, or asked for at a terminal. It stays in memory, in `Account`, whose
 repr hides it.
@@ -60,7 +60,7 @@ def read_accounts(
 
 
 def warnings_of(accounts: Mapping[str, Account], rules: Iterable[Rule]) -> tuple[str, ...]:
-    """What is allowed but does not work as far as we know."""
+    """What is allowed and, as far as we know, does not work."""
     return tuple(
         f"the token for {rule.prefix} is a fine-grained one of GitHub's, which ghcr.io does not take; "
         f"{WHERE_TOKENS_ARE['github-container-registry']}"
@@ -107,7 +107,7 @@ def _missing(rule: Rule, declaration: Declaration) -> list[str]:
 
 
 def _malformed(rule: Rule, account: Account) -> Iterable[str]:
-    """What registries do not take as user names and tokens. Says nothing of the token but what is wrong with it."""
+    """What registries do not take as user names and tokens. Never repeats a token."""
     kind = kind_of(rule.upstream) or ""
     name = INPUTS.get(rule.upstream)
     username = f"{name}_username" if name else f"the username of {_named(rule)}"

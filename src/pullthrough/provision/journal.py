@@ -1,11 +1,11 @@
 """What `apply` and `destroy` did, written down step by step: what was made here, and may be taken back.
 
-A file of JSON lines that only grows. AWS cannot tag rules, nor filters of the scanning configuration: that one was made
-here stands in the journal alone, and what it does not name was there before. Without a journal nothing is lost but that:
-`destroy` then leaves the rules.
+A file of JSON lines that only grows. AWS tags neither rules nor filters of the scanning configuration, so only the
+journal knows which of them were made here; whatever it does not name was there before. Without a journal `destroy`
+leaves the rules, and nothing else is lost.
 
-A step is written before it begins and after it is done. One that was begun and never ended, because the process died or no
-answer came, counts as done if what it makes is there. No secret is in it.
+A step is written before it begins and after it ends. A step without an end, because the process died or no answer came,
+counts as done if what it makes is there. The journal holds no secret.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SHARED = (ResourceKind.REGISTRY_POLICY, ResourceKind.SCANNING, ResourceKind.REP
 
 
 class Recorder(Protocol):
-    """Told of each step. Raises ConfigurationError where it cannot be written down: then the step is not done."""
+    """Is told of each step. Raises ConfigurationError where it cannot write: the step is not begun then."""
 
     def begin(self, step: Step) -> None: ...
 
@@ -104,7 +104,7 @@ class Journal:
 
     @contextmanager
     def writing(self) -> Iterator[Journal]:
-        """Held by one process at a time. Raises ProvisionError where another one has it, ConfigurationError."""
+        """Open for writing, by one process at a time. Raises ProvisionError where another has it, and ConfigurationError."""
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -222,6 +222,6 @@ def owned_of(entries: Iterable[Mapping[str, Any]]) -> Owned:
 
 
 def _drop_empty(filters: set[str]) -> None:
-    """A rule of the scanning configuration goes with the last filter that was made here."""
+    """Forget a rule of the scanning configuration once no filter that was made here is left in it."""
     frequencies = {entry.partition(" ")[0] for entry in filters if " " in entry}
     filters.difference_update({entry for entry in filters if " " not in entry and entry not in frequencies})

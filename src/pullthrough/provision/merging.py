@@ -1,6 +1,6 @@
 """The registry's two documents, of which only a part is ours: its policy and its scanning configuration. Pure.
 
-Whatever is not ours stays, in the policy to the byte: ours are cut out of its text and put in behind the others'.
+Everything else stays, in the policy to the byte: our statements are cut out of its text and put in behind the others.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class _Span(NamedTuple):
 def merge_statements(text: str, is_ours: Callable[[object], bool], wanted: Iterable[Mapping[str, Any]]) -> str:
     """The policy with our statements, told by their `Sid`, taken out and `wanted` put in behind the others.
 
-    Empty where no statement is left: there is to be no policy. Raises PlanProblem for a text that is no policy.
+    Empty where no statement is left, and the policy is to go. Raises PlanProblem for a text that is no policy.
     """
     wanted = list(wanted)
     if not text:

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from pullthrough.fingerprints import Fingerprints
-from pullthrough.provision.aws import Aws, Readers
+from pullthrough.provision.aws import Aws, ReadingPool
 from pullthrough.provision.model.observed import Observed, Questions
 from pullthrough.provision.observation.registry import read_registry_policy, read_scanning
 from pullthrough.provision.observation.roles import ABSENT_ROLE, read_node_access, read_role
@@ -27,7 +27,7 @@ _SECRETS_AT_ONCE = 20
 
 def observe(aws: Aws, target: DeploymentTarget, questions: Questions, fingerprints: Fingerprints) -> Observed:
     """Reads only. Raises what `Aws.call` raises."""
-    with Readers(aws) as readers:
+    with ReadingPool(aws) as readers:
         rules = readers.start(read_rules, aws)
         templates = readers.start(read_templates, aws)
         policy = readers.start(read_registry_policy, aws)

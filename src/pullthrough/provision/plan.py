@@ -160,7 +160,7 @@ class Plan:
 
 
 def in_order(steps: Sequence[Step]) -> tuple[Step, ...]:
-    """Each behind those that it needs, otherwise as they were. A need without a step is there already."""
+    """The steps in their order, but each behind those that it needs. A need without a step is met already."""
     waiting = {step.key: step for step in steps}
     ordered: dict[Key, Step] = {}
 

@@ -1,8 +1,8 @@
 """Desired minus observed: the plan. Pure.
 
-What is ours is what bears the declaration's mark or stands in the journal. What is ours and wanted no more goes, once no
-rule needs it. What is somebody else's is used as it is where it is as declared, and is a problem where it is not, unless
-the person takes it over. Rules, which AWS cannot mark, are matched by prefix.
+Whatever bears the declaration's mark, or stands in the journal, is ours; it goes once it is not wanted and no rule needs
+it. Somebody else's thing is used as it is where it is as declared; where it differs it is a problem, unless the person
+takes it over. AWS cannot mark rules: they are matched by prefix.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def questions_of(declaration: Declaration, desired: Desired, owned: Owned) -> Qu
 
 
 def plan_apply(basis: Basis) -> Plan:
-    """What makes all as it is declared. `basis.repository_steps` are those of `--existing`."""
+    """What brings the target in line. `basis.repository_steps` are those of `--existing`."""
     return _ApplyPlanner(basis).plan()
 
 

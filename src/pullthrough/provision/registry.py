@@ -17,7 +17,7 @@ from pullthrough.provision.resources import REGISTRY, Attributes, Key, Resource,
 
 
 def statements_step(name: str, observed: Observed, resource: Resource | None) -> Step | None:
-    """What makes the statements of the declaration `name` as wanted; None where they are. A `resource` of None wants none."""
+    """The step for the statements of the declaration `name`; None where they are as wanted. `resource` None wants none."""
     ours = statements_of(name, observed.registry_policy)
     wanted: list[Any] = list(cast("list[Any]", resource.attributes["statements"])) if resource else []
     if normal_document({"Statement": ours}) == normal_document({"Statement": wanted}):
@@ -44,7 +44,7 @@ def statements_of(name: str, policy: str) -> list[Any]:
 
 
 def filters_step(observed: Observed, owned: frozenset[str], resource: Resource | None) -> Step | None:
-    """What makes our filters as wanted; None where they are. A `resource` of None wants none.
+    """The step for our filters; None where they are as wanted. `resource` None wants none.
 
     Ours are those that were added here (`owned`); any other of the same text is somebody else's and stays. Raises
     PlanProblem for what the registry's scanner does not do.

@@ -158,8 +158,8 @@ def status(
 ) -> Status:
     """`now` is in seconds since 1970. `repositories` None: they were not read.
 
-    `registry_host` empty is AWS's own name on AWS, and unknown elsewhere. `credentials_missing`: why the tokens in
-    `desired` are not the real ones; steps that only come of that are left out.
+    An empty `registry_host` means AWS's own name on AWS, and an unknown one elsewhere. `credentials_missing` says why the
+    tokens in `desired` are not the real ones; steps that only come of that are left out.
     """
     target = observed.target
     host = registry_host or (target.registry_host if target.is_aws else "")
@@ -223,7 +223,7 @@ def _upstream(declared: Rule | None, there: Existing | None) -> str:
 def _credential(
     desired: Desired, observed: Observed, prefix: str, there: Existing | None, now: float
 ) -> CredentialStatus | None:
-    """The secret that the rule has; the one that it is to have where there is no rule yet."""
+    """The secret of the rule, or the one that it is to have where there is no rule yet."""
     if there is not None:
         arn = str(there.attributes["credentialArn"])
         if not arn:

@@ -19,7 +19,7 @@ class CheckOutcome(StrEnum):
     SKIPPED = "skipped"
 
 
-class Check(StrEnum):
+class CheckKind(StrEnum):
     #: ECR's own: the rule is there, its secret can be used, its upstream takes the login.
     RULE = "rule"
     #: A token for the registry's HTTP side.
@@ -50,7 +50,7 @@ class CheckRow:
 
     #: A rule's prefix, a role, a VPC.
     subject: str
-    check: Check
+    check: CheckKind
     outcome: CheckOutcome
     #: Of a failure and of what was skipped; of what is in order sometimes a remark.
     reason: str = ""
@@ -75,19 +75,19 @@ class CheckRow:
         }
 
 
-def passed(subject: str, check: Check, remark: str = "", **details: Json) -> CheckRow:
+def passed(subject: str, check: CheckKind, remark: str = "", **details: Json) -> CheckRow:
     return CheckRow(subject, check, CheckOutcome.OK, remark, details=details)
 
 
-def failed(subject: str, check: Check, trouble: Trouble, **details: Json) -> CheckRow:
+def failed(subject: str, check: CheckKind, trouble: Trouble, **details: Json) -> CheckRow:
     return CheckRow(subject, check, CheckOutcome.FAILED, trouble.reason, trouble.fix, details)
 
 
-def skipped(subject: str, check: Check, reason: str) -> CheckRow:
+def skipped(subject: str, check: CheckKind, reason: str) -> CheckRow:
     return CheckRow(subject, check, CheckOutcome.SKIPPED, reason)
 
 
-def refused(subject: str, check: Check, error: PullthroughError) -> CheckRow:
+def refused(subject: str, check: CheckKind, error: PullthroughError) -> CheckRow:
     """The check could not be made, which says nothing of its subject."""
     return failed(subject, check, trouble_of(error), looked=False)
 

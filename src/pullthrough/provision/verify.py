@@ -18,13 +18,13 @@ from concurrent.futures import Future
 
 from pullthrough.declaration import Declaration, Rule
 from pullthrough.errors import PullthroughError
-from pullthrough.provision.aws import Aws, Readers
+from pullthrough.provision.aws import Aws, ReadingPool
 from pullthrough.provision.observation.logins import RegistryLogin, log_in
 from pullthrough.provision.resources import Desired
 from pullthrough.provision.target import DeploymentTarget
-from pullthrough.provision.verification import Check, CheckRow, Report, refused, skipped
+from pullthrough.provision.verification import CheckKind, CheckRow, Report, refused, skipped
 from pullthrough.provision.verify_endpoints import check_endpoints
-from pullthrough.provision.verify_pulls import Fetch, Puller
+from pullthrough.provision.verify_pulls import FetchManifest, Puller
 from pullthrough.provision.verify_rights import CallerRights, check_node_role
 from pullthrough.provision.verify_roles import Templates, check_template, check_upstream_role, read_templates_of
 from pullthrough.provision.verify_rules import check_rule
@@ -39,7 +39,7 @@ def verify(
     declaration: Declaration,
     desired: Desired,
     *,
-    fetch: Fetch,
+    fetch: FetchManifest,
     only: Collection[str] | None = None,
     progress: RowWatch | None = None,
 ) -> Report:
@@ -61,7 +61,7 @@ class _Checks:
         target: DeploymentTarget,
         declaration: Declaration,
         desired: Desired,
-        fetch: Fetch,
+        fetch: FetchManifest,
         progress: RowWatch,
     ) -> None:
         self._aws = aws
@@ -75,7 +75,7 @@ class _Checks:
     def rows(self, rules: list[Rule], *, everything: bool) -> list[CheckRow]:
         aws, target, declaration = self._aws, self._target, self._declaration
         rows: list[CheckRow] = []
-        with Readers(aws) as readers:
+        with ReadingPool(aws) as readers:
             # First those that others wait for: the pool starts them in this order, so that none waits for ever.
             login = readers.start(self._log_in)
             templates = readers.start(self._read_templates)
@@ -85,12 +85,19 @@ class _Checks:
             if everything:
                 parts += [
                     readers.start(
-                        guarded, f"role {role}", Check.NODE_RIGHTS, check_node_role, aws, target, self._desired, role
+                        guarded,
+                        f"role {role}",
+                        CheckKind.NODE_RIGHTS,
+                        check_node_role,
+                        aws,
+                        target,
+                        self._desired,
+                        role,
                     )
                     for role in declaration.access.node_roles
                 ]
                 if vpc := declaration.access.vpc:
-                    parts.append(readers.start(guarded, vpc, Check.ENDPOINT, check_endpoints, aws, target, vpc))
+                    parts.append(readers.start(guarded, vpc, CheckKind.ENDPOINT, check_endpoints, aws, target, vpc))
             opened = login.result()
             if isinstance(opened, CheckRow) and rules:
                 rows.append(opened)
@@ -105,7 +112,7 @@ class _Checks:
         try:
             return log_in(self._aws)
         except PullthroughError as error:
-            return refused("registry", Check.LOGIN, error)
+            return refused("registry", CheckKind.LOGIN, error)
 
     def _read_templates(self) -> Templates | PullthroughError:
         try:
@@ -121,24 +128,24 @@ class _Checks:
     ) -> list[CheckRow]:
         """What belongs to one rule: each later check knows what the earlier ones found."""
         aws, target = self._aws, self._target
-        rows = guarded(rule.prefix, Check.RULE, check_rule, aws, target, rule)
-        rows += guarded(rule.prefix, Check.UPSTREAM_ROLE, check_upstream_role, aws, target, rule)
+        rows = guarded(rule.prefix, CheckKind.RULE, check_rule, aws, target, rule)
+        rows += guarded(rule.prefix, CheckKind.UPSTREAM_ROLE, check_upstream_role, aws, target, rule)
         found = templates.result()
         if isinstance(found, Templates):
-            rows += guarded(rule.prefix, Check.TEMPLATE, check_template, aws, target, self._desired, rule, found)
+            rows += guarded(rule.prefix, CheckKind.TEMPLATE, check_template, aws, target, self._desired, rule, found)
         elif target.has_iam:
-            rows.append(refused(rule.prefix, Check.TEMPLATE, found))
+            rows.append(refused(rule.prefix, CheckKind.TEMPLATE, found))
         opened = login.result()
         if isinstance(opened, CheckRow):
-            rows.append(skipped(rule.prefix, Check.PULL, "there is no login for the registry"))
+            rows.append(skipped(rule.prefix, CheckKind.PULL, "there is no login for the registry"))
         else:
             puller = Puller(aws, target, opened, self._fetch, self._caller)
-            rows += guarded(rule.prefix, Check.PULL, puller.check, rule, tuple(rows))
+            rows += guarded(rule.prefix, CheckKind.PULL, puller.check, rule, tuple(rows))
         return rows
 
 
-def guarded(subject: str, check: Check, look: Callable[..., list[CheckRow]], *arguments: object) -> list[CheckRow]:
-    """What `look` finds, or that it was not let."""
+def guarded(subject: str, check: CheckKind, look: Callable[..., list[CheckRow]], *arguments: object) -> list[CheckRow]:
+    """The rows that `look` finds; where it was refused, one row that says so."""
     try:
         return look(*arguments)
     except PullthroughError as error:

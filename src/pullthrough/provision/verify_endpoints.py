@@ -10,7 +10,7 @@ from typing import Any
 
 from pullthrough.provision.aws import Aws
 from pullthrough.provision.target import DeploymentTarget
-from pullthrough.provision.verification import Check, CheckRow, Trouble, failed, passed, skipped
+from pullthrough.provision.verification import CheckKind, CheckRow, Trouble, failed, passed, skipped
 
 _INTERFACES = ("ecr.api", "ecr.dkr")
 _GATEWAY = "s3"
@@ -22,7 +22,7 @@ _FIRST_PULL = (
 def check_endpoints(aws: Aws, target: DeploymentTarget, vpc: str) -> list[CheckRow]:
     """A row each. Raises what `Aws.call` raises."""
     if not target.is_aws:
-        return [skipped(vpc, Check.ENDPOINT, "there is no VPC here")]
+        return [skipped(vpc, CheckKind.ENDPOINT, "there is no VPC here")]
     endpoints = aws.pages("ec2", "DescribeVpcEndpoints", "VpcEndpoints", Filters=[{"Name": "vpc-id", "Values": [vpc]}])
     rows = [_row(target, vpc, service, "Interface", _of(endpoints, target, service)) for service in _INTERFACES]
     rows.append(_row(target, vpc, _GATEWAY, "Gateway", _of(endpoints, target, _GATEWAY)))
@@ -50,24 +50,24 @@ def _row(target: DeploymentTarget, vpc: str, service: str, kind: str, found: lis
             else " --private-dns-enabled --subnet-ids ... --security-group-ids ..."
         )
         what = f"the VPC has no {kind.lower()} endpoint for {name}"
-        return failed(subject, Check.ENDPOINT, Trouble(what, make + rest))
+        return failed(subject, CheckKind.ENDPOINT, Trouble(what, make + rest))
     # EC2's API writes the state in small letters, its documentation with a capital.
     ready = [endpoint for endpoint in fit if str(endpoint.get("State", "")).lower() == "available"]
     if not ready:
         state = str(fit[0].get("State", "unknown"))
         trouble = Trouble(f"the endpoint for {name} is {state}, not available", "wait for it, or accept or remake it")
-        return failed(subject, Check.ENDPOINT, trouble)
+        return failed(subject, CheckKind.ENDPOINT, trouble)
     if kind == "Interface" and not any(endpoint.get("PrivateDnsEnabled") for endpoint in ready):
         trouble = Trouble(
             f"the endpoint for {name} has no private DNS, so that the registry's name leads past it",
             f"aws ec2 modify-vpc-endpoint --vpc-endpoint-id {ready[0].get('VpcEndpointId', '...')} --private-dns-enabled",
         )
-        return failed(subject, Check.ENDPOINT, trouble)
+        return failed(subject, CheckKind.ENDPOINT, trouble)
     if kind == "Gateway" and not any(endpoint.get("RouteTableIds") for endpoint in ready):
         trouble = Trouble(
             f"the gateway endpoint for {name} is in no route table",
             f"aws ec2 modify-vpc-endpoint --vpc-endpoint-id {ready[0].get('VpcEndpointId', '...')} "
             "--add-route-table-ids ...",
         )
-        return failed(subject, Check.ENDPOINT, trouble)
-    return passed(subject, Check.ENDPOINT, _FIRST_PULL if kind == "Gateway" else "")
+        return failed(subject, CheckKind.ENDPOINT, trouble)
+    return passed(subject, CheckKind.ENDPOINT, _FIRST_PULL if kind == "Gateway" else "")

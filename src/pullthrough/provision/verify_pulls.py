@@ -27,7 +27,7 @@ from pullthrough.provision.aws import Aws
 from pullthrough.provision.observation.logins import RegistryLogin
 from pullthrough.provision.target import DeploymentTarget
 from pullthrough.provision.verification import (
-    Check,
+    CheckKind,
     CheckOutcome,
     CheckRow,
     Trouble,
@@ -54,14 +54,14 @@ _TRIES, _PAUSE_SECONDS = 3, 2.0
 _LACKS_ACTION = re.compile(r"not authorized to perform: ([a-z0-9-]+:[A-Za-z]+)")
 
 
-class Fetch(Protocol):
-    """Pulls a manifest and verifies it; its digest. Raises PullthroughError. Called from several threads."""
+class FetchManifest(Protocol):
+    """Pulls a manifest, verifies it, and returns its digest. Raises PullthroughError. Called from several threads."""
 
     def __call__(self, image: ImageReference, login: RegistryLogin) -> Digest: ...
 
 
 def verify_image_of(rule: Rule, target: DeploymentTarget) -> str:
-    """What to pull, without the rule's prefix; empty where nothing is known that has to be there."""
+    """What to pull, without the rule's prefix; empty where no image is known that has to be there."""
     if rule.verify_image:
         return rule.verify_image
     image = VERIFY_IMAGES.get(rule.upstream, "")
@@ -78,7 +78,7 @@ class Puller:
     """Pulls through rules, and explains what did not come."""
 
     def __init__(
-        self, aws: Aws, target: DeploymentTarget, login: RegistryLogin, fetch: Fetch, caller: CallerRights
+        self, aws: Aws, target: DeploymentTarget, login: RegistryLogin, fetch: FetchManifest, caller: CallerRights
     ) -> None:
         self._aws = aws
         self._target = target
@@ -89,21 +89,23 @@ class Puller:
     def check(self, rule: Rule, before: tuple[CheckRow, ...]) -> list[CheckRow]:
         """One row. `before`: what the earlier checks of this rule found."""
         if any(is_absent(row) for row in before):
-            return [skipped(rule.prefix, Check.PULL, "there is no rule to pull through")]
+            return [skipped(rule.prefix, CheckKind.PULL, "there is no rule to pull through")]
         text = verify_image_of(rule, self._target)
         if not text:
             reason = f"no image is known that {rule.upstream} has; verify_image in [rules.{rule.prefix}] names one"
-            return [skipped(rule.prefix, Check.PULL, reason)]
+            return [skipped(rule.prefix, CheckKind.PULL, reason)]
         try:
             image = cached_image(rule, text)
         except RequestError as error:
             trouble = Trouble(error.message, f"correct verify_image in [rules.{rule.prefix}]")
-            return [failed(rule.prefix, Check.PULL, trouble)]
+            return [failed(rule.prefix, CheckKind.PULL, trouble)]
         try:
             digest = self._pull(image)
         except PullthroughError as error:
-            return [failed(rule.prefix, Check.PULL, self._explain(error, rule, text, image, before), image=str(image))]
-        return [passed(rule.prefix, Check.PULL, f"{image} is {digest}", image=str(image), digest=str(digest))]
+            return [
+                failed(rule.prefix, CheckKind.PULL, self._explain(error, rule, text, image, before), image=str(image))
+            ]
+        return [passed(rule.prefix, CheckKind.PULL, f"{image} is {digest}", image=str(image), digest=str(digest))]
 
     def _pull(self, image: ImageReference) -> Digest:
         tries = 1 if self._target.is_engine else _TRIES
@@ -193,4 +195,4 @@ class Puller:
 
 
 def _is_valid(row: CheckRow) -> bool:
-    return row.check is Check.RULE and row.outcome is CheckOutcome.OK
+    return row.check is CheckKind.RULE and row.outcome is CheckOutcome.OK

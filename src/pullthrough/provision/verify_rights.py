@@ -17,7 +17,7 @@ from pullthrough.provision import documents
 from pullthrough.provision.aws import Aws
 from pullthrough.provision.resources import Desired, ResourceKind
 from pullthrough.provision.target import DeploymentTarget
-from pullthrough.provision.verification import Check, CheckRow, Trouble, failed, passed, skipped
+from pullthrough.provision.verification import CheckKind, CheckRow, Trouble, failed, passed, skipped
 
 _ASSUMED_ROLE = re.compile(r"arn:[a-z-]+:sts::[0-9]{12}:assumed-role/([^/]+)/.+")
 _USER = re.compile(r"arn:[a-z-]+:iam::[0-9]{12}:user/.+")
@@ -37,35 +37,35 @@ def check_node_role(aws: Aws, target: DeploymentTarget, desired: Desired, role: 
     """One row. Raises what `Aws.call` raises."""
     subject = f"role {role}"
     if not target.has_iam:
-        return [skipped(subject, Check.NODE_RIGHTS, "an engine has no IAM; its keys have roles of their own")]
+        return [skipped(subject, CheckKind.NODE_RIGHTS, "an engine has no IAM; its keys have roles of their own")]
     if not desired.of(ResourceKind.RULE):
-        return [skipped(subject, Check.NODE_RIGHTS, "there are no rules to pull through")]
+        return [skipped(subject, CheckKind.NODE_RIGHTS, "there are no rules to pull through")]
     arn = _arn_of_role(aws, role)
     if arn is None:
         trouble = Trouble(
             f"there is no role {role} in account {target.account}",
             "make it, or correct [access] node_roles",
         )
-        return [failed(subject, Check.NODE_RIGHTS, trouble)]
+        return [failed(subject, CheckKind.NODE_RIGHTS, trouble)]
     try:
         missing = simulate_pulls(aws, target, desired, arn)
     except (AwsRefused, AwsUnreachable) as error:
         if target.is_aws:
             raise
-        return [skipped(subject, Check.NODE_RIGHTS, f"IAM at {target.endpoint} does not simulate: {error.message}")]
+        return [skipped(subject, CheckKind.NODE_RIGHTS, f"IAM at {target.endpoint} does not simulate: {error.message}")]
     if not missing:
-        return [passed(subject, Check.NODE_RIGHTS)]
+        return [passed(subject, CheckKind.NODE_RIGHTS)]
     actions = sorted({entry.action for entry in missing})
     trouble = Trouble(
         f"the role lacks {_sentence(missing)}; without ecr:CreateRepository and ecr:BatchImportUpstreamImage AWS answers "
         "'not found' to pulls of what is not cached",
         _rights_fix(missing),
     )
-    return [failed(subject, Check.NODE_RIGHTS, trouble, missing=actions)]
+    return [failed(subject, CheckKind.NODE_RIGHTS, trouble, missing=actions)]
 
 
 class CallerRights:
-    """What whoever runs this lacks for pulls; asked once, and only when a pull was answered 'not found'."""
+    """The rights for pulls that the caller lacks. Asked once, and only after a pull was answered 'not found'."""
 
     def __init__(self, aws: Aws, target: DeploymentTarget, desired: Desired) -> None:
         self._aws = aws
@@ -101,7 +101,7 @@ class CallerRights:
 
 
 def simulate_pulls(aws: Aws, target: DeploymentTarget, desired: Desired, principal: str) -> list[Missing]:
-    """What of a node's policy this principal lacks. Two calls a page.
+    """What a node's policy allows and this principal lacks. Two calls a page.
 
     Logging in is asked for by itself: it has no resource, and the simulation holds every other one for denied.
     """
@@ -153,7 +153,7 @@ def _why(result: Mapping[str, Any], decision: str) -> str:
 
 
 def _arn_of_role(aws: Aws, name: str) -> str | None:
-    """With its path, which its name does not tell."""
+    """The ARN of a role, which has its path; None where there is no such role."""
     try:
         return str(aws.call("iam", "GetRole", RoleName=name)["Role"]["Arn"])
     except AwsRefused as error:

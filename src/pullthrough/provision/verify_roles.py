@@ -19,7 +19,7 @@ from pullthrough.provision.observation.roles import read_role
 from pullthrough.provision.observation.rules import read_templates
 from pullthrough.provision.resources import Desired, Existing, Json, Key, Resource, ResourceKind
 from pullthrough.provision.target import DeploymentTarget
-from pullthrough.provision.verification import Check, CheckRow, Trouble, failed, passed, skipped
+from pullthrough.provision.verification import CheckKind, CheckRow, Trouble, failed, passed, skipped
 
 _ROLE_POLICY = "create-repositories"
 _NO_REPOSITORIES = "so that ECR can not create repositories, and answers 'not found' to every pull that would"
@@ -28,12 +28,12 @@ _NO_UPSTREAM = "so that ECR can not pull from the upstream"
 
 @dataclass(frozen=True, slots=True)
 class Templates:
-    """All that are there for pulls, by prefix, whoever made them."""
+    """All templates for pulls that are there, by prefix, whoever made them."""
 
     by_prefix: Mapping[str, Existing]
 
     def of(self, rule: Rule) -> list[Existing]:
-        """Those that repositories of this rule are created with: the nearest one above its prefix, and all below."""
+        """The templates of this rule's repositories: the nearest one at or above its prefix, and all below."""
         if rule.prefix == ROOT:
             return [self.by_prefix[ROOT]] if ROOT in self.by_prefix else []
         parts = rule.prefix.split("/")
@@ -65,7 +65,7 @@ def check_template(
     wanted = desired.get(Key(ResourceKind.TEMPLATE, rule.prefix))
     if wanted is not None and _needs_role(wanted) and rule.prefix not in templates.by_prefix:
         trouble = Trouble(f"the template of {rule.prefix} is not there", "`pullthrough apply` makes it and its role")
-        return [failed(rule.prefix, Check.TEMPLATE, trouble)]
+        return [failed(rule.prefix, CheckKind.TEMPLATE, trouble)]
     return [_check(aws, target, rule, template) for template in templates.of(rule) if _needs_role(template)]
 
 
@@ -82,8 +82,8 @@ def _check(aws: Aws, target: DeploymentTarget, rule: Rule, template: Existing) -
             f"the template {name} has tags or KMS and no role, {_NO_REPOSITORIES}",
             "`pullthrough apply` gives a template that is declared its role; give others one, or remove tags and KMS",
         )
-        return failed(rule.prefix, Check.TEMPLATE, trouble)
-    return _check_role(aws, target, rule, Check.TEMPLATE, arn, documents.TEMPLATE_PRINCIPAL, f"the template {name}")
+        return failed(rule.prefix, CheckKind.TEMPLATE, trouble)
+    return _check_role(aws, target, rule, CheckKind.TEMPLATE, arn, documents.TEMPLATE_PRINCIPAL, f"the template {name}")
 
 
 def check_upstream_role(aws: Aws, target: DeploymentTarget, rule: Rule) -> list[CheckRow]:
@@ -92,14 +92,14 @@ def check_upstream_role(aws: Aws, target: DeploymentTarget, rule: Rule) -> list[
         return []
     principal = documents.RULE_PRINCIPAL
     whose = f"the rule {rule.prefix}"
-    return [_check_role(aws, target, rule, Check.UPSTREAM_ROLE, rule.custom_role_arn, principal, whose)]
+    return [_check_role(aws, target, rule, CheckKind.UPSTREAM_ROLE, rule.custom_role_arn, principal, whose)]
 
 
 def _check_role(
-    aws: Aws, target: DeploymentTarget, rule: Rule, check: Check, arn: str, principal: str, whose: str
+    aws: Aws, target: DeploymentTarget, rule: Rule, check: CheckKind, arn: str, principal: str, whose: str
 ) -> CheckRow:
     """Whether `principal` may assume this role."""
-    effect = _NO_REPOSITORIES if check is Check.TEMPLATE else _NO_UPSTREAM
+    effect = _NO_REPOSITORIES if check is CheckKind.TEMPLATE else _NO_UPSTREAM
     name = arn.rpartition("/")[2]
     if arn.split(":")[4:5] != [target.account]:
         return skipped(rule.prefix, check, f"the role {name} of {whose} is in another account")
@@ -120,7 +120,7 @@ def _check_role(
 
 
 def may_assume(trust_policy: Json, service: str) -> bool:
-    """Whether a trust policy lets this service assume the role. Conditions are held for met."""
+    """Whether a trust policy lets this service assume the role, its conditions aside."""
     statements = trust_policy.get("Statement", []) if isinstance(trust_policy, Mapping) else []
     effects = {
         str(statement.get("Effect"))

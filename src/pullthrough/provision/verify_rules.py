@@ -1,7 +1,7 @@
-"""Whether ECR itself holds a rule for valid, and if not, what is wrong with its secret.
+"""Whether ECR calls a rule valid, and if it does not, what is wrong with its secret.
 
-AWS says why in free text, which is passed on; an engine in codes (docs/ecr.md). Either way the secret is looked at here
-too, because that is what is wrong nearly always, and neither of them says what exactly.
+AWS says why in free text, which is passed on; an engine says it in codes (docs/ecr.md). The secret is looked at here as
+well: it is nearly always the cause, and neither AWS nor an engine says what exactly is wrong with it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pullthrough.provision.aws import Aws
 from pullthrough.provision.model.accounts import SECRET_PREFIX, WHERE_TOKENS_ARE
 from pullthrough.provision.observation.secrets import DEFAULT_SECRETS_KEY, parse_account, tokens_in
 from pullthrough.provision.target import DeploymentTarget
-from pullthrough.provision.verification import Check, CheckRow, Trouble, failed, passed
+from pullthrough.provision.verification import CheckKind, CheckRow, Trouble, failed, passed
 
 #: How an engine's `failure` begins, and what is to be done about it.
 _FIXES = {
@@ -61,15 +61,15 @@ def check_rule(aws: Aws, target: DeploymentTarget, rule: Rule) -> list[CheckRow]
             f"the rule {rule.prefix} is for {host}, not for {rule.upstream} as declared",
             "`pullthrough apply --replace` deletes the rule and makes it anew",
         )
-        return [failed(rule.prefix, Check.RULE, trouble)]
+        return [failed(rule.prefix, CheckKind.RULE, trouble)]
     if answer.get("isValid"):
-        return [passed(rule.prefix, Check.RULE)]
-    return [failed(rule.prefix, Check.RULE, _trouble(aws, target, rule, answer))]
+        return [passed(rule.prefix, CheckKind.RULE)]
+    return [failed(rule.prefix, CheckKind.RULE, _trouble(aws, target, rule, answer))]
 
 
 def is_absent(row: CheckRow) -> bool:
     """Whether this row says that there is no such rule."""
-    return row.check is Check.RULE and row.details.get("there") is False
+    return row.check is CheckKind.RULE and row.details.get("there") is False
 
 
 def _absent(target: DeploymentTarget, rule: Rule) -> CheckRow:
@@ -77,7 +77,7 @@ def _absent(target: DeploymentTarget, rule: Rule) -> CheckRow:
         reason = f"ECR's API has no rule {rule.prefix}, only the engine's built-in one serves its pulls"
     else:
         reason = f"there is no rule {rule.prefix}"
-    return failed(rule.prefix, Check.RULE, Trouble(reason, "`pullthrough apply` makes it"), there=False)
+    return failed(rule.prefix, CheckKind.RULE, Trouble(reason, "`pullthrough apply` makes it"), there=False)
 
 
 def _trouble(aws: Aws, target: DeploymentTarget, rule: Rule, answer: dict[str, Any]) -> Trouble:
@@ -101,7 +101,7 @@ def _fix(code: str, rule: Rule) -> str:
 
 
 def token_fix(rule: Rule) -> str:
-    """For an upstream that does not take the login."""
+    """What to do where the upstream does not take the login."""
     where = WHERE_TOKENS_ARE.get(kind_of(rule.upstream) or "")
     if where is None:
         return f"the user name and token have to be such that {rule.upstream} takes them for pulls; then `pullthrough apply`"
@@ -111,9 +111,9 @@ def token_fix(rule: Rule) -> str:
 
 
 def diagnose_secret(aws: Aws, target: DeploymentTarget, arn: str) -> Trouble | None:
-    """What of this secret keeps ECR from using it; None where nothing was found.
+    """What keeps ECR from using this secret; None where nothing was found.
 
-    Without a fix where the caller may not look at it.
+    It has no fix where the caller may not look at the secret.
     """
     name = arn.partition(":secret:")[2]
     if not name.startswith(SECRET_PREFIX):

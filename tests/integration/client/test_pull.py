@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pullthrough.client.pull import pull_image
-from pullthrough.client.reports import CacheStatus, Part, ProgressEvent, PullReport, Stage
+from pullthrough.client.reports import CacheStatus, ImagePart, ProgressEvent, PullReport, Stage
 from pullthrough.demo.images import Image, make_image, make_index
 from pullthrough.errors import (
     ConfigurationError,
@@ -76,7 +76,7 @@ async def test_a_pull_asks_once_for_the_index_the_manifest_and_each_blob(upstrea
     assert upstream.requests.count(kind="blob", method="GET") == len(upstream.requests) - 2 == len(IMAGE.blobs)
     assert upstream.requests[0].headers["accept"] == media_types.ACCEPT
     assert (report.digest, report.manifest_digest) == (INDEX.digest, IMAGE.digest)
-    assert [fetched.part for fetched in report.manifests] == [Part.INDEX, Part.MANIFEST]
+    assert [fetched.part for fetched in report.manifests] == [ImagePart.INDEX, ImagePart.MANIFEST]
     assert [(fetched.digest, fetched.size_bytes) for fetched in report.blobs] == [
         (blob.digest, blob.size_bytes) for blob in IMAGE.blobs
     ]
@@ -118,7 +118,12 @@ async def test_the_platform_is_found_in_an_index_within_an_index(upstream: Scrip
     upstream.add("library/nested", make_index(other, make_index(INDEX, nested_in="inner")), "latest")
     report = await pull(upstream, "library/nested", "linux/arm64")
     assert report.manifest_digest == ARM.digest
-    assert [fetched.part for fetched in report.manifests] == [Part.INDEX, Part.INDEX, Part.INDEX, Part.MANIFEST]
+    assert [fetched.part for fetched in report.manifests] == [
+        ImagePart.INDEX,
+        ImagePart.INDEX,
+        ImagePart.INDEX,
+        ImagePart.MANIFEST,
+    ]
 
 
 async def test_indexes_without_end_are_refused(upstream: ScriptedUpstream) -> None:

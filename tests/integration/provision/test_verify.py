@@ -14,7 +14,7 @@ from pullthrough.demo.images import make_image
 from pullthrough.provision.deployment import Deployment
 from pullthrough.provision.documents import template_role_name, template_trust
 from pullthrough.provision.observation.logins import registry_host
-from pullthrough.provision.verification import Check, CheckOutcome, CheckRow, Report
+from pullthrough.provision.verification import CheckKind, CheckOutcome, CheckRow, Report
 from tests.aws import ACCOUNT_ID, Account, key_settings
 from tests.e2e.engine import Engine
 from tests.fakes.upstream import ScriptedUpstream, Status
@@ -40,7 +40,7 @@ def deployment(site: Site, tmp_path: Path) -> Iterator[Deployment]:
         yield opened
 
 
-def row_of(report: Report, check: Check, subject: str) -> CheckRow:
+def row_of(report: Report, check: CheckKind, subject: str) -> CheckRow:
     (row,) = [row for row in report.rows if (row.check, row.subject) == (check, subject)]
     return row
 
@@ -54,13 +54,13 @@ def test_what_was_applied_works_end_to_end(deployment: Deployment, site: Site) -
     report = deployment.verify()
     assert report.ok, report.as_json()
     assert [(row.subject, row.check) for row in report.rows] == [
-        ("docker-hub", Check.RULE),
-        ("docker-hub", Check.PULL),
-        ("quay", Check.RULE),
-        ("quay", Check.PULL),
+        ("docker-hub", CheckKind.RULE),
+        ("docker-hub", CheckKind.PULL),
+        ("quay", CheckKind.RULE),
+        ("quay", CheckKind.PULL),
     ]
     assert site.open.requests.count(kind="manifest", repository="prometheus/busybox", method="GET") == 1
-    assert row_of(report, Check.PULL, "quay").details["digest"] == make_image("busybox", layer_sizes=(10,)).digest
+    assert row_of(report, CheckKind.PULL, "quay").details["digest"] == make_image("busybox", layer_sizes=(10,)).digest
 
 
 def test_the_registrys_host_is_the_engines_own(deployment: Deployment, site: Site) -> None:
@@ -77,30 +77,30 @@ def test_the_registrys_host_is_the_engines_own(deployment: Deployment, site: Sit
 def test_a_secret_that_is_no_account_is_said(deployment: Deployment, site: Site, text: str, reason: str) -> None:
     site.client("secretsmanager").put_secret_value(SecretId=SECRET, SecretString=text)
     report = deployment.verify()
-    row = row_of(report, Check.RULE, "docker-hub")
+    row = row_of(report, CheckKind.RULE, "docker-hub")
     assert "SECRET_MALFORMED" in row.reason
     assert reason in row.reason
     assert '"accessToken"' in row.fix
     assert "but-secret" not in str(report.as_json())
-    assert row_of(report, Check.RULE, "quay").outcome is CheckOutcome.OK
+    assert row_of(report, CheckKind.RULE, "quay").outcome is CheckOutcome.OK
 
 
 def test_a_token_that_the_upstream_refuses_gets_the_scopes(deployment: Deployment, site: Site) -> None:
     text = '{"username": "acme", "accessToken": "the-wrong-token"}'
     site.client("secretsmanager").put_secret_value(SecretId=SECRET, SecretString=text)
     report = deployment.verify()
-    row = row_of(report, Check.RULE, "docker-hub")
+    row = row_of(report, CheckKind.RULE, "docker-hub")
     assert "UPSTREAM_AUTH_FAILED" in row.reason
     assert "Public Repo Read-only" in row.fix
     # The engine goes on without an account, and here the upstream lets anybody pull.
-    assert row_of(report, Check.PULL, "docker-hub").outcome is CheckOutcome.OK
+    assert row_of(report, CheckKind.PULL, "docker-hub").outcome is CheckOutcome.OK
     assert not report.ok
     assert "the-wrong-token" not in str(report.as_json())
 
 
 def test_a_secret_that_is_to_be_deleted_is_said(deployment: Deployment, site: Site) -> None:
     site.client("secretsmanager").delete_secret(SecretId=SECRET)
-    row = row_of(deployment.verify(), Check.RULE, "docker-hub")
+    row = row_of(deployment.verify(), CheckKind.RULE, "docker-hub")
     assert "is to be deleted" in row.reason
     applied(deployment)
     assert deployment.verify().ok
@@ -109,14 +109,14 @@ def test_a_secret_that_is_to_be_deleted_is_said(deployment: Deployment, site: Si
 def test_a_rule_that_went_away_is_said(deployment: Deployment, site: Site) -> None:
     site.client().delete_pull_through_cache_rule(ecrRepositoryPrefix="quay")
     report = deployment.verify()
-    assert row_of(report, Check.RULE, "quay").reason == "there is no rule quay"
-    assert row_of(report, Check.PULL, "quay").outcome is CheckOutcome.SKIPPED
-    assert row_of(report, Check.PULL, "docker-hub").outcome is CheckOutcome.OK
+    assert row_of(report, CheckKind.RULE, "quay").reason == "there is no rule quay"
+    assert row_of(report, CheckKind.PULL, "quay").outcome is CheckOutcome.SKIPPED
+    assert row_of(report, CheckKind.PULL, "docker-hub").outcome is CheckOutcome.OK
 
 
 def test_an_image_that_is_not_upstream_is_said(deployment: Deployment) -> None:
     report = changed(deployment, replace(QUAY, verify_image="team/nothing:1")).verify()
-    row = row_of(report, Check.PULL, "quay")
+    row = row_of(report, CheckKind.PULL, "quay")
     assert "404" in row.reason
     assert "quay/team/nothing:1" in row.fix
 
@@ -129,7 +129,7 @@ def test_an_upstream_that_is_down_fails_its_own_rows_only(deployment: Deployment
     site.open.script(Status(503))
     report = deployment.verify()
     assert {row.subject for row in report.failures} == {"quay"}
-    assert "UPSTREAM_UNREACHABLE" in row_of(report, Check.RULE, "quay").reason
+    assert "UPSTREAM_UNREACHABLE" in row_of(report, CheckKind.RULE, "quay").reason
 
 
 def test_pulls_log_in_where_the_registry_wants_a_login(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_a_caller_without_rights_gets_rows_and_no_exception(tmp_path: Path) -> N
             with deployed(
                 Declaration(rules=(QUAY,)), engine.url, tmp_path, account=replace(account, endpoint=engine.url)
             ) as opened:
-                row = row_of(opened.verify(), Check.RULE, "quay")
+                row = row_of(opened.verify(), CheckKind.RULE, "quay")
             assert "ecr:ValidatePullThroughCacheRule" in row.reason
             assert "pullthrough policy operator" in row.fix
         finally:
@@ -181,17 +181,17 @@ def test_a_templates_role_is_looked_for_in_the_iam_that_stands_beside(site: Site
             applied(opened)
             report = opened.verify()
             assert report.ok, report.as_json()
-            assert row_of(report, Check.TEMPLATE, "quay").outcome is CheckOutcome.OK
+            assert row_of(report, CheckKind.TEMPLATE, "quay").outcome is CheckOutcome.OK
 
             role = template_role_name("pullthrough")
             others = json.dumps(template_trust()).replace("ecr.amazonaws.com", "ec2.amazonaws.com")
             iam.update_assume_role_policy(RoleName=role, PolicyDocument=others)
-            row = row_of(opened.verify(), Check.TEMPLATE, "quay")
+            row = row_of(opened.verify(), CheckKind.TEMPLATE, "quay")
             assert "does not trust ecr.amazonaws.com" in row.reason
 
             iam.delete_role_policy(RoleName=role, PolicyName="create-repositories")
             iam.delete_role(RoleName=role)
-            row = row_of(opened.verify(), Check.TEMPLATE, "quay")
+            row = row_of(opened.verify(), CheckKind.TEMPLATE, "quay")
             assert f"has the role {role}, which does not exist" in row.reason
             assert "'not found'" in row.reason
 
@@ -202,9 +202,9 @@ def test_an_iam_that_does_not_simulate_is_said(site: Site, tmp_path: Path) -> No
     with moto(tmp_path) as iam_url:
         iam = Account(iam_url).client("iam")
         with deployed(declaration, site.engine.url, tmp_path, iam=iam_url) as opened:
-            assert "there is no role nodes" in row_of(opened.verify(), Check.NODE_RIGHTS, "role nodes").reason
+            assert "there is no role nodes" in row_of(opened.verify(), CheckKind.NODE_RIGHTS, "role nodes").reason
             iam.create_role(RoleName="nodes", Path="/eks/", AssumeRolePolicyDocument="{}")
             applied(opened)
             report = opened.verify()
             assert report.ok, report.as_json()
-            assert "does not simulate" in row_of(report, Check.NODE_RIGHTS, "role nodes").reason
+            assert "does not simulate" in row_of(report, CheckKind.NODE_RIGHTS, "role nodes").reason

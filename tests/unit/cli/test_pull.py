@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pullthrough.cli.exit_codes import ExitCode
-from pullthrough.client.reports import CacheStatus, FetchReport, Part, PullReport
+from pullthrough.client.reports import CacheStatus, FetchReport, ImagePart, PullReport
 from pullthrough.errors import DigestMismatch, UpstreamUnavailable
 from pullthrough.oci.digests import digest_of
 from pullthrough.oci.names import ImageReference
@@ -21,8 +21,10 @@ REPORT = PullReport(
     platform="linux/amd64",
     digest=DIGEST,
     manifest_digest=DIGEST,
-    manifests=(FetchReport(Part.INDEX, DIGEST, 512, 0.002, 0.001, CacheStatus("hit", "docker-hub", 3600, "fresh")),),
-    blobs=(FetchReport(Part.LAYER, DIGEST, 3 * 1024**2, 1.25, 0.05, None),),
+    manifests=(
+        FetchReport(ImagePart.INDEX, DIGEST, 512, 0.002, 0.001, CacheStatus("hit", "docker-hub", 3600, "fresh")),
+    ),
+    blobs=(FetchReport(ImagePart.LAYER, DIGEST, 3 * 1024**2, 1.25, 0.05, None),),
     seconds=1.3,
 )
 

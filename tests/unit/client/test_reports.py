@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pullthrough.client.answers import describe_error, refusal
-from pullthrough.client.reports import CacheStatus, FetchReport, Part, PullReport, parse_source, plain_text
+from pullthrough.client.reports import CacheStatus, FetchReport, ImagePart, PullReport, parse_source, plain_text
 from pullthrough.errors import (
     PullthroughError,
     RequestError,
@@ -129,14 +129,14 @@ def test_any_body_can_be_described(body: bytes) -> None:
 
 
 def test_a_report_is_json_with_exact_integers() -> None:
-    fetched = FetchReport(Part.LAYER, digest_of(b"x"), 1, 0.5, 0.25, CacheStatus("hit", "docker-hub", 3, "fresh"))
+    fetched = FetchReport(ImagePart.LAYER, digest_of(b"x"), 1, 0.5, 0.25, CacheStatus("hit", "docker-hub", 3, "fresh"))
     report = PullReport(
         image="library/app",
         registry="http://127.0.0.1:5000/",
         platform="",
         digest=digest_of(b"m"),
         manifest_digest=digest_of(b"m"),
-        manifests=(FetchReport(Part.MANIFEST, digest_of(b"m"), 10, 0.1, 0.1, None),),
+        manifests=(FetchReport(ImagePart.MANIFEST, digest_of(b"m"), 10, 0.1, 0.1, None),),
         blobs=(fetched,),
         seconds=1.0,
     )

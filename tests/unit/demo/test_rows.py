@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from pullthrough.client.reports import CacheStatus, FetchReport, Part, PullReport
+from pullthrough.client.reports import CacheStatus, FetchReport, ImagePart, PullReport
 from pullthrough.demo.requests import RequestKind, RequestRecord
 from pullthrough.demo.rows import (
     Measured,
@@ -38,8 +38,8 @@ def report(outcome: str = "miss") -> PullReport:
         platform="",
         digest=DIGEST,
         manifest_digest=DIGEST,
-        manifests=(FetchReport(Part.MANIFEST, DIGEST, 10, 1, 1, source),),
-        blobs=(FetchReport(Part.LAYER, DIGEST, 100, 1, 1, source),),
+        manifests=(FetchReport(ImagePart.MANIFEST, DIGEST, 10, 1, 1, source),),
+        blobs=(FetchReport(ImagePart.LAYER, DIGEST, 100, 1, 1, source),),
         seconds=1,
     )
 

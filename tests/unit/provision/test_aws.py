@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pullthrough.errors import ActionDenied, AwsRefused, AwsUnreachable, ProvisionError, TargetUnusable
-from pullthrough.provision.aws import Aws, Lost, Readers, Refused, connected
+from pullthrough.provision.aws import Aws, Lost, ReadingPool, Refused, connected
 from tests.fakes.aws import ACCOUNT, CALLER, FakeAws
 
 
@@ -121,7 +121,7 @@ def test_a_repr_shows_no_secret() -> None:
 
 
 def test_reads_that_go_out_together_are_ended_with_their_block() -> None:
-    with Readers(Script({"a": 1}).aws) as readers:
+    with ReadingPool(Script({"a": 1}).aws) as readers:
         answers = [readers.start(lambda: {"a": 1}) for _ in range(20)]
     assert all(answer.done() for answer in answers)
 

@@ -28,7 +28,7 @@ from pullthrough.provision.desired import build_desired
 from pullthrough.provision.model.accounts import Account, wants_account
 from pullthrough.provision.observation.logins import RegistryLogin
 from pullthrough.provision.target import DeploymentTarget
-from pullthrough.provision.verification import Check, CheckOutcome, CheckRow, Report
+from pullthrough.provision.verification import CheckKind, CheckOutcome, CheckRow, Report
 from pullthrough.provision.verify import verify
 from pullthrough.provision.verify_pulls import verify_image_of
 from pullthrough.provision.verify_roles import may_assume
@@ -111,7 +111,7 @@ def run(
     return report
 
 
-def row_of(report: Report, check: Check, subject: str = "") -> CheckRow:
+def row_of(report: Report, check: CheckKind, subject: str = "") -> CheckRow:
     (row,) = [row for row in report.rows if row.check is check and (not subject or row.subject == subject)]
     return row
 
@@ -125,7 +125,7 @@ def test_what_works_says_so_for_each_rule() -> None:
     report = run(aws, *STANDARD_RULES, pulls=pulls)
     assert report.ok
     assert [(row.subject, row.check, row.outcome) for row in report.rows] == [
-        (rule.prefix, check, CheckOutcome.OK) for rule in STANDARD_RULES for check in (Check.RULE, Check.PULL)
+        (rule.prefix, check, CheckOutcome.OK) for rule in STANDARD_RULES for check in (CheckKind.RULE, CheckKind.PULL)
     ]
     assert sorted(pulls.images) == [
         "docker-hub/library/hello-world:latest",
@@ -184,13 +184,13 @@ def test_the_image_is_one_that_has_to_be_there(rule: Rule, image: str) -> None:
 def test_an_upstream_without_a_known_image_is_not_pulled_from_and_it_is_said() -> None:
     pulls = Pulls()
     report = run(script(), Rule("other", "registry.gitlab.com", verify_image=""), pulls=pulls)
-    row = row_of(report, Check.PULL)
+    row = row_of(report, CheckKind.PULL)
     assert (row.outcome, pulls.images) == (CheckOutcome.SKIPPED, [])
     assert "verify_image in [rules.other]" in row.reason
 
 
 def test_what_is_no_image_is_a_failure_not_an_exception() -> None:
-    row = row_of(run(script(), Rule("quay", "quay.io", verify_image="No Image")), Check.PULL)
+    row = row_of(run(script(), Rule("quay", "quay.io", verify_image="No Image")), CheckKind.PULL)
     assert "verify_image in [rules.quay]" in row.fix
 
 
@@ -201,14 +201,14 @@ def test_a_rule_that_is_not_there_is_not_pulled_through() -> None:
     pulls = Pulls()
     aws = script(ValidatePullThroughCacheRule=missing("PullThroughCacheRuleNotFoundException"))
     report = run(aws, QUAY, pulls=pulls)
-    assert (row_of(report, Check.RULE).reason, pulls.images) == ("there is no rule quay", [])
-    assert "pullthrough apply" in row_of(report, Check.RULE).fix
-    assert row_of(report, Check.PULL).outcome is CheckOutcome.SKIPPED
+    assert (row_of(report, CheckKind.RULE).reason, pulls.images) == ("there is no rule quay", [])
+    assert "pullthrough apply" in row_of(report, CheckKind.RULE).fix
+    assert row_of(report, CheckKind.PULL).outcome is CheckOutcome.SKIPPED
 
 
 def test_a_rule_for_another_upstream_is_found() -> None:
     aws = script(ValidatePullThroughCacheRule={"isValid": True, "upstreamRegistryUrl": "mirror.example.com"})
-    row = row_of(run(aws, QUAY), Check.RULE)
+    row = row_of(run(aws, QUAY), CheckKind.RULE)
     assert "is for mirror.example.com, not for quay.io" in row.reason
     assert "--replace" in row.fix
 
@@ -247,7 +247,7 @@ def test_what_is_wrong_with_the_secret_is_said(answers: dict[str, Answer], reaso
     """AWS's own words are free text, and here there are none."""
     aws = script(ValidatePullThroughCacheRule=invalid(""), **{**SECRET_IN_ORDER, **answers})
     report = run(aws, HUB)
-    row = row_of(report, Check.RULE)
+    row = row_of(report, CheckKind.RULE)
     assert reason in row.reason
     assert fix in row.fix
     assert "tell-nobody" not in json.dumps(report.as_json())
@@ -262,7 +262,7 @@ def test_what_is_wrong_with_the_secret_is_said(answers: dict[str, Answer], reaso
 )
 def test_a_secret_where_ecr_does_not_look_is_found_without_a_call(arn: str, reason: str) -> None:
     aws = script(ValidatePullThroughCacheRule=invalid("no", arn))
-    assert reason in row_of(run(aws, HUB), Check.RULE).reason
+    assert reason in row_of(run(aws, HUB), CheckKind.RULE).reason
     assert not aws.count("DescribeSecret")
 
 
@@ -281,7 +281,7 @@ def test_a_secret_where_ecr_does_not_look_is_found_without_a_call(arn: str, reas
 def test_each_code_of_an_engine_has_its_fix(code: str, fix: str) -> None:
     said = f"{code}: because of something"
     aws = script(ValidatePullThroughCacheRule=invalid(said), **SECRET_IN_ORDER)
-    row = row_of(run(aws, HUB, target=ENGINE), Check.RULE)
+    row = row_of(run(aws, HUB, target=ENGINE), CheckKind.RULE)
     assert said in row.reason
     assert fix in row.fix
 
@@ -290,7 +290,7 @@ def test_an_upstream_that_refuses_the_token_gets_the_scopes() -> None:
     aws = script(
         ValidatePullThroughCacheRule=invalid("UPSTREAM_AUTH_FAILED: 401", upstream="ghcr.io"), **SECRET_IN_ORDER
     )
-    assert "read:packages" in row_of(run(aws, Rule("github", "ghcr.io"), target=ENGINE), Check.RULE).fix
+    assert "read:packages" in row_of(run(aws, Rule("github", "ghcr.io"), target=ENGINE), CheckKind.RULE).fix
 
 
 # Pulls that fail
@@ -322,7 +322,7 @@ def decisions(*lacking: str, **more: Any) -> Answer:
 
 def test_not_found_on_aws_names_both_rights_where_the_caller_can_not_be_looked_at() -> None:
     aws = script(SimulatePrincipalPolicy=denied("iam:SimulatePrincipalPolicy"))
-    row = row_of(run(aws, QUAY, pulls=Pulls(NOT_FOUND)), Check.PULL)
+    row = row_of(run(aws, QUAY, pulls=Pulls(NOT_FOUND)), CheckKind.PULL)
     assert "the rule itself is valid" in row.reason
     for action in ("ecr:BatchImportUpstreamImage", "ecr:CreateRepository"):
         assert action in row.reason
@@ -335,7 +335,7 @@ def test_not_found_on_aws_names_both_rights_where_the_caller_can_not_be_looked_a
 def test_not_found_on_aws_names_the_right_that_the_caller_lacks() -> None:
     aws = script(SimulatePrincipalPolicy=decisions("ecr:CreateRepository"))
     report = run(aws, QUAY, STANDARD_RULES[3], pulls=Pulls(NOT_FOUND))
-    row = row_of(report, Check.PULL, "quay")
+    row = row_of(report, CheckKind.PULL, "quay")
     assert f"{CALLER} may not do ecr:CreateRepository" in row.reason
     assert "ecr:BatchImportUpstreamImage" not in row.fix
     # Two rules failed; IAM was asked once: for the login and for the rest.
@@ -343,7 +343,7 @@ def test_not_found_on_aws_names_the_right_that_the_caller_lacks() -> None:
 
 
 def test_not_found_with_all_rights_points_at_the_image() -> None:
-    row = row_of(run(script(SimulatePrincipalPolicy=decisions()), QUAY, pulls=Pulls(NOT_FOUND)), Check.PULL)
+    row = row_of(run(script(SimulatePrincipalPolicy=decisions()), QUAY, pulls=Pulls(NOT_FOUND)), CheckKind.PULL)
     assert "has all rights" in row.reason
     assert "is quay/prometheus/busybox:latest there upstream?" in row.fix
 
@@ -357,13 +357,13 @@ def test_an_assumed_roles_rights_are_those_of_the_role() -> None:
 
 def test_a_digest_that_aws_does_not_fill_by_is_said() -> None:
     rule = Rule("quay", "quay.io", verify_image=f"a/b@{DIGEST}")
-    row = row_of(run(script(), rule, pulls=Pulls(NOT_FOUND)), Check.PULL)
+    row = row_of(run(script(), rule, pulls=Pulls(NOT_FOUND)), CheckKind.PULL)
     assert "does not fill its cache by a digest" in row.reason
 
 
 def test_not_found_on_an_engine_is_the_upstreams_word_and_not_tried_again() -> None:
     aws = script()
-    row = row_of(run(aws, QUAY, target=ENGINE, pulls=Pulls(NOT_FOUND)), Check.PULL)
+    row = row_of(run(aws, QUAY, target=ENGINE, pulls=Pulls(NOT_FOUND)), CheckKind.PULL)
     assert "there upstream" in row.fix
     assert "CreateRepository" not in row.reason
     assert aws.slept == []
@@ -377,13 +377,13 @@ def test_what_comes_at_the_second_try_is_in_order() -> None:
 @pytest.mark.parametrize("error", [NOT_FOUND, denied_pull("The authentication to the upstream registry failed")])
 def test_an_official_image_without_library_is_recognised(error: PullthroughError) -> None:
     rule = Rule("docker-hub", DOCKER_HUB, verify_image="nginx:1.27")
-    row = row_of(run(script(), rule, pulls=Pulls(error)), Check.PULL)
+    row = row_of(run(script(), rule, pulls=Pulls(error)), CheckKind.PULL)
     assert 'verify_image = "library/nginx:1.27"' in row.fix
 
 
 def test_an_action_that_aws_names_is_the_fix() -> None:
     error = denied_pull("User: x is not authorized to perform: ecr:BatchGetImage on resource: y")
-    assert "allow ecr:BatchGetImage" in row_of(run(script(), QUAY, pulls=Pulls(error)), Check.PULL).fix
+    assert "allow ecr:BatchGetImage" in row_of(run(script(), QUAY, pulls=Pulls(error)), CheckKind.PULL).fix
 
 
 @pytest.mark.parametrize(
@@ -397,12 +397,12 @@ def test_an_action_that_aws_names_is_the_fix() -> None:
     ],
 )
 def test_each_kind_of_failure_has_its_fix(error: PullthroughError, fix: str) -> None:
-    assert fix in row_of(run(script(), Rule("github", "ghcr.io"), pulls=Pulls(error)), Check.PULL).fix
+    assert fix in row_of(run(script(), Rule("github", "ghcr.io"), pulls=Pulls(error)), CheckKind.PULL).fix
 
 
 def test_a_rule_that_is_broken_is_put_right_before_its_pull() -> None:
     aws = script(ValidatePullThroughCacheRule=invalid(""), **{**SECRET_IN_ORDER, "DescribeSecret": {"DeletedDate": 1}})
-    row = row_of(run(aws, HUB, pulls=Pulls(NOT_FOUND)), Check.PULL)
+    row = row_of(run(aws, HUB, pulls=Pulls(NOT_FOUND)), CheckKind.PULL)
     assert row.fix.startswith("put the rule right first: `pullthrough apply` takes it back")
 
 
@@ -414,7 +414,7 @@ NODES = NodeAccess(node_roles=("nodes",))
 def test_a_node_role_with_all_rights_passes() -> None:
     aws = script(GetRole={"Role": {"Arn": ROLE}}, SimulatePrincipalPolicy=decisions())
     report = run(aws, QUAY, Rule("k8s", "registry.k8s.io", verify_image="pause:3.9"), access=NODES)
-    assert row_of(report, Check.NODE_RIGHTS).outcome is CheckOutcome.OK
+    assert row_of(report, CheckKind.NODE_RIGHTS).outcome is CheckOutcome.OK
     login, pulls = aws.params("SimulatePrincipalPolicy")
     assert (login["PolicySourceArn"], login["ActionNames"]) == (ROLE, ["ecr:GetAuthorizationToken"])
     assert "ResourceArns" not in login
@@ -425,7 +425,7 @@ def test_a_node_role_with_all_rights_passes() -> None:
 
 def test_a_node_role_that_lacks_a_right_is_told_which() -> None:
     aws = script(GetRole={"Role": {"Arn": ROLE}}, SimulatePrincipalPolicy=decisions("ecr:CreateRepository"))
-    row = row_of(run(aws, QUAY, access=NODES), Check.NODE_RIGHTS)
+    row = row_of(run(aws, QUAY, access=NODES), CheckKind.NODE_RIGHTS)
     assert "the role lacks ecr:CreateRepository for quay/*;" in row.reason
     assert "pullthrough policy node" in row.fix
     assert row.details["missing"] == ["ecr:CreateRepository"]
@@ -440,7 +440,7 @@ def test_a_node_role_that_lacks_a_right_is_told_which() -> None:
 )
 def test_what_no_policy_of_the_role_can_allow_is_said(detail: dict[str, Any], why: str) -> None:
     aws = script(GetRole={"Role": {"Arn": ROLE}}, SimulatePrincipalPolicy=decisions("ecr:BatchGetImage", **detail))
-    assert why in row_of(run(aws, QUAY, access=NODES), Check.NODE_RIGHTS).fix
+    assert why in row_of(run(aws, QUAY, access=NODES), CheckKind.NODE_RIGHTS).fix
 
 
 def test_results_by_resource_and_on_further_pages_count() -> None:
@@ -457,19 +457,21 @@ def test_results_by_resource_and_on_further_pages_count() -> None:
         return {"EvaluationResults": [{**result, "ResourceSpecificResults": specific}]}
 
     aws = script(GetRole={"Role": {"Arn": ROLE}}, SimulatePrincipalPolicy=answer)
-    row = row_of(run(aws, QUAY, access=NODES), Check.NODE_RIGHTS)
+    row = row_of(run(aws, QUAY, access=NODES), CheckKind.NODE_RIGHTS)
     assert "ecr:BatchGetImage for quay/*;" in row.reason
     assert "k8s" not in row.reason
     assert "a policy that denies it" in row.fix
 
 
 def test_a_node_role_that_is_not_there_is_said() -> None:
-    row = row_of(run(script(GetRole=missing("NoSuchEntity")), QUAY, access=NODES), Check.NODE_RIGHTS)
+    row = row_of(run(script(GetRole=missing("NoSuchEntity")), QUAY, access=NODES), CheckKind.NODE_RIGHTS)
     assert "there is no role nodes" in row.reason
 
 
 def test_an_engine_has_no_node_roles() -> None:
-    assert row_of(run(script(), QUAY, target=ENGINE, access=NODES), Check.NODE_RIGHTS).outcome is CheckOutcome.SKIPPED
+    assert (
+        row_of(run(script(), QUAY, target=ENGINE, access=NODES), CheckKind.NODE_RIGHTS).outcome is CheckOutcome.SKIPPED
+    )
 
 
 # Roles of templates
@@ -491,7 +493,7 @@ def role_with(trust: Mapping[str, Any]) -> dict[str, Answer]:
 
 def test_a_template_whose_role_ecr_may_assume_passes() -> None:
     aws = script(DescribeRepositoryCreationTemplates=listed(), **role_with(documents.template_trust()))
-    assert row_of(run(aws, QUAY, templates=TAGGED), Check.TEMPLATE).outcome is CheckOutcome.OK
+    assert row_of(run(aws, QUAY, templates=TAGGED), CheckKind.TEMPLATE).outcome is CheckOutcome.OK
 
 
 @pytest.mark.parametrize(
@@ -516,15 +518,15 @@ def test_a_template_that_needs_a_role_and_has_none_is_the_cause_of_not_found(
     answers: dict[str, Answer], reason: str
 ) -> None:
     report = run(script(**answers), QUAY, templates=TAGGED, pulls=Pulls(NOT_FOUND))
-    row = row_of(report, Check.TEMPLATE)
+    row = row_of(report, CheckKind.TEMPLATE)
     assert reason in row.reason
-    assert row_of(report, Check.PULL).fix.startswith("put the template right first")
+    assert row_of(report, CheckKind.PULL).fix.startswith("put the template right first")
 
 
 @pytest.mark.parametrize("prefix", [ROOT, "quay/team"])
 def test_a_template_that_nobody_declared_breaks_pulls_all_the_same(prefix: str) -> None:
     aws = script(DescribeRepositoryCreationTemplates=listed(prefix, role=""))
-    assert f"the template {prefix} has tags" in row_of(run(aws, QUAY), Check.TEMPLATE).reason
+    assert f"the template {prefix} has tags" in row_of(run(aws, QUAY), CheckKind.TEMPLATE).reason
 
 
 def test_templates_of_other_prefixes_and_purposes_do_not_count() -> None:
@@ -575,7 +577,7 @@ def endpoint_rows(*endpoints: dict[str, Any]) -> dict[str, CheckRow]:
     aws = script(DescribeVpcEndpoints={"VpcEndpoints": list(endpoints)})
     report = run(aws, QUAY, access=VPC)
     assert aws.params("DescribeVpcEndpoints")[0]["Filters"] == [{"Name": "vpc-id", "Values": ["vpc-0a1b2c3d"]}]
-    return {row.subject.partition(" ")[2]: row for row in report.rows if row.check is Check.ENDPOINT}
+    return {row.subject.partition(" ")[2]: row for row in report.rows if row.check is CheckKind.ENDPOINT}
 
 
 def test_a_vpc_with_all_three_endpoints_passes() -> None:
@@ -608,7 +610,7 @@ def test_an_endpoint_that_is_missing_or_of_no_use_is_said(
 
 
 def test_an_engine_has_no_vpc() -> None:
-    assert row_of(run(script(), QUAY, target=ENGINE, access=VPC), Check.ENDPOINT).outcome is CheckOutcome.SKIPPED
+    assert row_of(run(script(), QUAY, target=ENGINE, access=VPC), CheckKind.ENDPOINT).outcome is CheckOutcome.SKIPPED
 
 
 # Whatever is refused
@@ -617,16 +619,16 @@ def test_an_engine_has_no_vpc() -> None:
 @pytest.mark.parametrize(
     ("operation", "action", "check"),
     [
-        ("ValidatePullThroughCacheRule", "ecr:ValidatePullThroughCacheRule", Check.RULE),
-        ("GetAuthorizationToken", "ecr:GetAuthorizationToken", Check.LOGIN),
-        ("DescribeRepositoryCreationTemplates", "ecr:DescribeRepositoryCreationTemplates", Check.TEMPLATE),
-        ("GetRole", "iam:GetRole", Check.NODE_RIGHTS),
-        ("SimulatePrincipalPolicy", "iam:SimulatePrincipalPolicy", Check.NODE_RIGHTS),
-        ("DescribeVpcEndpoints", "ec2:DescribeVpcEndpoints", Check.ENDPOINT),
+        ("ValidatePullThroughCacheRule", "ecr:ValidatePullThroughCacheRule", CheckKind.RULE),
+        ("GetAuthorizationToken", "ecr:GetAuthorizationToken", CheckKind.LOGIN),
+        ("DescribeRepositoryCreationTemplates", "ecr:DescribeRepositoryCreationTemplates", CheckKind.TEMPLATE),
+        ("GetRole", "iam:GetRole", CheckKind.NODE_RIGHTS),
+        ("SimulatePrincipalPolicy", "iam:SimulatePrincipalPolicy", CheckKind.NODE_RIGHTS),
+        ("DescribeVpcEndpoints", "ec2:DescribeVpcEndpoints", CheckKind.ENDPOINT),
     ],
 )
 def test_a_right_that_the_caller_lacks_is_a_row_and_stops_nothing_else(
-    operation: str, action: str, check: Check
+    operation: str, action: str, check: CheckKind
 ) -> None:
     working: dict[str, Answer] = {
         "GetRole": {"Role": {"Arn": ROLE}},
@@ -641,7 +643,12 @@ def test_a_right_that_the_caller_lacks_is_a_row_and_stops_nothing_else(
     assert action in row.reason
     assert action in row.fix
     assert "pullthrough policy operator" in row.fix
-    assert {entry.check for entry in report.rows} >= {Check.RULE, Check.PULL, Check.NODE_RIGHTS, Check.ENDPOINT}
+    assert {entry.check for entry in report.rows} >= {
+        CheckKind.RULE,
+        CheckKind.PULL,
+        CheckKind.NODE_RIGHTS,
+        CheckKind.ENDPOINT,
+    }
 
 
 def test_a_secret_that_may_not_be_looked_at_leaves_aws_own_words() -> None:
@@ -649,7 +656,7 @@ def test_a_secret_that_may_not_be_looked_at_leaves_aws_own_words() -> None:
         ValidatePullThroughCacheRule=invalid("the secret is wrong"),
         DescribeSecret=denied("secretsmanager:DescribeSecret"),
     )
-    row = row_of(run(aws, HUB), Check.RULE)
+    row = row_of(run(aws, HUB), CheckKind.RULE)
     assert "the secret is wrong" in row.reason
     assert "secretsmanager:DescribeSecret" in row.reason
 
@@ -657,11 +664,11 @@ def test_a_secret_that_may_not_be_looked_at_leaves_aws_own_words() -> None:
 def test_lost_connections_and_expired_credentials_are_rows_too() -> None:
     for error in (Lost("no answer"), Refused("ExpiredToken", "it has expired", 400)):
         report = run(script(ValidatePullThroughCacheRule=error), QUAY)
-        assert [row.check for row in report.failures] == [Check.RULE]
+        assert [row.check for row in report.failures] == [CheckKind.RULE]
     assert not any(
         row.outcome is CheckOutcome.OK
         for row in run(script(GetAuthorizationToken={}), QUAY).rows
-        if row.check is Check.PULL
+        if row.check is CheckKind.PULL
     )
 
 
@@ -670,4 +677,4 @@ def test_iam_that_does_not_simulate_is_skipped_elsewhere_than_on_aws() -> None:
     aws = script(
         GetRole={"Role": {"Arn": ROLE}}, SimulatePrincipalPolicy=Refused("InternalFailure", "not implemented", 501)
     )
-    assert row_of(run(aws, QUAY, target=beside, access=NODES), Check.NODE_RIGHTS).outcome is CheckOutcome.SKIPPED
+    assert row_of(run(aws, QUAY, target=beside, access=NODES), CheckKind.NODE_RIGHTS).outcome is CheckOutcome.SKIPPED

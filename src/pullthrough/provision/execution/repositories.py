@@ -13,7 +13,7 @@ from pullthrough.provision.target import DeploymentTarget
 
 
 def apply_repository(aws: Aws, target: DeploymentTarget, step: Step) -> None:
-    """Once or again: what is so already stays so. A repository that is gone needs nothing.
+    """Idempotent. A repository that is gone needs nothing.
 
     Raises what `Aws.call` raises.
     """
@@ -60,7 +60,7 @@ def _put_document(aws: Aws, name: str, document: Json, noun: str, parameter: str
 
 
 def delete_repository(aws: Aws, name: str) -> None:
-    """With all its images; one that is gone already is as wanted. Raises what `Aws.call` raises."""
+    """Delete it with all its images. One that is gone already is no error. Raises what `Aws.call` raises."""
     try:
         aws.call("ecr", "DeleteRepository", repositoryName=name, force=True)
     except AwsRefused as error:

@@ -1,8 +1,8 @@
 """A CloudFormation template: https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/AWS_ECR.html
 
-What a stack loses when it goes: nothing that pulls have cached, for repositories are no part of it. Secrets go with it,
-since the token is its owner's, who has it still. The registry's policy and scanning configuration stay, since what
-others rely on may have come to stand in them.
+What goes with a deleted stack: its secrets, whose tokens their owners still have. What stays: everything that pulls have
+cached, since repositories are no part of the stack, and the registry's policy and scanning configuration, since others
+may have come to rely on them.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _escape(text: str) -> str:
 
 
 def _json(document: Json, indent: int | None = None) -> str | Body:
-    """A document as a text, in which CloudFormation sees no dynamic reference where the user wrote one for others."""
+    """A document as a text. What looks like a dynamic reference in it is not one to CloudFormation."""
     text = json.dumps(document, indent=indent, separators=None if indent else (",", ":"), ensure_ascii=False)
     return _text(text.replace("{{resolve:", "{\\u007bresolve:"))
 
@@ -280,6 +280,6 @@ class _CloudFormationExport(Writer):
 
 
 def _lifecycle(document: Json) -> str | Body:
-    """Spread over lines where it would be shorter than CloudFormation takes it."""
+    """A lifecycle policy, spread over lines where it is shorter than CloudFormation takes."""
     text = json.dumps(document, separators=(",", ":"))
     return _json(document, indent=None if len(text) >= _MIN_LIFECYCLE_CHARACTERS else 4)

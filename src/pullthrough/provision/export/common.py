@@ -55,7 +55,7 @@ class _NoFingerprints(Fingerprints):
 
 @dataclass(frozen=True, slots=True)
 class Variables:
-    """The two inputs of one account: the beginning of their names, and for what they are."""
+    """The two inputs of one account: the beginning of their names, and the upstream they are for."""
 
     stem: str
     upstream: str

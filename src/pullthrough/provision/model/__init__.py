@@ -1,1 +1,1 @@
-"""The nouns: what is wanted, what is there, and what is to be done, as plain values; all else stands on them."""
+"""The nouns, as plain values: what is wanted, what is there, what is to be done."""

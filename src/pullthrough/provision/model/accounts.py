@@ -67,7 +67,7 @@ def wants_account(rule: Rule, target: DeploymentTarget) -> bool:
 
 
 def placeholder_accounts(declaration: Declaration, target: DeploymentTarget) -> dict[str, Account]:
-    """What stands for the accounts where none is needed but that it is there: exports, `destroy`, `verify`."""
+    """Accounts without tokens, for exports, `destroy` and `verify`, which only need to know that there is one."""
     return {
         rule.prefix: Account(declaration.usernames.get(rule.upstream, ""), "")
         for rule in declaration.rules

@@ -47,7 +47,7 @@ class Questions:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """Everything the plan is made against."""
+    """Everything that was found."""
 
     target: DeploymentTarget
     existing: Mapping[Key, Existing]
@@ -69,7 +69,7 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """One under a rule's prefix, as it is."""
+    """A repository under a rule's prefix, as it is."""
 
     name: str
     arn: str
@@ -88,7 +88,7 @@ class Repository:
 
 @dataclass(frozen=True, slots=True)
 class ImageCount:
-    """What is in a repository. Layers that images share are counted with each."""
+    """How many images a repository has, and their size. A layer that images share counts with each."""
 
     count: int
     size_bytes: int

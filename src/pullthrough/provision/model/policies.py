@@ -9,7 +9,7 @@ from pullthrough.provision.resources import Attributes, Json
 
 
 def parse_document(text: object) -> Json:
-    """A policy document as a value; None for none. IAM's come parsed; what is no JSON stays a text."""
+    """A policy document as a value; None for none. The SDK parses IAM's; what is not JSON stays a text."""
     if not isinstance(text, str):
         return text or None  # type: ignore[return-value] # the SDK parses IAM's documents
     if not text:
@@ -22,7 +22,7 @@ def parse_document(text: object) -> Json:
 
 
 def normal_document(document: Json) -> Json:
-    """A policy by its meaning: a list of one is the one, the order of actions and of a lifecycle's rules says nothing."""
+    """A policy in a form that compares by meaning: a list of one equals its element, and order does not count."""
     if not isinstance(document, Mapping):
         return document
     if "rules" in document:

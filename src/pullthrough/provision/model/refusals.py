@@ -1,4 +1,4 @@
-"""What ECR's grammar, and AWS itself, refuse of rules; an engine takes most of it. Pure."""
+"""Rules that ECR's grammar or AWS itself refuses. An engine takes most of them. Pure."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""What is there under the prefixes of rules: what a rule that is to be made will cover, and what goes with the cache."""
+"""Repositories under the prefixes of rules: those that a new rule will cover, and those that go with the cache."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
 from pullthrough.declaration import ROOT
-from pullthrough.provision.aws import Aws, Readers
+from pullthrough.provision.aws import Aws, ReadingPool
 from pullthrough.provision.existing import left_notes, named
 from pullthrough.provision.model.observed import ImageCount
 from pullthrough.provision.observation.repositories import count_images, is_own, list_under
@@ -14,7 +14,7 @@ from pullthrough.provision.resources import Key, ResourceKind
 
 
 def covered_notes(aws: Aws, prefixes: Collection[str], others: Collection[str], *, is_engine: bool) -> list[str]:
-    """What is there already under the prefixes of rules that are to be made; `others` are those of rules that are there.
+    """A note for each rule to be made that will cover repositories. `others` are the prefixes of rules that are there.
 
     Costs a call a page of repositories. Raises what `Aws.call` raises.
     """
@@ -35,14 +35,13 @@ def covered_notes(aws: Aws, prefixes: Collection[str], others: Collection[str], 
 
 
 def deletion_steps(aws: Aws, prefixes: Collection[str], *, is_engine: bool = False) -> tuple[list[Step], list[str]]:
-    """A step for each repository of the cache, with how many images and bytes it has in `details`; and what is not taken
-    away, for people.
+    """A step for each repository of the cache, its images and bytes in `details`; and notes on those that stay.
 
-    In an account of AWS those under ROOT alone are left out: it has its own ones there. An engine says which are its own.
-    Costs a call a page of repositories, and one a page of each one's images; of an engine one more for each repository.
+    In an account of AWS repositories under ROOT alone stay, since its own are among them; an engine says which are its own.
+    Costs a call a page of repositories and a call a page of each one's images; at an engine one more for each repository.
     Raises what `Aws.call` raises.
     """
-    with Readers(aws) as readers:
+    with ReadingPool(aws) as readers:
         found = [
             (str(answer["repositoryName"]), str(answer["repositoryArn"]), prefix)
             for answer, prefix in list_under(aws, prefixes)

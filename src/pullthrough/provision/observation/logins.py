@@ -22,7 +22,7 @@ class RegistryLogin:
 
 
 def log_in(aws: Aws) -> RegistryLogin:
-    """A fresh token; one call. Raises what `Aws.call` raises, and TargetUnusable for an answer that is none."""
+    """A fresh token; one call. Raises what `Aws.call` raises, and TargetUnusable for an answer without a token."""
     for entry in aws.call("ecr", "GetAuthorizationToken").get("authorizationData", []):
         try:
             username, colon, password = (

@@ -9,7 +9,7 @@ from pullthrough.addressing.names import covering
 from pullthrough.declaration import ROOT
 from pullthrough.errors import AwsRefused
 from pullthrough.oci.owners import OWNER_TAG
-from pullthrough.provision.aws import Aws, Readers
+from pullthrough.provision.aws import Aws, ReadingPool
 from pullthrough.provision.model.observed import ImageCount, Repository
 from pullthrough.provision.model.policies import parse_document
 from pullthrough.provision.observation.shapes import tags_of
@@ -23,7 +23,7 @@ def read_repositories(aws: Aws, prefixes: Collection[str], *, root_is_cached: bo
     Costs a call a page, and three for each repository, which go out together. Raises what `Aws.call` raises; a repository
     that goes away meanwhile is left out.
     """
-    with Readers(aws) as readers:
+    with ReadingPool(aws) as readers:
         reads = [
             readers.start(_read, aws, answer, prefix, is_cached=prefix != ROOT or root_is_cached)
             for answer, prefix in list_under(aws, prefixes)
@@ -32,7 +32,7 @@ def read_repositories(aws: Aws, prefixes: Collection[str], *, root_is_cached: bo
 
 
 def list_under(aws: Aws, prefixes: Collection[str]) -> list[tuple[dict[str, Any], str]]:
-    """Each repository under one of them, with the one; by name."""
+    """Each repository under one of the prefixes, with its prefix, ordered by name."""
     if not prefixes:
         return []
     listed = aws.pages("ecr", "DescribeRepositories", "repositories", maxResults=_PAGE)
@@ -89,7 +89,7 @@ def _optional(aws: Aws, operation: str, key: str, absent: str, name: str) -> str
 
 
 def is_own(aws: Aws, arn: str) -> bool:
-    """Whether the repository of an engine was pushed to it. One that is gone was not."""
+    """Whether this repository was pushed to the engine. False for one that is gone."""
     try:
         return OWNER_TAG in tags_of(aws.call("ecr", "ListTagsForResource", resourceArn=arn).get("tags"))
     except AwsRefused as error:
@@ -99,7 +99,7 @@ def is_own(aws: Aws, arn: str) -> bool:
 
 
 def count_images(aws: Aws, name: str) -> ImageCount:
-    """A call a page. A repository that is gone has none. Raises what `Aws.call` raises."""
+    """One call a page. A repository that is gone has no images. Raises what `Aws.call` raises."""
     try:
         details = aws.pages("ecr", "DescribeImages", "imageDetails", repositoryName=name, maxResults=_PAGE)
     except AwsRefused as error:

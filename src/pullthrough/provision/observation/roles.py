@@ -1,4 +1,4 @@
-"""IAM roles that are there: those of templates, and what nodes' roles may do."""
+"""IAM roles that are there: those of templates, and the policies of nodes' roles."""
 
 from __future__ import annotations
 

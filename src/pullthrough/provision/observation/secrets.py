@@ -19,7 +19,7 @@ DEFAULT_SECRETS_KEY = "alias/aws/secretsmanager"
 
 
 def list_marked_secrets(aws: Aws) -> list[dict[str, Any]]:
-    """Those of every declaration. AWS may be minutes late with it, so that it only serves to find what is left over."""
+    """The secrets that bear any declaration's mark. The list may be minutes late: it only serves to find leftovers."""
     return aws.pages(
         "secretsmanager",
         "ListSecrets",
@@ -31,7 +31,7 @@ def list_marked_secrets(aws: Aws) -> list[dict[str, Any]]:
 
 
 def read_values(aws: Aws, names: Iterable[str]) -> dict[str, str]:
-    """The texts of these secrets, by name; those that are not there, or are to be deleted, have none."""
+    """The texts of these secrets, by name, without those that are not there or are to be deleted."""
     answer = aws.call("secretsmanager", "BatchGetSecretValue", SecretIdList=list(names))
     values = {}
     for entry in answer.get("SecretValues", []):
@@ -101,6 +101,6 @@ def parse_account(text: str) -> tuple[str, str] | None:
 
 
 def tokens_in(text: str) -> set[str]:
-    """What of a secret's text no message may hold."""
+    """The parts of a secret's text that no message may hold."""
     account = parse_account(text)
     return {account[1]} if account else {text}

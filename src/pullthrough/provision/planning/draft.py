@@ -1,4 +1,4 @@
-"""A plan in the making: what both planners put into one, and what they ask of what is there. Pure."""
+"""A plan in the making, and what both planners ask of what is there. Pure."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Draft:
         )
 
     def _gone(self) -> Iterable[Step]:
-        """What the journal has and the target has not, and what no step makes."""
+        """What the journal names, the target no longer has, and no step makes."""
         planned = {step.key for step in self.steps}
         for key in sorted(self._basis.owned.created | self._basis.owned.attempted):
             existing = self._basis.observed.existing.get(key)
@@ -110,7 +110,7 @@ class Draft:
         self.steps.append(step)
 
     def add_registry_steps(self, policy: Resource | None, scanning: Resource | None) -> None:
-        """The registry's documents, of which only a part is ours; None where we want nothing in them."""
+        """Steps for our part of the registry's documents; None where we want nothing in one."""
         try:
             steps = (
                 statements_step(self._basis.name, self._basis.observed, policy),
@@ -132,7 +132,7 @@ class Draft:
         return str(resource.key) in self._basis.options.adopt
 
     def with_arn(self, attributes: Attributes) -> Attributes:
-        """The ARN in place of its reference, where the secret is there."""
+        """A rule's attributes with the ARN of its secret in place of the reference, where the secret is there."""
         arn = attributes["credentialArn"]
         for existing in self._basis.observed.existing.values():
             if existing.key.kind is ResourceKind.SECRET and arn == secret_reference(existing.key.name):
