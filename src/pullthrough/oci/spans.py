@@ -45,17 +45,5 @@ class Spans:
         index = bisect_right(self.spans, (offset, _ENDLESS)) - 1
         return max(offset, self.spans[index][1]) if index >= 0 else offset
 
-    def gaps(self, size_bytes: int) -> tuple[tuple[int, int], ...]:
-        """What is missing of a body of this size, as spans."""
-        missing: list[tuple[int, int]] = []
-        position = 0
-        for start, stop in self.spans:
-            if start > position:
-                missing.append((position, min(start, size_bytes)))
-            position = max(position, stop)
-        if position < size_bytes:
-            missing.append((position, size_bytes))
-        return tuple(missing)
-
 
 _ENDLESS = float("inf")
