@@ -2,48 +2,51 @@
 
 from __future__ import annotations
 
-from pullthrough.access.access import Access
+from collections.abc import Callable
+
+from pullthrough.access.access import Access, PolicyTexts
 from pullthrough.access.administration import KeyAdministration
-from pullthrough.access.files import WatchedFile
-from pullthrough.access.htpasswd import Htpasswd, parse_htpasswd
+from pullthrough.access.htpasswd import Htpasswd, watch_users
 from pullthrough.access.keys import Keys, read_configured
-from pullthrough.engine.engine import Engine
 from pullthrough.settings import Settings
 from pullthrough.storage.access_keys import AccessKeys
+from pullthrough.storage.database import Database
+from pullthrough.storage.generation import Generation
+from pullthrough.storage.sealing import Sealer
+from pullthrough.threads import Runner
 
 
-def make_access(engine: Engine, *, url_key: bytes) -> Access:
-    """`url_key`: 32 random bytes, the same in all workers. Who gets it closes it.
+def make_access(
+    settings: Settings,
+    texts: PolicyTexts,
+    *,
+    database: Database,
+    sealer: Sealer,
+    generation: Generation,
+    call: Runner,
+    clock: Callable[[], float],
+    url_key: bytes,
+) -> Access:
+    """`generation`: the configuration's, which moves when keys change. `url_key`: 32 random bytes, the same in all workers.
+    Who gets it closes it.
 
     Raises ConfigurationError where a file that the settings name cannot be used.
     """
-    ecr = engine.settings.ecr
-    keys = Keys(
-        engine.settings.ecr_keys,
-        _stored_keys(engine),
-        generation=engine.configuration_generation,
-        call=engine.call,
-    )
-    htpasswd = Htpasswd(ecr.htpasswd_file) if ecr.htpasswd_file else None
-    return Access(engine.settings, engine.configuration, keys, htpasswd=htpasswd, url_key=url_key, clock=engine.clock)
+    keys = Keys(settings.ecr_keys, AccessKeys(database, sealer), generation=generation, call=call)
+    htpasswd = Htpasswd(settings.ecr.htpasswd_file) if settings.ecr.htpasswd_file else None
+    return Access(settings, texts, keys, htpasswd=htpasswd, url_key=url_key, clock=clock)
 
 
 def check_files(settings: Settings) -> None:
-    """Read what `make_access` reads. Raises ConfigurationError likewise."""
+    """Read the files that `make_access` reads. Raises ConfigurationError where one cannot be used."""
     read_configured(settings.ecr_keys)
     if settings.ecr.htpasswd_file:
-        WatchedFile(settings.ecr.htpasswd_file, "ecr.htpasswd_file", parse_htpasswd)
+        watch_users(settings.ecr.htpasswd_file)
 
 
-def make_key_administration(engine: Engine) -> KeyAdministration:
+def make_key_administration(
+    settings: Settings, *, database: Database, sealer: Sealer, clock: Callable[[], float]
+) -> KeyAdministration:
     return KeyAdministration(
-        engine.settings.ecr_keys,
-        _stored_keys(engine),
-        sealer=engine.sealer,
-        database=engine.catalog.database,
-        clock=engine.clock,
+        settings.ecr_keys, AccessKeys(database, sealer), sealer=sealer, database=database, clock=clock
     )
-
-
-def _stored_keys(engine: Engine) -> AccessKeys:
-    return AccessKeys(engine.catalog.database, engine.sealer)

@@ -105,7 +105,7 @@ class Htpasswd:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Raises ConfigurationError where the file cannot be read. `call` takes the place of its own threads."""
-        self._users = WatchedFile(path, "ecr.htpasswd_file", parse_htpasswd)
+        self._users = watch_users(path)
         self._threads = ThreadPoolExecutor(CHECKS_AT_ONCE, thread_name_prefix="password")
         self._call = call or self._in_thread
         self._check_password = check_password
@@ -183,6 +183,11 @@ def _nobody(users: Mapping[str, str]) -> str:
     """A hash that no password has, as costly as the costliest: an answer's time must not tell who is a user."""
     cost = max((hashed[4:6] for hashed in users.values()), default=_USUAL_COST)
     return f"$2b${cost}${'.' * 53}"
+
+
+def watch_users(path: Path) -> WatchedFile[Mapping[str, str]]:
+    """User -> hash, by the file. Raises ConfigurationError where it cannot be read."""
+    return WatchedFile(path, "ecr.htpasswd_file", parse_htpasswd)
 
 
 def parse_htpasswd(content: bytes) -> Mapping[str, str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
-from pullthrough.ecr.calls import Call, Handler
+from pullthrough.ecr.calls import Call, Handler, Input, Output
 from pullthrough.ecr.parameters import invalid
-from pullthrough.engine.configuration import account_setting_document
+from pullthrough.engine.configuration import Configuration, account_setting_document
+from pullthrough.storage.registry import Registry
+from pullthrough.threads import Runner
 
 #: What each may be. Of the scan types, the first is long gone from AWS, but tools still know it.
 _VALUES: Mapping[str, tuple[str, ...]] = {
@@ -17,28 +19,33 @@ _VALUES: Mapping[str, tuple[str, ...]] = {
 }
 
 
-async def get_account_setting(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    name = _name(input)
-    return {"name": name, "value": call.engine.configuration.account_setting(name)}
+@dataclass(frozen=True, slots=True)
+class AccountHandlers:
+    run: Runner
+    registry: Registry
+    configuration: Configuration
+
+    def handlers(self) -> Mapping[str, Handler]:
+        return {
+            "GetAccountSetting": self.get_account_setting,
+            "PutAccountSetting": self.put_account_setting,
+        }
+
+    async def get_account_setting(self, call: Call, input: Input) -> Output:
+        name = _name(input)
+        return {"name": name, "value": self.configuration.account_setting(name)}
+
+    async def put_account_setting(self, call: Call, input: Input) -> Output:
+        name, value = _name(input), input["value"]
+        if value not in _VALUES[name]:
+            raise invalid("value", f"Member must satisfy enum value set: [{', '.join(_VALUES[name])}]")
+        document = account_setting_document(name)
+        await self.run(self.registry.put_document, document, value, call.now)
+        return {"name": name, "value": value}
 
 
-async def put_account_setting(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    name, value = _name(input), input["value"]
-    if value not in _VALUES[name]:
-        raise invalid("value", f"Member must satisfy enum value set: [{', '.join(_VALUES[name])}]")
-    document = account_setting_document(name)
-    await call.engine.call(call.engine.registry.put_document, document, value, call.clock())
-    return {"name": name, "value": value}
-
-
-def _name(input: Mapping[str, Any]) -> str:
+def _name(input: Input) -> str:
     name: str = input["name"]
     if name not in _VALUES:
         raise invalid("name", f"Member must satisfy enum value set: [{', '.join(_VALUES)}]")
     return name
-
-
-HANDLERS: Mapping[str, Handler] = {
-    "GetAccountSetting": get_account_setting,
-    "PutAccountSetting": put_account_setting,
-}

@@ -1,20 +1,17 @@
-"""What every operation's handler gets: who asks, of which registry, and the engine that does it."""
+"""What every operation's handler gets: who asks what of which registry, and when."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from pullthrough.access.context import NO_TAGS, RequestTags, Tags
+from pullthrough.access.context import NO_TAGS, RequestTags
 from pullthrough.ecr.errors import ApiError
 
 if TYPE_CHECKING:
-    from pullthrough.access.access import Access
     from pullthrough.access.principals import Principal
-    from pullthrough.engine.engine import Engine
-    from pullthrough.oci.names import RepositoryName
-    from pullthrough.settings import EcrSettings, ListenAddress, Settings
+    from pullthrough.settings import EcrSettings, ListenAddress
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,44 +53,32 @@ def registry_identity(settings: EcrSettings, address: ListenAddress, *, has_tls:
 class Call:
     """One request whose sender is known and allowed to make it."""
 
-    engine: Engine
-    access: Access
-    settings: Settings
     registry: RegistryIdentity
     principal: Principal
-    clock: Callable[[], float]
+    #: When it was made, in seconds since 1970.
+    now: float
     #: The client's address, and the tags in the input, for policies that speak of them.
     source_ip: str | None = None
     request_tags: RequestTags = NO_TAGS
 
-    def authorize(
-        self,
-        action: str,
-        resource: str,
-        *,
-        repository: RepositoryName | None = None,
-        secret_policy: str | None = None,
-        resource_tags: Tags | None = None,
-    ) -> None:
-        """Raises AccessDenied where its sender may not do this; see `Access.authorize`."""
-        self.access.authorize(
-            self.principal,
-            action,
-            resource,
-            repository=repository,
-            secret_policy=secret_policy,
-            source_ip=self.source_ip,
-            request_tags=self.request_tags,
-            resource_tags=resource_tags,
-        )
+
+#: By the service's model, whose members are the keys. What is not set is absent from an input, and absent or None in an
+#: output. Timestamps are seconds since 1970, blobs are bytes.
+Input = Mapping[str, Any]
+Output = dict[str, Any]
+Handler = Callable[[Call, Input], Coroutine[Any, Any, Output]]
+#: By service and name.
+Handlers = Mapping[str, Mapping[str, Handler]]
 
 
-#: From a call and its input to its output. Both have the keys of the service's model; members that are not set are
-#: absent from the input, and absent or None in the output. Timestamps are seconds since 1970, blobs are bytes.
-Handler = Callable[[Call, Mapping[str, Any]], Coroutine[Any, Any, Mapping[str, Any]]]
+class HandlerGroup(Protocol):
+    """A group of operations, made with the parts that they use."""
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """By the operations' names."""
 
 
-def check_registry(registry: RegistryIdentity, input: Mapping[str, Any], *, knows_repositories: bool) -> None:
+def check_registry(registry: RegistryIdentity, input: Input, *, knows_repositories: bool) -> None:
     """Refuse a `registryId` that is not ours: one engine is one registry.
 
     Where the operation can say that a repository does not exist in a registry, that is what AWS says.

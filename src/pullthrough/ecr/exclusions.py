@@ -3,43 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
-from pullthrough.ecr.calls import Call, Handler
+from pullthrough.ecr.calls import Call, Handler, Input, Output
 from pullthrough.ecr.errors import ApiError
 from pullthrough.ecr.paging import page_request
+from pullthrough.engine.configuration import Configuration
 from pullthrough.errors import AlreadyExists, LimitReached
+from pullthrough.storage.registry import Registry
+from pullthrough.threads import Runner
 
 
-async def register_exclusion(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    arn, now = input["principalArn"], call.clock()
-    try:
-        await call.engine.call(call.engine.registry.add_exclusion, arn, now)
-    except AlreadyExists as error:
-        raise ApiError(
-            "ExclusionAlreadyExistsException",
-            "The specified pull time update exclusion already exists for the registry.",
-        ) from error
-    except LimitReached as error:
-        raise ApiError("LimitExceededException", error.message) from error
-    return {"principalArn": arn, "createdAt": now}
+@dataclass(frozen=True, slots=True)
+class ExclusionHandlers:
+    run: Runner
+    registry: Registry
+    configuration: Configuration
 
+    def handlers(self) -> Mapping[str, Handler]:
+        return {
+            "RegisterPullTimeUpdateExclusion": self.register_exclusion,
+            "DeregisterPullTimeUpdateExclusion": self.deregister_exclusion,
+            "ListPullTimeUpdateExclusions": self.list_exclusions,
+        }
 
-async def deregister_exclusion(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    if not await call.engine.call(call.engine.registry.remove_exclusion, input["principalArn"]):
-        raise ApiError("ExclusionNotFoundException", "The specified pull time update exclusion was not found.")
-    return {"principalArn": input["principalArn"]}
+    async def register_exclusion(self, call: Call, input: Input) -> Output:
+        arn, now = input["principalArn"], call.now
+        try:
+            await self.run(self.registry.add_exclusion, arn, now)
+        except AlreadyExists as error:
+            raise ApiError(
+                "ExclusionAlreadyExistsException",
+                "The specified pull time update exclusion already exists for the registry.",
+            ) from error
+        except LimitReached as error:
+            raise ApiError("LimitExceededException", error.message) from error
+        return {"principalArn": arn, "createdAt": now}
 
+    async def deregister_exclusion(self, call: Call, input: Input) -> Output:
+        if not await self.run(self.registry.remove_exclusion, input["principalArn"]):
+            raise ApiError("ExclusionNotFoundException", "The specified pull time update exclusion was not found.")
+        return {"principalArn": input["principalArn"]}
 
-async def list_exclusions(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    page = page_request("ListPullTimeUpdateExclusions", input)
-    arns = sorted(call.engine.configuration.pull_time_exclusions)
-    found, token = page.cut([arn for arn in arns if page.after is None or (arn,) > page.after], lambda arn: (arn,))
-    return {"pullTimeUpdateExclusions": found, "nextToken": token}
-
-
-HANDLERS: Mapping[str, Handler] = {
-    "RegisterPullTimeUpdateExclusion": register_exclusion,
-    "DeregisterPullTimeUpdateExclusion": deregister_exclusion,
-    "ListPullTimeUpdateExclusions": list_exclusions,
-}
+    async def list_exclusions(self, call: Call, input: Input) -> Output:
+        page = page_request("ListPullTimeUpdateExclusions", input)
+        arns = sorted(self.configuration.pull_time_exclusions)
+        found, token = page.cut([arn for arn in arns if page.after is None or (arn,) > page.after], lambda arn: (arn,))
+        return {"pullTimeUpdateExclusions": found, "nextToken": token}

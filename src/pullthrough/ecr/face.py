@@ -1,11 +1,10 @@
-"""The face of the AWS APIs: requests in, answers out. Thin: what happens is the handlers' and the engine's business.
+"""The face of the AWS APIs: requests in, answers out. Thin: what happens is the handlers' business.
 
     which operation -> who says to ask -> the body -> who asks -> parse and validate -> may they -> handler -> answer
     -> log line and metric
 
-No byte of a body is taken before it is known in whose name: by the request's head, which names a key that there is. Whatever is
-wrong is answered as AWS does, in the protocol that the request speaks. Nothing of a request's content reaches
-the log.
+No byte of a body is taken before the request's head has named a key that there is. Whatever is wrong is answered as AWS
+does, in the protocol that the request speaks. Nothing of a request's content reaches the log.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ import logging
 import time
 import traceback
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from aiohttp import web
 
@@ -31,18 +30,19 @@ from pullthrough.access.signatures import ApiDenied
 from pullthrough.asker import ASKER, client_of
 from pullthrough.ecr import protocol
 from pullthrough.ecr.bodies import SMALL_BYTES, Bodies, is_left
-from pullthrough.ecr.calls import Call, Handler, RegistryIdentity, check_registry
+from pullthrough.ecr.calls import Call, Handler, Handlers, Input, Output, RegistryIdentity, check_registry
 from pullthrough.ecr.errors import ApiError, api_error
 from pullthrough.ecr.inputs import parse_json, read_input
 from pullthrough.ecr.models import Operation, Service, service_model
-from pullthrough.ecr.operations import operations
 from pullthrough.ecr.outputs import OutputMismatch, is_large
 from pullthrough.ecr.resources import request_tags_of, resources_of
+from pullthrough.ecr.rights import Rights
 from pullthrough.ecr.room import Sender
-from pullthrough.engine.engine import Engine
+from pullthrough.engine.configuration import Configuration
+from pullthrough.engine.tasks import Tasks
 from pullthrough.errors import PullthroughError
 from pullthrough.faces.face import FastAnswer
-from pullthrough.threads import wait_out
+from pullthrough.threads import Runner, wait_out
 
 _log = logging.getLogger(__name__)
 #: Bodies above SMALL_BYTES are hashed and parsed in so many threads; each takes several times its size meanwhile.
@@ -54,13 +54,13 @@ T = TypeVar("T")
 
 
 @dataclass(slots=True)
-class Exchange:
+class ApiRequest:
     """One request on its way through, for its log line and metric."""
 
     request: web.BaseRequest
     started_at: float
     request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
-    target: protocol.Target = protocol.NO_TARGET
+    asked: protocol.RequestedOperation = protocol.NO_OPERATION
     service: Service | None = None
     #: The codes of errors that the operation's model has.
     declared: frozenset[str] = frozenset()
@@ -77,9 +77,9 @@ class Exchange:
     @property
     def reason(self) -> str:
         """`ecr:CreateRepository`, and the error's code behind it."""
-        if self.service is None or self.target.operation not in self.service.operation_names:
+        if self.service is None or self.asked.operation not in self.service.operation_names:
             return self.error
-        return f"{self.target.service}:{self.target.operation} {self.error}".rstrip()
+        return f"{self.asked.service}:{self.asked.operation} {self.error}".rstrip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class _Found:
 
 
 #: Told of every request when it has been answered.
-Record = Callable[[Exchange], None]
+Record = Callable[[ApiRequest], None]
 
 
 class EcrFace:
@@ -102,21 +102,33 @@ class EcrFace:
 
     def __init__(
         self,
-        engine: Engine,
-        access: Access,
         registry: RegistryIdentity,
+        access: Access,
+        *,
+        make_handlers: Callable[[], Handlers],
+        configuration: Configuration,
+        tasks: Tasks,
+        call: Runner,
+        clock: Callable[[], float],
         record: Record,
         server_name: str,
         threads: ThreadPoolExecutor,
     ) -> None:
-        """`threads`: LARGE_AT_ONCE of them, for large bodies, which are not to hold up the catalog's."""
-        self._engine = engine
-        self._access = access
+        """`make_handlers` is called in a thread, at the first request. `threads`: LARGE_AT_ONCE of them, for large bodies,
+        which are not to hold up the catalog's."""
         self._registry = registry
+        self._access = access
+        self._make_handlers = make_handlers
+        self._configuration = configuration
+        self._tasks = tasks
+        self._call = call
+        self._clock = clock
         self._record = record
         self._server_name = server_name
+        self._handlers: Handlers | None = None
         self._found: dict[tuple[str, str], _Found] = {}
         self._bodies = Bodies()
+        self._rights = Rights(access)
         self._threads = threads
 
     def takes(self, request: web.BaseRequest) -> bool:
@@ -124,85 +136,85 @@ class EcrFace:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         started = time.perf_counter()
-        exchange = Exchange(request, self._engine.clock())
+        api = ApiRequest(request, self._clock())
         ASKER.set(client_of(request.remote))
         try:
-            response = await self._answer(exchange)
-            exchange.status = response.status
-            exchange.sent_bytes = len(response.body) if isinstance(response.body, bytes) else 0
-            response.headers["x-amzn-RequestId"] = exchange.request_id
+            response = await self._answer(api)
+            api.status = response.status
+            api.sent_bytes = len(response.body) if isinstance(response.body, bytes) else 0
+            response.headers["x-amzn-RequestId"] = api.request_id
             response.headers["Server"] = self._server_name
             return response
         finally:
-            exchange.seconds = time.perf_counter() - started
-            self._record(exchange)
+            api.seconds = time.perf_counter() - started
+            self._record(api)
 
-    async def _answer(self, exchange: Exchange) -> web.Response:
-        request = exchange.request
+    async def _answer(self, api: ApiRequest) -> web.Response:
+        request = api.request
         # An error of a request that is in no protocol of ours is told in the one that it resembles.
         dialect = protocol.Dialect.JSON
         try:
             dialect = protocol.dialect_of(request.method, request.headers)
-            body = await self._dispatch(exchange, dialect)
+            body = await self._dispatch(api, dialect)
             return web.Response(body=body, headers={"Content-Type": protocol.content_type(dialect)})
         except ApiError as raised:
             error = raised
         except ApiDenied as denied:
             error = ApiError(denied.code, denied.message, denied.status)
         except PullthroughError as ours:
-            error = api_error(ours, exchange.target.service or "ecr", exchange.declared)
+            error = api_error(ours, api.asked.service or "ecr", api.declared)
         except (ConnectionError, asyncio.CancelledError):
             raise  # the client has gone
         except Exception as unexpected:
             _log.error(
                 "request %s (%s) failed: %s\n%s",
-                exchange.request_id,
-                exchange.reason or "no operation",
+                api.request_id,
+                api.reason or "no operation",
                 # Without the error's own text, but for ours: a database's quotes values.
                 repr(unexpected) if isinstance(unexpected, OutputMismatch) else type(unexpected).__name__,
                 "".join(traceback.format_tb(unexpected.__traceback__)),
             )
-            code = {"ecr": "ServerException", "secretsmanager": "InternalServiceError"}.get(exchange.target.service)
+            code = {"ecr": "ServerException", "secretsmanager": "InternalServiceError"}.get(api.asked.service)
             error = ApiError(code or "InternalFailure", "the engine failed; its log says why", 500)
-        exchange.error = error.code
-        status, body = protocol.error_answer(dialect, error, exchange.service, exchange.request_id)
+        api.error = error.code
+        status, body = protocol.error_answer(dialect, error, api.service, api.request_id)
         response = web.Response(status=status, body=body, headers={"Content-Type": protocol.content_type(dialect)})
         if is_left(request):
             response.force_close()  # what comes of the body is thrown away for a while, so that the answer is seen
         return response
 
-    async def _dispatch(self, exchange: Exchange, dialect: protocol.Dialect) -> bytes:
-        request, signed = exchange.request, _signed(exchange.request)
+    async def _dispatch(self, api: ApiRequest, dialect: protocol.Dialect) -> bytes:
+        request, signed = api.request, _signed(api.request)
         if dialect is protocol.Dialect.JSON:
-            exchange.target = protocol.json_target(request.headers)
-            found = await self._find(exchange)
-            claimed = await self._access.read_api_claim(signed, exchange.target.service)
-            limit = exchange.target.max_body_bytes
+            api.asked = protocol.json_operation(request.headers)
+            found = await self._find(api)
+            claimed = await self._access.read_api_claim(signed, api.asked.service)
+            limit = api.asked.max_body_bytes
             if (body := self._bodies.read_now(request, limit)) is not None:
                 principal = await self._access.authenticate_api(
-                    claimed, signed, _sha256(body), exchange.target.service, is_late=False
+                    claimed, signed, _sha256(body), api.asked.service, is_late=False
                 )
-                return await self._perform(exchange, found, principal, _input(found, body))
+                return await self._perform(api, found, principal, _input(found, body))
             async with self._bodies.read(request, limit, _sender(request, claimed)) as body:
-                principal, input = await self._read(exchange, found, claimed, signed, body)
+                principal, input = await self._read(api, found, claimed, signed, body)
                 del body
         else:
             # A form's operation is in its body; a GET's is in its head, and may be refused first, as on AWS.
-            exchange.target = protocol.Target(dialect, protocol.QUERY_SERVICE, "")
+            api.asked = protocol.RequestedOperation(dialect, protocol.QUERY_SERVICE, "")
             if request.method == "GET":
-                exchange.target = protocol.query_target(signed.raw_query, b"")
+                api.asked = protocol.query_operation(signed.raw_query, b"")
             claimed = await self._access.read_api_claim(signed, protocol.QUERY_SERVICE)
             async with self._bodies.read(request, protocol.MAX_FORM_BYTES, _sender(request, claimed)) as body:
-                exchange.target = protocol.query_target(signed.raw_query, body)
-                found = await self._find(exchange)
-                principal, input = await self._read(exchange, found, claimed, signed, body)
-        return await self._perform(exchange, found, principal, input)
+                api.asked = protocol.query_operation(signed.raw_query, body)
+                found = await self._find(api)
+                principal, input = await self._read(api, found, claimed, signed, body)
+        return await self._perform(api, found, principal, input)
 
     async def _read(
-        self, exchange: Exchange, found: _Found, claimed: Claimed | None, signed: SignedRequest, body: bytes
-    ) -> tuple[Principal, dict[str, Any]]:
+        self, api: ApiRequest, found: _Found, claimed: Claimed | None, signed: SignedRequest, body: bytes
+    ) -> tuple[Principal, Input]:
         """Who asks, and for what."""
-        service = exchange.target.service
+        service = api.asked.service
         call = _at_once if len(body) <= SMALL_BYTES else self._in_thread
         principal = await self._access.authenticate_api(claimed, signed, await call(_sha256, body), service)
         return principal, await call(_input, found, body)
@@ -212,35 +224,23 @@ class EcrFace:
         work = functools.partial(function, *args, **kwargs)
         return await wait_out(asyncio.get_running_loop().run_in_executor(self._threads, work))
 
-    async def _perform(
-        self, exchange: Exchange, found: _Found, principal: Principal, input: Mapping[str, Any]
-    ) -> bytes:
-        engine = self._engine
-        if not engine.configuration.is_current:
-            await engine.configuration.refresh()
+    async def _perform(self, api: ApiRequest, found: _Found, principal: Principal, input: Input) -> bytes:
+        if not self._configuration.is_current:
+            await self._configuration.refresh()
         await self._access.prepare(principal)
-        call = Call(
-            engine,
-            self._access,
-            engine.settings,
-            self._registry,
-            principal,
-            engine.clock,
-            exchange.request.remote,
-            request_tags_of(input),
-        )
+        call = Call(self._registry, principal, self._clock(), api.request.remote, request_tags_of(input))
         self._authorize(found.operation, call, input)
         # To its end, though the client goes away in the middle: what was begun is not left half done.
-        work = engine.tasks.spawn(_outcome(found.handler(call, input)), name=exchange.reason)
+        work = self._tasks.spawn(_outcome(found.handler(call, input)), name=api.reason)
         output = await asyncio.shield(work)
         if isinstance(output, Exception):
             raise output
         write = protocol.output_body
         if is_large(output):
-            return await engine.call(write, found.service, found.operation, output, exchange.request_id)
-        return write(found.service, found.operation, output, exchange.request_id)
+            return await self._call(write, found.service, found.operation, output, api.request_id)
+        return write(found.service, found.operation, output, api.request_id)
 
-    def _authorize(self, operation: Operation, call: Call, input: Mapping[str, Any]) -> None:
+    def _authorize(self, operation: Operation, call: Call, input: Input) -> None:
         """Raises ApiError for another registry than ours, AccessDenied."""
         if "registryId" in operation.input.members or "registryIds" in operation.input.members:
             check_registry(self._registry, input, knows_repositories="RepositoryNotFoundException" in operation.errors)
@@ -248,29 +248,30 @@ class EcrFace:
             return
         action = f"{operation.service}:{operation.name}"
         for resource in resources_of(operation, input, self._registry):
-            call.authorize(action, resource.arn, repository=resource.repository, resource_tags=resource.tags)
+            self._rights.check(call, action, resource.arn, repository=resource.repository, resource_tags=resource.tags)
 
-    async def _find(self, exchange: Exchange) -> _Found:
+    async def _find(self, api: ApiRequest) -> _Found:
         """Raises ApiError for an operation that AWS does not have, or this engine does not offer."""
-        target = exchange.target
-        found = self._found.get((target.service, target.operation))
+        asked = api.asked
+        found = self._found.get((asked.service, asked.operation))
         if found is None:
             # Loads the models, and imports what the APIs need, at the first request.
-            exchange.service = service = await self._engine.call(service_model, target.service)
-            if target.operation not in service.operation_names:
-                protocol.unknown_operation(target, f"in version {service.api_version} of {service.name}")
-            handlers = await self._engine.call(operations)
-            handler = handlers[target.service].get(target.operation)
+            api.service = service = await self._call(service_model, asked.service)
+            if asked.operation not in service.operation_names:
+                protocol.unknown_operation(asked, f"in version {service.api_version} of {service.name}")
+            if self._handlers is None:
+                self._handlers = await self._call(self._make_handlers)
+            handler = self._handlers[asked.service].get(asked.operation)
             if handler is None:
-                protocol.unknown_operation(target, f"here: {service.name} has it, but this engine does not offer it")
-            operation = await self._engine.call(service.operation, target.operation)
-            found = self._found[target.service, target.operation] = _Found(service, operation, handler)
-        exchange.service = found.service
-        exchange.declared = found.operation.errors
+                protocol.unknown_operation(asked, f"here: {service.name} has it, but this engine does not offer it")
+            operation = await self._call(service.operation, asked.operation)
+            found = self._found[asked.service, asked.operation] = _Found(service, operation, handler)
+        api.service = found.service
+        api.declared = found.operation.errors
         return found
 
 
-async def _outcome(work: Awaitable[Mapping[str, Any]]) -> Mapping[str, Any] | Exception:
+async def _outcome(work: Awaitable[Output]) -> Output | Exception:
     """An error as a value: that an operation is refused is no failure of a task, to be logged as one."""
     try:
         return await work
@@ -299,6 +300,6 @@ def _signed(request: web.BaseRequest) -> SignedRequest:
     return SignedRequest(request.method, path, query, headers)
 
 
-def _input(found: _Found, body: bytes) -> dict[str, Any]:
+def _input(found: _Found, body: bytes) -> Input:
     """The one operation of the query protocol that is offered takes no input."""
     return read_input(found.operation, parse_json(body) if found.service.xml_namespace is None else {})

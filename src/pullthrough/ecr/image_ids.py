@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
 
-from pullthrough.ecr.calls import Call
+from pullthrough.ecr.calls import Call, Output, RegistryIdentity
 from pullthrough.ecr.errors import ApiError
 from pullthrough.ecr.parameters import invalid, repository_not_found
-from pullthrough.ecr.targets import shown_owner
+from pullthrough.ecr.repository_names import RepositoryNames
 from pullthrough.errors import DigestInvalid, RepositoryUnknown, TagInvalid
 from pullthrough.oci.digests import parse_digest
 from pullthrough.oci.names import RepositoryName, parse_tag
+from pullthrough.storage.images import Images
 from pullthrough.storage.records import Failure, ImageId
+from pullthrough.threads import Runner
 
 
 def read_image_id(given: Mapping[str, str]) -> ImageId:
@@ -29,10 +31,10 @@ def shown(given: Mapping[str, str]) -> str:
     return f"{{imageDigest:'{given.get('imageDigest', 'null')}', imageTag:'{given.get('imageTag', 'null')}'}}"
 
 
-def read_image_ids(given: Sequence[Mapping[str, str]]) -> tuple[list[ImageId], list[dict[str, Any]]]:
+def read_image_ids(given: Sequence[Mapping[str, str]]) -> tuple[list[ImageId], list[Output]]:
     """The images, and an entry of `failures` for each that cannot be one."""
     ids: list[ImageId] = []
-    failures: list[dict[str, Any]] = []
+    failures: list[Output] = []
     for entry in given:
         try:
             if not entry:
@@ -53,37 +55,43 @@ def read_image_ids(given: Sequence[Mapping[str, str]]) -> tuple[list[ImageId], l
     return ids, failures
 
 
-def failure(image_id: Mapping[str, str | None], code: str, reason: str) -> dict[str, Any]:
+def failure(image_id: Mapping[str, str | None], code: str, reason: str) -> Output:
     """An entry of `failures`."""
     return {"imageId": dict(image_id), "failureCode": code, "failureReason": reason}
 
 
-def as_output(image_id: ImageId) -> dict[str, str | None]:
+def as_output(image_id: ImageId) -> Output:
     return {"imageDigest": image_id.digest, "imageTag": image_id.tag}
 
 
-def image_not_found(call: Call, name: RepositoryName, given: Mapping[str, str]) -> ApiError:
+def image_not_found(registry: RegistryIdentity, name: RepositoryName, given: Mapping[str, str]) -> ApiError:
     return ApiError(
         "ImageNotFoundException",
         f"The image with imageId {shown(given)} does not exist within the repository with name '{name}' in the "
-        f"registry with id '{call.registry.account}'",
+        f"registry with id '{registry.account}'",
     )
 
 
 @contextmanager
-def known_repository(call: Call, name: RepositoryName) -> Iterator[None]:
+def known_repository(registry: RegistryIdentity, name: RepositoryName) -> Iterator[None]:
     """Says in AWS's words that there is no such repository, if the block finds none."""
     try:
         yield
     except RepositoryUnknown as error:
-        raise repository_not_found(call, name) from error
+        raise repository_not_found(registry, name) from error
 
 
-async def require_image(call: Call, name: RepositoryName, given: Mapping[str, str]) -> dict[str, Any]:
-    """The image's digest, and the tag that it was asked for by. Raises ApiError where there is no such image."""
-    wanted = read_image_id(given)
-    with known_repository(call, name):
-        (found,) = await call.engine.call(call.engine.images.find, name, [wanted], owner=shown_owner(call, name))
-    if isinstance(found, Failure):
-        raise image_not_found(call, name, given)
-    return {"imageDigest": str(found.digest), "imageTag": wanted.tag}
+@dataclass(frozen=True, slots=True)
+class KnownImages:
+    run: Runner
+    images: Images
+    names: RepositoryNames
+
+    async def require(self, call: Call, name: RepositoryName, given: Mapping[str, str]) -> Output:
+        """The image's digest, and the tag that it was asked for by. Raises ApiError where there is no such image."""
+        wanted = read_image_id(given)
+        with known_repository(call.registry, name):
+            (found,) = await self.run(self.images.find, name, [wanted], owner=self.names.shown_owner(name))
+        if isinstance(found, Failure):
+            raise image_not_found(call.registry, name, given)
+        return {"imageDigest": str(found.digest), "imageTag": wanted.tag}

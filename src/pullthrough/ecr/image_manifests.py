@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from typing import Any
+from dataclasses import dataclass
 
-from pullthrough.ecr.calls import Call, Handler
+from pullthrough.ecr.calls import Call, Handler, Input, Output
 from pullthrough.ecr.errors import ApiError
 from pullthrough.ecr.image_ids import as_output, failure, read_image_ids
-from pullthrough.ecr.parameters import invalid
-from pullthrough.ecr.targets import check_import, pull_target, require_pushable, require_repository
-from pullthrough.engine.manifests import ManifestAnswer
+from pullthrough.ecr.parameters import invalid, repository_not_found
+from pullthrough.ecr.repository_names import RepositoryNames
+from pullthrough.ecr.rights import Rights
+from pullthrough.engine.configuration import Configuration
+from pullthrough.engine.manifests import ManifestAnswer, Manifests
 from pullthrough.engine.own import NOT_FOUND
+from pullthrough.engine.pull_times import PullTimes
+from pullthrough.engine.pushes import Pushes
 from pullthrough.engine.rules import Target
 from pullthrough.errors import (
     AccessDenied,
@@ -32,8 +36,11 @@ from pullthrough.errors import (
 from pullthrough.oci import media_types
 from pullthrough.oci.digests import Digest, digest_of, parse_digest
 from pullthrough.oci.manifests import Descriptor, parse_manifest
-from pullthrough.oci.names import Reference, parse_tag
+from pullthrough.oci.names import Reference, Tag, parse_tag
+from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.images import Images
 from pullthrough.storage.records import ImageDetail, ImageId
+from pullthrough.threads import Runner
 
 #: Indexes may hold indexes; nobody nests them this deep.
 _MAX_DEPTH = 4
@@ -45,64 +52,152 @@ _PREFERRED_PLATFORM = "linux/amd64"
 _NO_PLATFORM = "unknown/unknown"
 
 
-async def batch_get_image(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    """Images that are not cached are fetched from their upstream, some at once, if a rule covers the repository."""
-    target = pull_target(call, "BatchGetImage", input)
-    if target.is_own:
-        await require_repository(call, target.repository)
-    ids, failures = read_image_ids(input["imageIds"])
-    accepts_index = not media_types.INDEXES.isdisjoint(input.get("acceptedMediaTypes", ()))
-    results: list[ManifestAnswer | BaseException] = []
-    for start in range(0, len(ids), _AT_ONCE):
-        part = ids[start : start + _AT_ONCE]
-        results += await asyncio.gather(
-            *(_get(call, target, image_id, accepts_index=accepts_index) for image_id in part), return_exceptions=True
-        )
-        if sum(len(got.manifest.body) for got in results if isinstance(got, ManifestAnswer)) > _MAX_ANSWER_BYTES:
-            raise invalid(
-                "imageIds",
-                f"their manifests have more than {_MAX_ANSWER_BYTES:,} bytes together: ask for fewer at once",
+@dataclass(frozen=True, slots=True)
+class ManifestHandlers:
+    run: Runner
+    catalog: Catalog
+    configuration: Configuration
+    rights: Rights
+    names: RepositoryNames
+    images: Images
+    manifests: Manifests
+    pull_times: PullTimes
+    pushes: Pushes
+
+    def handlers(self) -> Mapping[str, Handler]:
+        return {"BatchGetImage": self.batch_get_image, "PutImage": self.put_image}
+
+    async def batch_get_image(self, call: Call, input: Input) -> Output:
+        """Images that are not cached are fetched from their upstream, some at once, if a rule covers the repository."""
+        target = self.names.target(call, "BatchGetImage", input)
+        if target.is_own:
+            await self.names.require_repository(call, target.repository)
+        ids, failures = read_image_ids(input["imageIds"])
+        accepts_index = not media_types.INDEXES.isdisjoint(input.get("acceptedMediaTypes", ()))
+        results: list[ManifestAnswer | BaseException] = []
+        for start in range(0, len(ids), _AT_ONCE):
+            part = ids[start : start + _AT_ONCE]
+            results += await asyncio.gather(
+                *(self._get(call, target, image_id, accepts_index=accepts_index) for image_id in part),
+                return_exceptions=True,
             )
-    images: list[dict[str, Any]] = []
-    for image_id, result in zip(ids, results, strict=True):
-        if isinstance(result, BaseException):
-            failures.append(_failure(image_id, result))
-        else:
-            images.append(
-                {
-                    "registryId": call.registry.account,
-                    "repositoryName": target.repository,
-                    "imageId": as_output(ImageId(result.manifest.digest, image_id.tag)),
-                    "imageManifest": result.manifest.body.decode(),
-                    "imageManifestMediaType": result.manifest.media_type,
-                }
+            if sum(len(got.manifest.body) for got in results if isinstance(got, ManifestAnswer)) > _MAX_ANSWER_BYTES:
+                raise invalid(
+                    "imageIds",
+                    f"their manifests have more than {_MAX_ANSWER_BYTES:,} bytes together: ask for fewer at once",
+                )
+        images: list[Output] = []
+        for image_id, result in zip(ids, results, strict=True):
+            if isinstance(result, BaseException):
+                failures.append(_failure(image_id, result))
+            else:
+                images.append(
+                    {
+                        "registryId": call.registry.account,
+                        "repositoryName": target.repository,
+                        "imageId": as_output(ImageId(result.manifest.digest, image_id.tag)),
+                        "imageManifest": result.manifest.body.decode(),
+                        "imageManifestMediaType": result.manifest.media_type,
+                    }
+                )
+        return {"images": images, "failures": failures}
+
+    async def put_image(self, call: Call, input: Input) -> Output:
+        """Push a manifest whose blobs are there. The repository must exist, or a creation template for pushes cover it."""
+        target = self.names.target(call, "PutImage", input)
+        await self.names.require_pushable(call, target)
+        name, account = target.repository, call.registry.account
+        body = input["imageManifest"].encode()
+        digest, tag = _read_reference(input, body)
+        media_type = input.get("imageManifestMediaType", "")
+        try:
+            media_type = parse_manifest(body, media_type).media_type
+        except ManifestInvalid as error:
+            raise invalid("ImageManifest", f"Invalid image manifest provided: {error.message}") from error
+        try:
+            (found,) = await self.run(self.images.find, name, [ImageId(digest, tag)])
+        except RepositoryUnknown:
+            found = None
+        if isinstance(found, ImageDetail) and found.archived_at is None:
+            tagged = f" and tag '{tag}'" if tag else ""
+            raise ApiError(
+                "ImageAlreadyExistsException",
+                f"Image with digest '{digest}'{tagged} already exists in the repository with name '{name}' in registry with "
+                f"id '{account}'",
             )
-    return {"images": images, "failures": failures}
+        try:
+            await self.pushes.put_manifest(target, tag or digest, body, media_type)
+        except ManifestBlobUnknown as error:
+            raise _missing_parts(error, name, account) from error
+        except TagImmutable as error:
+            raise ApiError(
+                "ImageTagAlreadyExistsException",
+                f"The image tag '{tag}' already exists in the '{name}' repository and cannot be overwritten because the tag "
+                "is immutable.",
+            ) from error
+        return {
+            "image": {
+                "registryId": account,
+                "repositoryName": name,
+                "imageId": as_output(ImageId(digest, tag)),
+                "imageManifest": input["imageManifest"],
+                "imageManifestMediaType": media_type,
+            }
+        }
 
+    async def _get(self, call: Call, target: Target, wanted: ImageId, *, accepts_index: bool) -> ManifestAnswer:
+        """One image, pulled. Raises what the engine raises, and _Mismatch."""
+        reference = wanted.tag or wanted.digest
+        assert reference is not None
+        answer = await self._pull(call, target, reference)
+        if wanted.digest and answer.manifest.digest != wanted.digest:
+            raise _Mismatch(f"the tag {wanted.tag} names {answer.manifest.digest}, and not {wanted.digest}")
+        for _ in range(_MAX_DEPTH):
+            if accepts_index or answer.manifest.media_type not in media_types.INDEXES:
+                break
+            child = _choose(parse_manifest(answer.manifest.body, answer.manifest.media_type).children)
+            if child is None:
+                break
+            answer = await self._pull(call, target, child.digest)
+        return answer
 
-async def _get(call: Call, target: Target, wanted: ImageId, *, accepts_index: bool) -> ManifestAnswer:
-    """One image, pulled. Raises what the engine raises, and _Mismatch."""
-    reference = wanted.tag or wanted.digest
-    assert reference is not None
-    answer = await _pull(call, target, reference)
-    if wanted.digest and answer.manifest.digest != wanted.digest:
-        raise _Mismatch(f"the tag {wanted.tag} names {answer.manifest.digest}, and not {wanted.digest}")
-    for _ in range(_MAX_DEPTH):
-        if accepts_index or answer.manifest.media_type not in media_types.INDEXES:
-            break
-        child = _choose(parse_manifest(answer.manifest.body, answer.manifest.media_type).children)
-        if child is None:
-            break
-        answer = await _pull(call, target, child.digest)
-    return answer
+    async def _pull(self, call: Call, target: Target, reference: Reference) -> ManifestAnswer:
+        await self._check_import(call, target, reference)
+        answer = await self.manifests.get(target, reference)
+        if call.principal.arn not in self.configuration.pull_time_exclusions:
+            self.pull_times.note_manifest(answer.target.repository, answer.manifest.digest)
+        return answer
 
+    async def _check_import(self, call: Call, target: Target, reference: Reference) -> None:
+        """A manifest that is not here needs two more rights: to have it fetched, and to make its repository.
 
-async def _pull(call: Call, target: Target, reference: Reference) -> ManifestAnswer:
-    await check_import(call, target, reference)
-    answer = await call.engine.manifests.get(target, reference)
-    if call.principal.arn not in call.engine.configuration.pull_time_exclusions:
-        call.engine.pull_times.note_manifest(answer.target.repository, answer.manifest.digest)
-    return answer
+        Raises AccessDenied where the first is missing. Where the second is, ApiError, as AWS says it, with the reason.
+        """
+        if target.is_own:
+            return
+        try:
+            self.rights.check_repository(call, "CreateRepository", target.repository)
+            self.rights.check_repository(call, "BatchImportUpstreamImage", target.repository)
+            return
+        except AccessDenied:
+            if await self.run(self._is_cached, target, reference):
+                return
+        if not await self.run(self.catalog.has_repository, target.repository, None):
+            try:
+                self.rights.check_repository(call, "CreateRepository", target.repository)
+            except AccessDenied as error:
+                missing = repository_not_found(call.registry, target.repository)
+                raise ApiError(missing.code, f"{missing.message} ({error.message})") from error
+        self.rights.check_repository(call, "BatchImportUpstreamImage", target.repository)
+
+    def _is_cached(self, target: Target, reference: Reference) -> bool:
+        catalog = self.catalog
+        try:
+            if isinstance(reference, Digest):
+                return catalog.find_manifest(target.repository, target.owner, reference) is not None
+            return catalog.find_tag(target.repository, target.owner, reference) is not None
+        except ImageArchived:
+            return True
 
 
 def _choose(children: Iterable[Descriptor]) -> Descriptor | None:
@@ -116,7 +211,7 @@ class _Mismatch(Exception):
     """The tag names another image than the digest says."""
 
 
-def _failure(image_id: ImageId, error: BaseException) -> dict[str, Any]:
+def _failure(image_id: ImageId, error: BaseException) -> Output:
     """An entry of `failures`. Raises what makes the whole call fail."""
     code, reason = "", str(error)
     match error:
@@ -144,51 +239,7 @@ def _failure(image_id: ImageId, error: BaseException) -> dict[str, Any]:
     return failure(as_output(image_id), code, reason)
 
 
-async def put_image(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    """Push a manifest whose blobs are there. The repository must exist, or a creation template for pushes cover it."""
-    target = pull_target(call, "PutImage", input)
-    await require_pushable(call, target)
-    name, account = target.repository, call.registry.account
-    body = input["imageManifest"].encode()
-    digest, tag = _read_reference(input, body)
-    media_type = input.get("imageManifestMediaType", "")
-    try:
-        media_type = parse_manifest(body, media_type).media_type
-    except ManifestInvalid as error:
-        raise invalid("ImageManifest", f"Invalid image manifest provided: {error.message}") from error
-    try:
-        (found,) = await call.engine.call(call.engine.images.find, name, [ImageId(digest, tag)])
-    except RepositoryUnknown:
-        found = None
-    if isinstance(found, ImageDetail) and found.archived_at is None:
-        tagged = f" and tag '{tag}'" if tag else ""
-        raise ApiError(
-            "ImageAlreadyExistsException",
-            f"Image with digest '{digest}'{tagged} already exists in the repository with name '{name}' in registry with "
-            f"id '{account}'",
-        )
-    try:
-        await call.engine.pushes.put_manifest(target, tag or digest, body, media_type)
-    except ManifestBlobUnknown as error:
-        raise _missing_parts(error, name, account) from error
-    except TagImmutable as error:
-        raise ApiError(
-            "ImageTagAlreadyExistsException",
-            f"The image tag '{tag}' already exists in the '{name}' repository and cannot be overwritten because the tag "
-            "is immutable.",
-        ) from error
-    return {
-        "image": {
-            "registryId": account,
-            "repositoryName": name,
-            "imageId": as_output(ImageId(digest, tag)),
-            "imageManifest": input["imageManifest"],
-            "imageManifestMediaType": media_type,
-        }
-    }
-
-
-def _read_reference(input: Mapping[str, Any], body: bytes) -> tuple[Digest, Any]:
+def _read_reference(input: Input, body: bytes) -> tuple[Digest, Tag | None]:
     """The manifest's digest, by the algorithm that the caller names one by, and the tag if there is one."""
     try:
         expected = parse_digest(input["imageDigest"]) if "imageDigest" in input else None
@@ -213,6 +264,3 @@ def _missing_parts(error: ManifestBlobUnknown, name: str, account: str) -> ApiEr
     return ApiError(
         "ReferencedImagesNotFoundException", f"Images with digests '[{', '.join(error.manifests)}]' {where}"
     )
-
-
-HANDLERS: Mapping[str, Handler] = {"BatchGetImage": batch_get_image, "PutImage": put_image}

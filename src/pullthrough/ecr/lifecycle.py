@@ -3,109 +3,134 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
-from pullthrough.ecr.calls import Call, Handler
+from pullthrough.ecr.calls import Call, Handler, Input, Output
 from pullthrough.ecr.errors import ApiError
 from pullthrough.ecr.image_ids import known_repository, read_image_id
 from pullthrough.ecr.images import refuse_paging
 from pullthrough.ecr.paging import page_request
-from pullthrough.ecr.targets import stored_content, stored_name
+from pullthrough.ecr.repository_names import RepositoryNames
 from pullthrough.engine.lifecycle_policy import parse_lifecycle_policy
+from pullthrough.engine.lifecycle_runs import LifecycleRuns
 from pullthrough.oci.names import RepositoryName
-from pullthrough.storage.lifecycles import COMPLETE, IN_PROGRESS, LifecyclePolicyRecord, Preview, PreviewResult
+from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.images import Images
+from pullthrough.storage.lifecycles import (
+    COMPLETE,
+    IN_PROGRESS,
+    LifecyclePolicyRecord,
+    Lifecycles,
+    Preview,
+    PreviewResult,
+)
 from pullthrough.storage.records import ImageDetail
+from pullthrough.threads import Runner
 
 
-async def put_lifecycle_policy(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    name = stored_name(call, "PutLifecyclePolicy", input)
-    text = input["lifecyclePolicyText"]
-    parse_lifecycle_policy(text)
-    with known_repository(call, name):
-        await call.engine.call(call.engine.lifecycles.set_policy, name, text)
-    return {"registryId": call.registry.account, "repositoryName": name, "lifecyclePolicyText": text}
+@dataclass(frozen=True, slots=True)
+class LifecycleHandlers:
+    run: Runner
+    catalog: Catalog
+    names: RepositoryNames
+    images: Images
+    lifecycles: Lifecycles
+    lifecycle_runs: LifecycleRuns
 
+    def handlers(self) -> Mapping[str, Handler]:
+        return {
+            "DeleteLifecyclePolicy": self.delete_lifecycle_policy,
+            "GetLifecyclePolicy": self.get_lifecycle_policy,
+            "GetLifecyclePolicyPreview": self.get_lifecycle_policy_preview,
+            "PutLifecyclePolicy": self.put_lifecycle_policy,
+            "StartLifecyclePolicyPreview": self.start_lifecycle_policy_preview,
+        }
 
-async def get_lifecycle_policy(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    name = stored_name(call, "GetLifecyclePolicy", input)
-    with known_repository(call, name):
-        record = await call.engine.call(call.engine.lifecycles.policy, name)
-    return _policy(call, name, record)
-
-
-async def delete_lifecycle_policy(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    name = stored_name(call, "DeleteLifecyclePolicy", input)
-    with known_repository(call, name):
-        record = await call.engine.call(call.engine.lifecycles.set_policy, name, None)
-    return _policy(call, name, record)
-
-
-async def start_lifecycle_policy_preview(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the policy that is given, else of the repository's own."""
-    name = stored_name(call, "StartLifecyclePolicyPreview", input)
-    with known_repository(call, name):
-        text = input.get("lifecyclePolicyText")
-        if text is None:
-            text = (await call.engine.call(call.engine.lifecycles.policy, name)).text
-        if text is None:
-            raise _no_policy(call, name)
+    async def put_lifecycle_policy(self, call: Call, input: Input) -> Output:
+        name = self.names.stored(call, "PutLifecyclePolicy", input)
+        text = input["lifecyclePolicyText"]
         parse_lifecycle_policy(text)
-        started = await call.engine.lifecycle_runs.start_preview(name, text)
-    if not started:
-        raise ApiError(
-            "LifecyclePolicyPreviewInProgressException",
-            "The previous lifecycle policy preview request has not completed. Wait and try again.",
-        )
-    return {
-        "registryId": call.registry.account,
-        "repositoryName": name,
-        "lifecyclePolicyText": text,
-        "status": IN_PROGRESS,
-    }
+        with known_repository(call.registry, name):
+            await self.run(self.lifecycles.set_policy, name, text)
+        return {"registryId": call.registry.account, "repositoryName": name, "lifecyclePolicyText": text}
 
+    async def get_lifecycle_policy(self, call: Call, input: Input) -> Output:
+        name = self.names.stored(call, "GetLifecyclePolicy", input)
+        with known_repository(call.registry, name):
+            record = await self.run(self.lifecycles.policy, name)
+        return _policy(call, name, record)
 
-async def get_lifecycle_policy_preview(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    """The images that the policy would change, by digest."""
-    name, owner = stored_content(call, "GetLifecyclePolicyPreview", input)
-    page = page_request("GetLifecyclePolicyPreview", input)
-    tagged = {"TAGGED": True, "UNTAGGED": False}.get(input.get("filter", {}).get("tagStatus", "ANY"))
-    digests: list[str] | None = None
-    with known_repository(call, name):
-        if "imageIds" in input:
-            refuse_paging(input)
-            ids = [read_image_id(entry) for entry in input["imageIds"]]
-            found = await call.engine.call(call.engine.images.find, name, ids, owner=owner)
-            digests = [detail.digest for detail in found if isinstance(detail, ImageDetail)]
-        preview = await call.engine.lifecycle_runs.preview(name)
-        if preview is None:
+    async def delete_lifecycle_policy(self, call: Call, input: Input) -> Output:
+        name = self.names.stored(call, "DeleteLifecyclePolicy", input)
+        with known_repository(call.registry, name):
+            record = await self.run(self.lifecycles.set_policy, name, None)
+        return _policy(call, name, record)
+
+    async def start_lifecycle_policy_preview(self, call: Call, input: Input) -> Output:
+        """Of the policy that is given, else of the repository's own."""
+        name = self.names.stored(call, "StartLifecyclePolicyPreview", input)
+        with known_repository(call.registry, name):
+            text = input.get("lifecyclePolicyText")
+            if text is None:
+                text = (await self.run(self.lifecycles.policy, name)).text
+            if text is None:
+                raise _no_policy(call, name)
+            parse_lifecycle_policy(text)
+            started = await self.lifecycle_runs.start_preview(name, text)
+        if not started:
             raise ApiError(
-                "LifecyclePolicyPreviewNotFoundException",
-                f"Lifecycle policy preview does not exist for the repository with name '{name}' in the registry with id "
-                f"'{call.registry.account}'",
+                "LifecyclePolicyPreviewInProgressException",
+                "The previous lifecycle policy preview request has not completed. Wait and try again.",
             )
-        if owner is not None and not await call.engine.call(call.engine.catalog.has_repository, name, owner):
-            digests = []  # what another one has left under the name is not shown
-        results = await call.engine.call(
-            call.engine.lifecycles.preview_page,
-            name,
-            tagged=tagged,
-            after=str(page.after[0]) if page.after else "",
-            limit=page.size + 1,
-            digests=digests,
-        )
-    part, token = page.cut(results, lambda result: (result.digest,))
-    return {
-        "registryId": call.registry.account,
-        "repositoryName": name,
-        "lifecyclePolicyText": preview.policy,
-        "status": preview.status,
-        "previewResults": [_result(result) for result in part],
-        "summary": _summary(preview) if preview.status == COMPLETE else None,
-        "nextToken": token,
-    }
+        return {
+            "registryId": call.registry.account,
+            "repositoryName": name,
+            "lifecyclePolicyText": text,
+            "status": IN_PROGRESS,
+        }
+
+    async def get_lifecycle_policy_preview(self, call: Call, input: Input) -> Output:
+        """The images that the policy would change, by digest."""
+        name, owner = self.names.shown(call, "GetLifecyclePolicyPreview", input)
+        page = page_request("GetLifecyclePolicyPreview", input)
+        tagged = {"TAGGED": True, "UNTAGGED": False}.get(input.get("filter", {}).get("tagStatus", "ANY"))
+        digests: list[str] | None = None
+        with known_repository(call.registry, name):
+            if "imageIds" in input:
+                refuse_paging(input)
+                ids = [read_image_id(entry) for entry in input["imageIds"]]
+                found = await self.run(self.images.find, name, ids, owner=owner)
+                digests = [detail.digest for detail in found if isinstance(detail, ImageDetail)]
+            preview = await self.lifecycle_runs.preview(name)
+            if preview is None:
+                raise ApiError(
+                    "LifecyclePolicyPreviewNotFoundException",
+                    f"Lifecycle policy preview does not exist for the repository with name '{name}' in the registry with id "
+                    f"'{call.registry.account}'",
+                )
+            if owner is not None and not await self.run(self.catalog.has_repository, name, owner):
+                digests = []  # what another one has left under the name is not shown
+            results = await self.run(
+                self.lifecycles.preview_page,
+                name,
+                tagged=tagged,
+                after=str(page.after[0]) if page.after else "",
+                limit=page.size + 1,
+                digests=digests,
+            )
+        part, token = page.cut(results, lambda result: (result.digest,))
+        return {
+            "registryId": call.registry.account,
+            "repositoryName": name,
+            "lifecyclePolicyText": preview.policy,
+            "status": preview.status,
+            "previewResults": [_result(result) for result in part],
+            "summary": _summary(preview) if preview.status == COMPLETE else None,
+            "nextToken": token,
+        }
 
 
-def _policy(call: Call, name: RepositoryName, record: LifecyclePolicyRecord) -> dict[str, Any]:
+def _policy(call: Call, name: RepositoryName, record: LifecyclePolicyRecord) -> Output:
     if record.text is None:
         raise _no_policy(call, name)
     return {
@@ -124,7 +149,7 @@ def _no_policy(call: Call, name: RepositoryName) -> ApiError:
     )
 
 
-def _result(result: PreviewResult) -> dict[str, Any]:
+def _result(result: PreviewResult) -> Output:
     archives = result.action == "TRANSITION"
     return {
         "imageDigest": result.digest,
@@ -136,18 +161,9 @@ def _result(result: PreviewResult) -> dict[str, Any]:
     }
 
 
-def _summary(preview: Preview) -> dict[str, Any]:
+def _summary(preview: Preview) -> Output:
     counts = [{"targetStorageClass": "ARCHIVE", "imageTotalCount": preview.transitioning}]
     return {
         "expiringImageTotalCount": preview.expiring,
         "transitioningImageTotalCounts": counts if preview.transitioning else None,
     }
-
-
-HANDLERS: Mapping[str, Handler] = {
-    "DeleteLifecyclePolicy": delete_lifecycle_policy,
-    "GetLifecyclePolicy": get_lifecycle_policy,
-    "GetLifecyclePolicyPreview": get_lifecycle_policy_preview,
-    "PutLifecyclePolicy": put_lifecycle_policy,
-    "StartLifecyclePolicyPreview": start_lifecycle_policy_preview,
-}

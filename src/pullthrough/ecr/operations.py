@@ -1,56 +1,122 @@
-"""Every operation that can be called, and the function that does it: one table.
+"""Every operation that can be called, and the handler that does it: one table.
 
-The handlers' modules are imported when it is first asked for, in a thread: a start of the engine should not wait for
-what only the APIs need.
+Each group of operations is made here, with exactly the parts that it uses. This module and the groups' are imported when
+the first request of the APIs comes: a start of the engine should not wait for what only they need.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
-from importlib import import_module
 
-from pullthrough.ecr.calls import Handler
+from pullthrough.access.access import Access
+from pullthrough.declaration import Rule
+from pullthrough.ecr.account import AccountHandlers
+from pullthrough.ecr.calls import Handler, HandlerGroup, Handlers
+from pullthrough.ecr.exclusions import ExclusionHandlers
+from pullthrough.ecr.image_ids import KnownImages
+from pullthrough.ecr.image_manifests import ManifestHandlers
+from pullthrough.ecr.images import ImageHandlers
+from pullthrough.ecr.layers import LayerHandlers
+from pullthrough.ecr.lifecycle import LifecycleHandlers
+from pullthrough.ecr.login import IdentityHandlers, LoginHandlers
+from pullthrough.ecr.policies import PolicyHandlers
+from pullthrough.ecr.referrers import ReferrerHandlers
+from pullthrough.ecr.replication import ReplicationHandlers
+from pullthrough.ecr.repositories import RepositoryHandlers
+from pullthrough.ecr.repository_names import RepositoryNames
+from pullthrough.ecr.rights import Rights
+from pullthrough.ecr.rules import RuleHandlers
+from pullthrough.ecr.scanning import ScanningHandlers
+from pullthrough.ecr.secret_ids import KnownSecrets
+from pullthrough.ecr.secret_lists import SecretListHandlers
+from pullthrough.ecr.secret_policies import SecretPolicyHandlers
+from pullthrough.ecr.secret_values import SecretValueHandlers
+from pullthrough.ecr.secretsmanager import SecretHandlers
+from pullthrough.ecr.signing import SigningHandlers
+from pullthrough.ecr.tags import TagHandlers
+from pullthrough.ecr.templates import TemplateHandlers
+from pullthrough.ecr.validation import RuleChecks
+from pullthrough.engine.configuration import Configuration
+from pullthrough.engine.events import Events
+from pullthrough.engine.lifecycle_runs import LifecycleRuns
+from pullthrough.engine.listings import Listings
+from pullthrough.engine.manifests import Manifests
+from pullthrough.engine.pull_times import PullTimes
+from pullthrough.engine.pushes import Pushes
+from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.images import Images
+from pullthrough.storage.lifecycles import Lifecycles
+from pullthrough.storage.pushed import Pushed
+from pullthrough.storage.registry import Registry
+from pullthrough.storage.repositories import Repositories
+from pullthrough.storage.secrets import Secrets
+from pullthrough.threads import Runner
+from pullthrough.upstream.interfaces import Upstreams
 
-#: By service; each module ends with its HANDLERS.
-_MODULES: Mapping[str, tuple[str, ...]] = {
-    "ecr": (
-        "account",
-        "backfills",
-        "exclusions",
-        "image_manifests",
-        "images",
-        "layers",
-        "lifecycle",
-        "login",
-        "policies",
-        "replication",
-        "repositories",
-        "rules",
-        "scanning",
-        "signing",
-        "tags",
-        "templates",
-    ),
-    "secretsmanager": (
-        "secret_lists",
-        "secret_policies",
-        "secret_values",
-        "secretsmanager",
-    ),
-    "sts": ("identity",),
-}
+
+def make_handlers(
+    *,
+    strict: bool,
+    written: Mapping[str, Rule],
+    access: Access,
+    run: Runner,
+    catalog: Catalog,
+    configuration: Configuration,
+    events: Events,
+    images: Images,
+    lifecycle_runs: LifecycleRuns,
+    lifecycles: Lifecycles,
+    listings: Listings,
+    manifests: Manifests,
+    pull_times: PullTimes,
+    pushed: Pushed,
+    pushes: Pushes,
+    registry: Registry,
+    repositories: Repositories,
+    secrets: Secrets,
+    upstreams: Upstreams,
+) -> Handlers:
+    """`written` are the rules of pullthrough.toml, by prefix."""
+    rights = Rights(access)
+    names = RepositoryNames(run, catalog, configuration, rights, pushed, pushes)
+    known_images = KnownImages(run, images, names)
+    known_secrets = KnownSecrets(run, secrets, rights)
+    checks = RuleChecks(run, secrets, known_secrets, upstreams, strict)
+    lists = SecretListHandlers(run, secrets)
+    return {
+        "ecr": _merged(
+            AccountHandlers(run, registry, configuration),
+            ExclusionHandlers(run, registry, configuration),
+            ImageHandlers(run, names, images, events),
+            LayerHandlers(run, access, names, images, pushed, pushes),
+            LifecycleHandlers(run, catalog, names, images, lifecycles, lifecycle_runs),
+            LoginHandlers(access),
+            ManifestHandlers(run, catalog, configuration, rights, names, images, manifests, pull_times, pushes),
+            PolicyHandlers(run, repositories, registry, configuration),
+            ReferrerHandlers(run, rights, names, pushed, listings),
+            ReplicationHandlers(run, registry, configuration, known_images),
+            RepositoryHandlers(run, repositories, rights),
+            RuleHandlers(run, written, strict, registry, repositories, configuration, events, checks),
+            ScanningHandlers(run, registry, repositories, configuration, known_images),
+            SigningHandlers(run, registry, configuration, known_images),
+            TagHandlers(run, repositories, configuration),
+            TemplateHandlers(run, registry, rights),
+        ),
+        "secretsmanager": _merged(
+            lists,
+            SecretHandlers(run, secrets, known_secrets, rights),
+            SecretPolicyHandlers(run, secrets, known_secrets),
+            SecretValueHandlers(run, secrets, known_secrets, lists, rights),
+        ),
+        "sts": _merged(IdentityHandlers()),
+    }
 
 
-@cache
-def operations() -> Mapping[str, Mapping[str, Handler]]:
-    """By service and name. Imports modules at the first call: not for the event loop."""
-    table: dict[str, dict[str, Handler]] = {}
-    for service, modules in _MODULES.items():
-        handlers = table[service] = {}
-        for module in modules:
-            for name, handler in import_module(f"pullthrough.ecr.{module}").HANDLERS.items():
-                if name in handlers:
-                    raise AssertionError(f"{service}:{name} has two handlers")
-                handlers[name] = handler
-    return table
+def _merged(*groups: HandlerGroup) -> dict[str, Handler]:
+    handlers: dict[str, Handler] = {}
+    for group in groups:
+        added = group.handlers()
+        if twice := handlers.keys() & added.keys():
+            raise AssertionError(f"{', '.join(sorted(twice))} has two handlers")
+        handlers |= added
+    return handlers

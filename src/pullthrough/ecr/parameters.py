@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from pullthrough.access.policies import PolicyInvalid, PolicyKind, parse_policy
-from pullthrough.ecr.calls import Call
+from pullthrough.ecr.calls import Input, RegistryIdentity
 from pullthrough.ecr.errors import ApiError
 from pullthrough.oci.names import RepositoryName, parse_repository_name
-from pullthrough.storage.repositories import MAX_RESOURCE_TAGS
+from pullthrough.storage.catalog.resource_tags import MAX_RESOURCE_TAGS
 
 _EXCLUSIONS = ("IMMUTABLE_WITH_EXCLUSION", "MUTABLE_WITH_EXCLUSION")
 #: https://docs.aws.amazon.com/AmazonECR/latest/userguide/ecr-using-tags.html#tag-restrictions
@@ -27,15 +26,15 @@ def invalid(field: str, reason: str) -> ApiError:
     )
 
 
-def repository_name(input: Mapping[str, Any]) -> RepositoryName:
+def repository_name(input: Input) -> RepositoryName:
     """Raises NameInvalid for the one name that the model allows and a registry does not: of 256 characters."""
     return parse_repository_name(input["repositoryName"])
 
 
-def repository_not_found(call: Call, name: str) -> ApiError:
+def repository_not_found(registry: RegistryIdentity, name: str) -> ApiError:
     return ApiError(
         "RepositoryNotFoundException",
-        f"The repository with name '{name}' does not exist in the registry with id '{call.registry.account}'",
+        f"The repository with name '{name}' does not exist in the registry with id '{registry.account}'",
     )
 
 

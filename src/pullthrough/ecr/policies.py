@@ -4,51 +4,85 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pullthrough.access.policies import PolicyKind
-from pullthrough.ecr.calls import Call, Handler
+from pullthrough.ecr.calls import Call, Handler, Input, Output
 from pullthrough.ecr.errors import ApiError
 from pullthrough.ecr.parameters import check_policy, invalid_policy, repository_name, repository_not_found
-from pullthrough.engine.configuration import REGISTRY_POLICY
-from pullthrough.storage.repositories import RepositoryRecord
+from pullthrough.engine.configuration import REGISTRY_POLICY, Configuration
+from pullthrough.storage.registry import Registry
+from pullthrough.storage.repositories import Repositories, RepositoryRecord
+from pullthrough.threads import Runner
 
 #: What a registry policy of the first version's scope speaks of.
 #: https://docs.aws.amazon.com/AmazonECR/latest/userguide/registry-permissions.html
 _V1_ACTIONS = frozenset({"ecr:replicateimage", "ecr:batchimportupstreamimage", "ecr:createrepository"})
 
-# Repository policies
+
+@dataclass(frozen=True, slots=True)
+class PolicyHandlers:
+    run: Runner
+    repositories: Repositories
+    registry: Registry
+    configuration: Configuration
+
+    def handlers(self) -> Mapping[str, Handler]:
+        return {
+            "SetRepositoryPolicy": self.set_repository_policy,
+            "GetRepositoryPolicy": self.get_repository_policy,
+            "DeleteRepositoryPolicy": self.delete_repository_policy,
+            "PutRegistryPolicy": self.put_registry_policy,
+            "GetRegistryPolicy": self.get_registry_policy,
+            "DeleteRegistryPolicy": self.delete_registry_policy,
+        }
+
+    async def set_repository_policy(self, call: Call, input: Input) -> Output:
+        """Without `force`, a policy that denies everybody to set another one is refused, as it would lock all out."""
+        name, text = repository_name(input), input["policyText"]
+        check_policy(text, PolicyKind.REPOSITORY)
+        if not input.get("force", False) and _locks_out(text):
+            raise invalid_policy(
+                PolicyKind.REPOSITORY,
+                "it denies ecr:SetRepositoryPolicy to everybody, so that nobody could set another one; use force to set it "
+                "all the same",
+            )
+        record = await self.run(self.repositories.set_policy, name, text)
+        return _repository_policy(call, name, record, text)
+
+    async def get_repository_policy(self, call: Call, input: Input) -> Output:
+        name = repository_name(input)
+        record = await self.run(self.repositories.find, name)
+        return _repository_policy(call, name, record, record.policy if record else None)
+
+    async def delete_repository_policy(self, call: Call, input: Input) -> Output:
+        name = repository_name(input)
+        record = await self.run(self.repositories.take_policy, name)
+        return _repository_policy(call, name, record, record.policy if record else None)
+
+    async def put_registry_policy(self, call: Call, input: Input) -> Output:
+        text = input["policyText"]
+        check_policy(text, PolicyKind.REGISTRY)
+        if self.configuration.account_setting("REGISTRY_POLICY_SCOPE") == "V1":
+            for action in _actions(text):
+                if action.lower() not in _V1_ACTIONS:
+                    raise invalid_policy(
+                        PolicyKind.REGISTRY, f"{action[:80]} is not an action of registry policies of scope V1"
+                    )
+        await self.run(self.registry.put_document, REGISTRY_POLICY, text, call.now)
+        return _registry_policy(call, text)
+
+    async def get_registry_policy(self, call: Call, input: Input) -> Output:
+        return _registry_policy(call, self.configuration.registry_policy)
+
+    async def delete_registry_policy(self, call: Call, input: Input) -> Output:
+        return _registry_policy(call, await self.run(self.registry.delete_document, REGISTRY_POLICY))
 
 
-async def set_repository_policy(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    """Without `force`, a policy that denies everybody to set another one is refused, as it would lock all out."""
-    name, text = repository_name(input), input["policyText"]
-    check_policy(text, PolicyKind.REPOSITORY)
-    if not input.get("force", False) and _locks_out(text):
-        raise invalid_policy(
-            PolicyKind.REPOSITORY,
-            "it denies ecr:SetRepositoryPolicy to everybody, so that nobody could set another one; use force to set it "
-            "all the same",
-        )
-    record = await call.engine.call(call.engine.repositories.set_policy, name, text)
-    return _repository_policy(call, name, record, text)
-
-
-async def get_repository_policy(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    name = repository_name(input)
-    record = await call.engine.call(call.engine.repositories.find, name)
-    return _repository_policy(call, name, record, record.policy if record else None)
-
-
-async def delete_repository_policy(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    name = repository_name(input)
-    record = await call.engine.call(call.engine.repositories.take_policy, name)
-    return _repository_policy(call, name, record, record.policy if record else None)
-
-
-def _repository_policy(call: Call, name: str, record: RepositoryRecord | None, text: str | None) -> dict[str, Any]:
+def _repository_policy(call: Call, name: str, record: RepositoryRecord | None, text: str | None) -> Output:
     if record is None:
-        raise repository_not_found(call, name)
+        raise repository_not_found(call.registry, name)
     if text is None:
         raise ApiError(
             "RepositoryPolicyNotFoundException",
@@ -58,31 +92,7 @@ def _repository_policy(call: Call, name: str, record: RepositoryRecord | None, t
     return {"registryId": call.registry.account, "repositoryName": name, "policyText": text}
 
 
-# The registry policy
-
-
-async def put_registry_policy(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    text = input["policyText"]
-    check_policy(text, PolicyKind.REGISTRY)
-    if call.engine.configuration.account_setting("REGISTRY_POLICY_SCOPE") == "V1":
-        for action in _actions(text):
-            if action.lower() not in _V1_ACTIONS:
-                raise invalid_policy(
-                    PolicyKind.REGISTRY, f"{action[:80]} is not an action of registry policies of scope V1"
-                )
-    await call.engine.call(call.engine.registry.put_document, REGISTRY_POLICY, text, call.clock())
-    return _registry_policy(call, text)
-
-
-async def get_registry_policy(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    return _registry_policy(call, call.engine.configuration.registry_policy)
-
-
-async def delete_registry_policy(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    return _registry_policy(call, await call.engine.call(call.engine.registry.delete_document, REGISTRY_POLICY))
-
-
-def _registry_policy(call: Call, text: str | None) -> dict[str, Any]:
+def _registry_policy(call: Call, text: str | None) -> Output:
     if text is None:
         raise ApiError(
             "RegistryPolicyNotFoundException",
@@ -113,13 +123,3 @@ def _locks_out(text: str) -> bool:
         if statement["Effect"] == "Deny" and everybody and denied and not statement.get("Condition"):
             return True
     return False
-
-
-HANDLERS: Mapping[str, Handler] = {
-    "SetRepositoryPolicy": set_repository_policy,
-    "GetRepositoryPolicy": get_repository_policy,
-    "DeleteRepositoryPolicy": delete_repository_policy,
-    "PutRegistryPolicy": put_registry_policy,
-    "GetRegistryPolicy": get_registry_policy,
-    "DeleteRegistryPolicy": delete_registry_policy,
-}

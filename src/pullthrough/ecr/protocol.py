@@ -46,7 +46,7 @@ class Dialect(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class RequestedOperation:
     """What a request asks for, by its own words: neither service nor operation need exist."""
 
     dialect: Dialect
@@ -59,7 +59,7 @@ class Target:
 
 
 #: Where the request does not say.
-NO_TARGET = Target(Dialect.JSON, "", "")
+NO_OPERATION = RequestedOperation(Dialect.JSON, "", "")
 MAX_FORM_BYTES = 64 * 1024
 
 
@@ -99,7 +99,7 @@ def dialect_of(method: str, headers: Mapping[str, str]) -> Dialect:
     return Dialect.JSON
 
 
-def json_target(headers: Mapping[str, str]) -> Target:
+def json_operation(headers: Mapping[str, str]) -> RequestedOperation:
     """Raises ApiError where the header is missing or names no service that is offered, or the content is not JSON."""
     text = headers.get("X-Amz-Target", "")
     if not text:
@@ -120,10 +120,10 @@ def json_target(headers: Mapping[str, str]) -> Target:
             "UnsupportedMediaTypeException",
             f"The Content-Type is {printable(kind) or 'missing'}; this operation takes application/x-amz-json-1.1",
         )
-    return Target(Dialect.JSON, service, operation)
+    return RequestedOperation(Dialect.JSON, service, operation)
 
 
-def query_target(raw_query: str, form: bytes) -> Target:
+def query_operation(raw_query: str, form: bytes) -> RequestedOperation:
     """Of the request's query and form, which count as one. Raises ApiError."""
     try:
         text = f"{raw_query}&{form.decode('ascii')}"
@@ -139,14 +139,16 @@ def query_target(raw_query: str, form: bytes) -> Target:
         raise ApiError("MissingAction", "The request names no operation: there is no parameter Action")
     service = _VERSIONS.get(version)
     if service is None:
-        unknown_operation(Target(Dialect.QUERY, "", action), f"for version {printable(version) or '(none)'}")
-    return Target(Dialect.QUERY, service, action)
+        unknown_operation(
+            RequestedOperation(Dialect.QUERY, "", action), f"for version {printable(version) or '(none)'}"
+        )
+    return RequestedOperation(Dialect.QUERY, service, action)
 
 
-def unknown_operation(target: Target, why: str) -> NoReturn:
+def unknown_operation(requested: RequestedOperation, why: str) -> NoReturn:
     """Raise the protocol's error for an operation that cannot be called."""
-    name = printable(target.operation)
-    if target.dialect is Dialect.QUERY:
+    name = printable(requested.operation)
+    if requested.dialect is Dialect.QUERY:
         raise ApiError("InvalidAction", f"Could not find operation {name} {why}")
     raise ApiError("UnknownOperationException", f"There is no operation {name} {why}")
 

@@ -1,18 +1,24 @@
 """The registry, and where its images are to be replicated to. The engine keeps that, but replicates nothing.
 
-So a status says FAILED, and why, where a rule asks for a replica.
+So a status says FAILED, and why, where a rule asks for a replica; and no backfill, which would replicate what was there
+before its rule, can be begun.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from pullthrough.ecr.calls import Call, Handler
-from pullthrough.ecr.image_ids import require_image
+from pullthrough.ecr.calls import Call, Handler, Input, Output
+from pullthrough.ecr.errors import ApiError
+from pullthrough.ecr.image_ids import KnownImages
+from pullthrough.ecr.paging import page_request
 from pullthrough.ecr.parameters import invalid, repository_name
-from pullthrough.engine.configuration import REPLICATION
+from pullthrough.engine.configuration import REPLICATION, Configuration
+from pullthrough.storage.registry import Registry
+from pullthrough.threads import Runner
 
 #: https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html
 _MAX_RULES = 10
@@ -20,53 +26,82 @@ _MAX_DESTINATIONS = 25
 _NOT_REPLICATED = "ReplicationNotAvailable"
 
 
-async def describe_registry(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    return {"registryId": call.registry.account, "replicationConfiguration": _configuration(call)}
+@dataclass(frozen=True, slots=True)
+class ReplicationHandlers:
+    run: Runner
+    registry: Registry
+    configuration: Configuration
+    known_images: KnownImages
 
+    def handlers(self) -> Mapping[str, Handler]:
+        return {
+            "DescribeRegistry": self.describe_registry,
+            "PutReplicationConfiguration": self.put_replication_configuration,
+            "DescribeImageReplicationStatus": self.describe_image_replication_status,
+            "StartReplicationBackfill": self.start_replication_backfill,
+            "ListReplicationBackfills": self.list_replication_backfills,
+            "DescribeReplicationBackfillResults": self.find_replication_backfill,
+            "StopReplicationBackfill": self.find_replication_backfill,
+        }
 
-async def put_replication_configuration(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    configuration = input["replicationConfiguration"]
-    rules = configuration["rules"]
-    if len(rules) > _MAX_RULES:
-        raise invalid("replicationConfiguration", f"there may be no more than {_MAX_RULES} rules")
-    destinations = {(one["region"], one["registryId"]) for rule in rules for one in rule["destinations"]}
-    if len(destinations) > _MAX_DESTINATIONS:
-        raise invalid("replicationConfiguration", f"there may be no more than {_MAX_DESTINATIONS} destinations")
-    if (call.registry.region, call.registry.account) in destinations:
-        raise invalid("replicationConfiguration", "Replication destination cannot be the same as the source registry")
-    text = json.dumps(configuration)
-    await call.engine.call(call.engine.registry.put_document, REPLICATION, text, call.clock())
-    return {"replicationConfiguration": configuration}
+    async def describe_registry(self, call: Call, input: Input) -> Output:
+        return {"registryId": call.registry.account, "replicationConfiguration": self._document()}
 
+    async def put_replication_configuration(self, call: Call, input: Input) -> Output:
+        configuration = input["replicationConfiguration"]
+        rules = configuration["rules"]
+        if len(rules) > _MAX_RULES:
+            raise invalid("replicationConfiguration", f"there may be no more than {_MAX_RULES} rules")
+        destinations = {(one["region"], one["registryId"]) for rule in rules for one in rule["destinations"]}
+        if len(destinations) > _MAX_DESTINATIONS:
+            raise invalid("replicationConfiguration", f"there may be no more than {_MAX_DESTINATIONS} destinations")
+        if (call.registry.region, call.registry.account) in destinations:
+            raise invalid(
+                "replicationConfiguration", "Replication destination cannot be the same as the source registry"
+            )
+        text = json.dumps(configuration)
+        await self.run(self.registry.put_document, REPLICATION, text, call.now)
+        return {"replicationConfiguration": configuration}
 
-async def describe_image_replication_status(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    """A status for each destination of the rules that the repository falls under."""
-    name = repository_name(input)
-    image = await require_image(call, name, input["imageId"])
-    destinations = {
-        (one["region"], one["registryId"])
-        for rule in _configuration(call)["rules"]
-        if "repositoryFilters" not in rule or any(name.startswith(one["filter"]) for one in rule["repositoryFilters"])
-        for one in rule["destinations"]
-    }
-    return {
-        "repositoryName": name,
-        "imageId": image,
-        "replicationStatuses": [
-            {"region": region, "registryId": registry, "status": "FAILED", "failureCode": _NOT_REPLICATED}
-            for region, registry in sorted(destinations)
-        ],
-    }
+    async def describe_image_replication_status(self, call: Call, input: Input) -> Output:
+        """A status for each destination of the rules that the repository falls under."""
+        name = repository_name(input)
+        image = await self.known_images.require(call, name, input["imageId"])
+        destinations = {
+            (one["region"], one["registryId"])
+            for rule in self._document()["rules"]
+            if "repositoryFilters" not in rule
+            or any(name.startswith(one["filter"]) for one in rule["repositoryFilters"])
+            for one in rule["destinations"]
+        }
+        return {
+            "repositoryName": name,
+            "imageId": image,
+            "replicationStatuses": [
+                {"region": region, "registryId": registry, "status": "FAILED", "failureCode": _NOT_REPLICATED}
+                for region, registry in sorted(destinations)
+            ],
+        }
 
+    async def start_replication_backfill(self, call: Call, input: Input) -> Output:
+        raise ApiError(
+            "InvalidParameterException",
+            "StartReplicationBackfill is not offered by this engine: it keeps replication rules, but replicates nothing",
+        )
 
-def _configuration(call: Call) -> dict[str, Any]:
-    text = call.engine.configuration.document(REPLICATION)
-    configuration: dict[str, Any] = json.loads(text) if text else {"rules": []}
-    return configuration
+    async def list_replication_backfills(self, call: Call, input: Input) -> Output:
+        page_request("ListReplicationBackfills", input)  # refuses tokens, of which none was given
+        return {"registryId": call.registry.account, "backfills": []}
 
+    async def find_replication_backfill(self, call: Call, input: Input) -> Output:
+        """There is none under any id."""
+        raise ApiError(
+            "ReplicationBackfillNotFoundException",
+            f"The replication backfill with id '{input['replicationBackfillId']}' does not exist in the registry with id "
+            f"'{call.registry.account}': StartReplicationBackfill is not offered by this engine",
+        )
 
-HANDLERS: Mapping[str, Handler] = {
-    "DescribeRegistry": describe_registry,
-    "PutReplicationConfiguration": put_replication_configuration,
-    "DescribeImageReplicationStatus": describe_image_replication_status,
-}
+    def _document(self) -> Output:
+        text = self.configuration.document(REPLICATION)
+        configuration: dict[str, Any] = json.loads(text) if text else {"rules": []}
+        return configuration

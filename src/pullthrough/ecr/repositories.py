@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
-from pullthrough.ecr.calls import Call, Handler
+from pullthrough.ecr.calls import Call, Handler, Input, Output
 from pullthrough.ecr.errors import ApiError
 from pullthrough.ecr.paging import page_request
 from pullthrough.ecr.parameters import (
@@ -15,101 +15,113 @@ from pullthrough.ecr.parameters import (
     repository_name,
     repository_not_found,
 )
+from pullthrough.ecr.rights import Rights
 from pullthrough.errors import AlreadyExists, NotEmpty
 from pullthrough.oci.names import parse_repository_name
-from pullthrough.storage.repositories import RepositoryRecord, RepositorySettings
+from pullthrough.storage.repositories import Repositories, RepositoryRecord, RepositorySettings
+from pullthrough.threads import Runner
 
 
-async def create_repository(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    """To give it tags needs the right to tag it, too."""
-    name = repository_name(input)
-    tags = read_tags(input.get("tags", []), code="InvalidTagParameterException", too_many="TooManyTagsException")
-    if tags:
-        arn = call.registry.repository_arn(name)
-        call.authorize("ecr:TagResource", arn, repository=name, resource_tags=tags.items())
-    mutability = input.get("imageTagMutability", "MUTABLE")
-    filters = input.get("imageTagMutabilityExclusionFilters", [])
-    check_mutability(mutability, filters)
-    settings = RepositorySettings(
-        tag_mutability=mutability,
-        mutability_filters=filters,
-        encryption=read_encryption(input.get("encryptionConfiguration", {})),
-        scan_on_push=input.get("imageScanningConfiguration", {}).get("scanOnPush", False),
-        tags=tags,
-    )
-    try:
-        record = await call.engine.call(call.engine.repositories.create, name, settings, call.clock())
-    except AlreadyExists as error:
-        raise ApiError(
-            "RepositoryAlreadyExistsException",
-            f"The repository with name '{name}' already exists in the registry with id '{call.registry.account}'",
-        ) from error
-    return {"repository": _repository(call, record)}
+@dataclass(frozen=True, slots=True)
+class RepositoryHandlers:
+    run: Runner
+    repositories: Repositories
+    rights: Rights
 
+    def handlers(self) -> Mapping[str, Handler]:
+        return {
+            "CreateRepository": self.create_repository,
+            "DescribeRepositories": self.describe_repositories,
+            "DeleteRepository": self.delete_repository,
+            "PutImageTagMutability": self.put_image_tag_mutability,
+            "PutImageScanningConfiguration": self.put_image_scanning_configuration,
+        }
 
-async def describe_repositories(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    """Those that are named, which must all be there, or all of them; by name."""
-    page = page_request("DescribeRepositories", input)
-    after = str(page.after[0]) if page.after else ""
-    if "repositoryNames" in input:
-        names = [parse_repository_name(name) for name in input["repositoryNames"]]
-        found = await call.engine.call(call.engine.repositories.find_all, names)
-        known = {record.name for record in found}
-        for name in names:
-            if name not in known:
-                raise repository_not_found(call, name)
-        found = [record for record in found if record.name > after]
-    else:
-        found = await call.engine.call(call.engine.repositories.page, after, page.size + 1)
-    records, token = page.cut(found, lambda record: (record.name,))
-    return {"repositories": [_repository(call, record) for record in records], "nextToken": token}
+    async def create_repository(self, call: Call, input: Input) -> Output:
+        """To give it tags needs the right to tag it, too."""
+        name = repository_name(input)
+        tags = read_tags(input.get("tags", []), code="InvalidTagParameterException", too_many="TooManyTagsException")
+        if tags:
+            self.rights.check_repository(call, "TagResource", name, tags=tags.items())
+        mutability = input.get("imageTagMutability", "MUTABLE")
+        filters = input.get("imageTagMutabilityExclusionFilters", [])
+        check_mutability(mutability, filters)
+        settings = RepositorySettings(
+            tag_mutability=mutability,
+            mutability_filters=filters,
+            encryption=read_encryption(input.get("encryptionConfiguration", {})),
+            scan_on_push=input.get("imageScanningConfiguration", {}).get("scanOnPush", False),
+            tags=tags,
+        )
+        try:
+            record = await self.run(self.repositories.create, name, settings, call.now)
+        except AlreadyExists as error:
+            raise ApiError(
+                "RepositoryAlreadyExistsException",
+                f"The repository with name '{name}' already exists in the registry with id '{call.registry.account}'",
+            ) from error
+        return {"repository": _repository(call, record)}
 
+    async def describe_repositories(self, call: Call, input: Input) -> Output:
+        """Those that are named, which must all be there, or all of them; by name."""
+        page = page_request("DescribeRepositories", input)
+        after = str(page.after[0]) if page.after else ""
+        if "repositoryNames" in input:
+            names = [parse_repository_name(name) for name in input["repositoryNames"]]
+            found = await self.run(self.repositories.find_all, names)
+            known = {record.name for record in found}
+            for name in names:
+                if name not in known:
+                    raise repository_not_found(call.registry, name)
+            found = [record for record in found if record.name > after]
+        else:
+            found = await self.run(self.repositories.page, after, page.size + 1)
+        records, token = page.cut(found, lambda record: (record.name,))
+        return {"repositories": [_repository(call, record) for record in records], "nextToken": token}
 
-async def delete_repository(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    name = repository_name(input)
-    try:
-        record = await call.engine.call(call.engine.repositories.delete, name, force=input.get("force", False))
-    except NotEmpty as error:
-        raise ApiError(
-            "RepositoryNotEmptyException",
-            f"The repository with name '{name}' in registry with id '{call.registry.account}' cannot be deleted because "
-            "it still contains images",
-        ) from error
-    return {"repository": _repository(call, _found(call, name, record))}
+    async def delete_repository(self, call: Call, input: Input) -> Output:
+        name = repository_name(input)
+        try:
+            record = await self.run(self.repositories.delete, name, force=input.get("force", False))
+        except NotEmpty as error:
+            raise ApiError(
+                "RepositoryNotEmptyException",
+                f"The repository with name '{name}' in registry with id '{call.registry.account}' cannot be deleted because "
+                "it still contains images",
+            ) from error
+        return {"repository": _repository(call, _found(call, name, record))}
 
+    async def put_image_tag_mutability(self, call: Call, input: Input) -> Output:
+        name = repository_name(input)
+        mutability = input["imageTagMutability"]
+        filters = input.get("imageTagMutabilityExclusionFilters", [])
+        check_mutability(mutability, filters)
+        _found(call, name, await self.run(self.repositories.set_mutability, name, mutability, filters))
+        return {
+            "registryId": call.registry.account,
+            "repositoryName": name,
+            "imageTagMutability": mutability,
+            "imageTagMutabilityExclusionFilters": filters or None,
+        }
 
-async def put_image_tag_mutability(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    name = repository_name(input)
-    mutability = input["imageTagMutability"]
-    filters = input.get("imageTagMutabilityExclusionFilters", [])
-    check_mutability(mutability, filters)
-    _found(call, name, await call.engine.call(call.engine.repositories.set_mutability, name, mutability, filters))
-    return {
-        "registryId": call.registry.account,
-        "repositoryName": name,
-        "imageTagMutability": mutability,
-        "imageTagMutabilityExclusionFilters": filters or None,
-    }
-
-
-async def put_image_scanning_configuration(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    name = repository_name(input)
-    scan_on_push = input["imageScanningConfiguration"].get("scanOnPush", False)
-    _found(call, name, await call.engine.call(call.engine.repositories.set_scan_on_push, name, scan_on_push))
-    return {
-        "registryId": call.registry.account,
-        "repositoryName": name,
-        "imageScanningConfiguration": {"scanOnPush": scan_on_push},
-    }
+    async def put_image_scanning_configuration(self, call: Call, input: Input) -> Output:
+        name = repository_name(input)
+        scan_on_push = input["imageScanningConfiguration"].get("scanOnPush", False)
+        _found(call, name, await self.run(self.repositories.set_scan_on_push, name, scan_on_push))
+        return {
+            "registryId": call.registry.account,
+            "repositoryName": name,
+            "imageScanningConfiguration": {"scanOnPush": scan_on_push},
+        }
 
 
 def _found(call: Call, name: str, record: RepositoryRecord | None) -> RepositoryRecord:
     if record is None:
-        raise repository_not_found(call, name)
+        raise repository_not_found(call.registry, name)
     return record
 
 
-def _repository(call: Call, record: RepositoryRecord) -> dict[str, Any]:
+def _repository(call: Call, record: RepositoryRecord) -> Output:
     return {
         "repositoryArn": call.registry.repository_arn(record.name),
         "registryId": call.registry.account,
@@ -121,12 +133,3 @@ def _repository(call: Call, record: RepositoryRecord) -> dict[str, Any]:
         "imageScanningConfiguration": {"scanOnPush": record.scan_on_push},
         "encryptionConfiguration": record.encryption,
     }
-
-
-HANDLERS: Mapping[str, Handler] = {
-    "CreateRepository": create_repository,
-    "DescribeRepositories": describe_repositories,
-    "DeleteRepository": delete_repository,
-    "PutImageTagMutability": put_image_tag_mutability,
-    "PutImageScanningConfiguration": put_image_scanning_configuration,
-}

@@ -9,20 +9,24 @@ A prefix may end with a slash, which changes nothing; it is echoed as the questi
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from pullthrough.declaration import ROOT, Origin, Rule, SecretCredential
-from pullthrough.ecr.calls import Call, Handler
+from pullthrough.ecr.calls import Call, Handler, Input, Output
 from pullthrough.ecr.errors import ApiError
 from pullthrough.ecr.paging import page_request
 from pullthrough.ecr.parameters import invalid
 from pullthrough.ecr.upstream_registries import check_credential, read_upstream
-from pullthrough.ecr.validation import check_secret, find_failure
+from pullthrough.ecr.validation import RuleChecks
+from pullthrough.engine.configuration import Configuration
+from pullthrough.engine.events import Events
 from pullthrough.engine.owners import covered
 from pullthrough.errors import AlreadyExists, LimitReached
 from pullthrough.oci.ecr_upstreams import kind_of, upstream_host
-from pullthrough.storage.registry import CacheRule
+from pullthrough.storage.registry import CacheRule, Registry
+from pullthrough.storage.repositories import Repositories
+from pullthrough.threads import Runner
 
 _log = logging.getLogger(__name__)
 _EXISTS = "A pull through cache rule with these settings already exists for the private registry."
@@ -36,135 +40,155 @@ _MEMBERS = {
 }
 
 
-async def create_rule(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    prefix = _key(input["ecrRepositoryPrefix"])
-    written = _written(call)
-    if prefix in written:
-        raise ApiError("PullThroughCacheRuleAlreadyExistsException", f"{_EXISTS} ({_where(prefix)})")
-    strict = call.settings.ecr.strict
-    kind = read_upstream(input["upstreamRegistryUrl"], input.get("upstreamRegistry"), strict=strict)
-    credential_arn, custom_role_arn = input.get("credentialArn"), input.get("customRoleArn")
-    if strict:
-        _check_upstream_prefix(prefix, kind, input.get("upstreamRepositoryPrefix"))
-        check_credential(kind, credential_arn, custom_role_arn)
-    if credential_arn is not None:
-        await check_secret(call, credential_arn, input["upstreamRegistryUrl"])
-    now = call.clock()
-    rule = CacheRule(
-        prefix=prefix,
-        upstream_registry_url=input["upstreamRegistryUrl"],
-        created_at=now,
-        updated_at=now,
-        upstream_registry=kind,
-        upstream_repository_prefix=input.get("upstreamRepositoryPrefix"),
-        credential_arn=credential_arn,
-        custom_role_arn=custom_role_arn,
-    )
-    try:
-        await call.engine.call(call.engine.registry.create_cache_rule, rule, others=len(written))
-    except AlreadyExists as error:
-        raise ApiError("PullThroughCacheRuleAlreadyExistsException", _EXISTS) from error
-    except LimitReached as error:
-        raise ApiError("LimitExceededException", error.message) from error
-    await _tell_of_covered(call, rule)
-    answer = _answer(call, rule, input["ecrRepositoryPrefix"])
-    del answer["updatedAt"]
-    return answer
+@dataclass(frozen=True, slots=True)
+class RuleHandlers:
+    run: Runner
+    #: The rules of pullthrough.toml, by prefix.
+    written: Mapping[str, Rule]
+    strict: bool
+    registry: Registry
+    repositories: Repositories
+    configuration: Configuration
+    events: Events
+    checks: RuleChecks
 
+    def handlers(self) -> Mapping[str, Handler]:
+        return {
+            "CreatePullThroughCacheRule": self.create_rule,
+            "DescribePullThroughCacheRules": self.describe_rules,
+            "UpdatePullThroughCacheRule": self.update_rule,
+            "DeletePullThroughCacheRule": self.delete_rule,
+            "ValidatePullThroughCacheRule": self.validate_rule,
+        }
 
-async def _tell_of_covered(call: Call, rule: CacheRule) -> None:
-    """Say in the log and in an event which repositories under the new rule stay the registry's own."""
-    own = await call.engine.call(call.engine.repositories.own_names, [rule.prefix])
-    if not own:
-        return
-    await call.engine.configuration.refresh()  # with the new rule
-    found = ((name, call.engine.rules.covering(name)) for name in own)
-    if names := [name for name, over in found if over is not None and over.prefix == rule.prefix]:
-        upstream = upstream_host(rule.upstream_registry_url)
-        _log.warning("%s", covered(rule.prefix, upstream, names))
-        call.engine.events.rule_covers_own(rule.prefix, upstream, names)
-
-
-async def describe_rules(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    """Those that are named, which must all be there, or all of them; by prefix."""
-    page = page_request("DescribePullThroughCacheRules", input)
-    spelled = {_key(prefix): prefix for prefix in input.get("ecrRepositoryPrefixes", [])}
-    rules = _listed(call)
-    if any(prefix not in rules for prefix in spelled):
-        raise _not_found()
-    wanted = [rules[prefix] for prefix in sorted(spelled or rules) if page.after is None or (prefix,) > page.after]
-    found, token = page.cut(wanted, lambda rule: (rule.prefix,))
-    return {
-        "pullThroughCacheRules": [_answer(call, rule, spelled.get(rule.prefix, rule.prefix)) for rule in found],
-        "nextToken": token,
-    }
-
-
-async def update_rule(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    """Another credential or role. With neither, AWS refuses; here that changes nothing, unless strict."""
-    prefix = _key(input["ecrRepositoryPrefix"])
-    _refuse_written(call, prefix, "Change")
-    credential_arn, custom_role_arn = input.get("credentialArn"), input.get("customRoleArn")
-    made = _listed(call).get(prefix)
-    if made is None:
-        raise _not_found()
-    if call.settings.ecr.strict and credential_arn is None and custom_role_arn is None:
-        raise ApiError(
-            "InvalidParameterException",
-            "Invalid input: Please set either credential arn or role arn to update the credentials",
+    async def create_rule(self, call: Call, input: Input) -> Output:
+        prefix = _key(input["ecrRepositoryPrefix"])
+        if prefix in self.written:
+            raise ApiError("PullThroughCacheRuleAlreadyExistsException", f"{_EXISTS} ({_where(prefix)})")
+        kind = read_upstream(input["upstreamRegistryUrl"], input.get("upstreamRegistry"), strict=self.strict)
+        credential_arn, custom_role_arn = input.get("credentialArn"), input.get("customRoleArn")
+        if self.strict:
+            _check_upstream_prefix(prefix, kind, input.get("upstreamRepositoryPrefix"))
+            check_credential(kind, credential_arn, custom_role_arn)
+        if credential_arn is not None:
+            await self.checks.check_secret(call, credential_arn, input["upstreamRegistryUrl"])
+        rule = CacheRule(
+            prefix=prefix,
+            upstream_registry_url=input["upstreamRegistryUrl"],
+            created_at=call.now,
+            updated_at=call.now,
+            upstream_registry=kind,
+            upstream_repository_prefix=input.get("upstreamRepositoryPrefix"),
+            credential_arn=credential_arn,
+            custom_role_arn=custom_role_arn,
         )
-    if credential_arn is not None:
-        await check_secret(call, credential_arn, made.upstream_registry_url)
-    rule = await call.engine.call(
-        call.engine.registry.update_cache_rule,
-        prefix,
-        credential_arn=credential_arn,
-        custom_role_arn=custom_role_arn,
-        now=call.clock(),
-    )
-    if rule is None:
-        raise _not_found()
-    answer = _answer(call, rule, input["ecrRepositoryPrefix"])
-    for name in ("createdAt", "upstreamRegistryUrl", "upstreamRegistry"):
-        del answer[name]
-    return answer
+        try:
+            await self.run(self.registry.create_cache_rule, rule, others=len(self.written))
+        except AlreadyExists as error:
+            raise ApiError("PullThroughCacheRuleAlreadyExistsException", _EXISTS) from error
+        except LimitReached as error:
+            raise ApiError("LimitExceededException", error.message) from error
+        await self._tell_of_covered(rule)
+        answer = _answer(call, rule, input["ecrRepositoryPrefix"])
+        del answer["updatedAt"]
+        return answer
+
+    async def describe_rules(self, call: Call, input: Input) -> Output:
+        """Those that are named, which must all be there, or all of them; by prefix."""
+        page = page_request("DescribePullThroughCacheRules", input)
+        spelled = {_key(prefix): prefix for prefix in input.get("ecrRepositoryPrefixes", [])}
+        rules = self._listed()
+        if any(prefix not in rules for prefix in spelled):
+            raise _not_found()
+        wanted = [rules[prefix] for prefix in sorted(spelled or rules) if page.after is None or (prefix,) > page.after]
+        found, token = page.cut(wanted, lambda rule: (rule.prefix,))
+        return {
+            "pullThroughCacheRules": [_answer(call, rule, spelled.get(rule.prefix, rule.prefix)) for rule in found],
+            "nextToken": token,
+        }
+
+    async def update_rule(self, call: Call, input: Input) -> Output:
+        """Another credential or role. With neither, AWS refuses; here that changes nothing, unless strict."""
+        prefix = _key(input["ecrRepositoryPrefix"])
+        self._refuse_written(prefix, "Change")
+        credential_arn, custom_role_arn = input.get("credentialArn"), input.get("customRoleArn")
+        made = self._listed().get(prefix)
+        if made is None:
+            raise _not_found()
+        if self.strict and credential_arn is None and custom_role_arn is None:
+            raise ApiError(
+                "InvalidParameterException",
+                "Invalid input: Please set either credential arn or role arn to update the credentials",
+            )
+        if credential_arn is not None:
+            await self.checks.check_secret(call, credential_arn, made.upstream_registry_url)
+        rule = await self.run(
+            self.registry.update_cache_rule,
+            prefix,
+            credential_arn=credential_arn,
+            custom_role_arn=custom_role_arn,
+            now=call.now,
+        )
+        if rule is None:
+            raise _not_found()
+        answer = _answer(call, rule, input["ecrRepositoryPrefix"])
+        for name in ("createdAt", "upstreamRegistryUrl", "upstreamRegistry"):
+            del answer[name]
+        return answer
+
+    async def delete_rule(self, call: Call, input: Input) -> Output:
+        """The repositories under it stay as they are, and what is cached in them is served on."""
+        prefix = _key(input["ecrRepositoryPrefix"])
+        self._refuse_written(prefix, "Remove")
+        rule = await self.run(self.registry.delete_cache_rule, prefix)
+        if rule is None:
+            raise _not_found()
+        answer = _answer(call, rule, input["ecrRepositoryPrefix"])
+        for name in ("updatedAt", "upstreamRegistry"):
+            del answer[name]
+        return answer
+
+    async def validate_rule(self, call: Call, input: Input) -> Output:
+        """Reaches the upstream and logs in there. `failure` is a code of `validation`, and a sentence."""
+        prefix = _key(input["ecrRepositoryPrefix"])
+        made = self._listed().get(prefix)
+        if made is None:
+            raise _not_found()
+        failure = await self.checks.find_failure(self.configuration.rule(prefix))
+        answer = _answer(call, made, input["ecrRepositoryPrefix"])
+        for name in ("createdAt", "updatedAt", "upstreamRegistry"):
+            del answer[name]
+        return {**answer, "isValid": not failure, "failure": failure or None}
+
+    async def _tell_of_covered(self, rule: CacheRule) -> None:
+        """Say in the log and in an event which repositories under the new rule stay the registry's own."""
+        own = await self.run(self.repositories.own_names, [rule.prefix])
+        if not own:
+            return
+        await self.configuration.refresh()  # with the new rule
+        found = ((name, self.configuration.rules.covering(name)) for name in own)
+        if names := [name for name, over in found if over is not None and over.prefix == rule.prefix]:
+            upstream = upstream_host(rule.upstream_registry_url)
+            _log.warning("%s", covered(rule.prefix, upstream, names))
+            self.events.rule_covers_own(rule.prefix, upstream, names)
+
+    def _listed(self) -> dict[str, CacheRule]:
+        """By prefix: those made here, and those of the file in the same shape. No times are known of the latter."""
+        made = {rule.prefix: rule for rule in self.configuration.cache_rules}
+        return made | {prefix: _as_made(rule) for prefix, rule in self.written.items()}
+
+    def _refuse_written(self, prefix: str, deed: str) -> None:
+        if prefix in self.written:
+            raise ApiError(
+                "InvalidParameterException",
+                f"The rule {prefix} comes from pullthrough.toml, and this API does not change that file. {deed} the table "
+                f"[rules.{_toml_key(prefix)}] there, and restart the engine.",
+            )
 
 
-async def delete_rule(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    """The repositories under it stay as they are, and what is cached in them is served on."""
-    prefix = _key(input["ecrRepositoryPrefix"])
-    _refuse_written(call, prefix, "Remove")
-    rule = await call.engine.call(call.engine.registry.delete_cache_rule, prefix)
-    if rule is None:
-        raise _not_found()
-    answer = _answer(call, rule, input["ecrRepositoryPrefix"])
-    for name in ("updatedAt", "upstreamRegistry"):
-        del answer[name]
-    return answer
-
-
-async def validate_rule(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    """Reaches the upstream and logs in there. `failure` is a code of `validation`, and a sentence."""
-    prefix = _key(input["ecrRepositoryPrefix"])
-    made = _listed(call).get(prefix)
-    if made is None:
-        raise _not_found()
-    failure = await find_failure(call, call.engine.configuration.rule(prefix))
-    answer = _answer(call, made, input["ecrRepositoryPrefix"])
-    for name in ("createdAt", "updatedAt", "upstreamRegistry"):
-        del answer[name]
-    return {**answer, "isValid": not failure, "failure": failure or None}
-
-
-def _listed(call: Call) -> dict[str, CacheRule]:
-    """By prefix: those made here, and those of the file in the same shape. No times are known of the latter."""
-    made = {rule.prefix: rule for rule in call.engine.configuration.cache_rules}
-    return made | {prefix: _as_made(rule) for prefix, rule in _written(call).items()}
-
-
-def _written(call: Call) -> dict[str, Rule]:
-    """The rules of pullthrough.toml."""
-    return {rule.prefix: rule for rule in call.settings.rules if rule.origin is Origin.FILE}
+def written_rules(rules: Iterable[Rule]) -> dict[str, Rule]:
+    """Those of pullthrough.toml among the settings' rules, by prefix."""
+    return {rule.prefix: rule for rule in rules if rule.origin is Origin.FILE}
 
 
 def _as_made(rule: Rule) -> CacheRule:
@@ -178,15 +202,6 @@ def _as_made(rule: Rule) -> CacheRule:
         credential_arn=rule.credential.arn if isinstance(rule.credential, SecretCredential) else None,
         custom_role_arn=rule.custom_role_arn or None,
     )
-
-
-def _refuse_written(call: Call, prefix: str, deed: str) -> None:
-    if prefix in _written(call):
-        raise ApiError(
-            "InvalidParameterException",
-            f"The rule {prefix} comes from pullthrough.toml, and this API does not change that file. {deed} the table "
-            f"[rules.{_toml_key(prefix)}] there, and restart the engine.",
-        )
 
 
 def _where(prefix: str) -> str:
@@ -217,7 +232,7 @@ def _not_found() -> ApiError:
     )
 
 
-def _answer(call: Call, rule: CacheRule, spelled: str) -> dict[str, Any]:
+def _answer(call: Call, rule: CacheRule, spelled: str) -> Output:
     """All members of a PullThroughCacheRule; what was not given is None, and left out of the answer."""
     return {
         "ecrRepositoryPrefix": spelled,
@@ -226,12 +241,3 @@ def _answer(call: Call, rule: CacheRule, spelled: str) -> dict[str, Any]:
         "registryId": call.registry.account,
         **{member: getattr(rule, attribute) for member, attribute in _MEMBERS.items()},
     }
-
-
-HANDLERS: Mapping[str, Handler] = {
-    "CreatePullThroughCacheRule": create_rule,
-    "DescribePullThroughCacheRules": describe_rules,
-    "UpdatePullThroughCacheRule": update_rule,
-    "DeletePullThroughCacheRule": delete_rule,
-    "ValidatePullThroughCacheRule": validate_rule,
-}

@@ -4,73 +4,96 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pullthrough.access.globs import matches
-from pullthrough.ecr.calls import Call, Handler
+from pullthrough.ecr.calls import Call, Handler, Input, Output
 from pullthrough.ecr.errors import ApiError
-from pullthrough.ecr.image_ids import require_image, shown
+from pullthrough.ecr.image_ids import KnownImages, shown
 from pullthrough.ecr.parameters import invalid, repository_name
-from pullthrough.engine.configuration import SCANNING
+from pullthrough.engine.configuration import SCANNING, Configuration
 from pullthrough.oci.names import parse_repository_name
-from pullthrough.storage.repositories import RepositoryRecord
+from pullthrough.storage.registry import Registry
+from pullthrough.storage.repositories import Repositories, RepositoryRecord
+from pullthrough.threads import Runner
 
 _CONTINUOUS = "CONTINUOUS_SCAN"
 _FREQUENCIES = {"BASIC": ("SCAN_ON_PUSH", "MANUAL"), "ENHANCED": ("SCAN_ON_PUSH", _CONTINUOUS)}
 _NO_SCANNER = "this engine keeps the scanning configuration, but has no scanner"
 
 
-async def get_registry_scanning_configuration(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    return {"registryId": call.registry.account, "scanningConfiguration": _configuration(call)}
+@dataclass(frozen=True, slots=True)
+class ScanningHandlers:
+    run: Runner
+    registry: Registry
+    repositories: Repositories
+    configuration: Configuration
+    known_images: KnownImages
+
+    def handlers(self) -> Mapping[str, Handler]:
+        return {
+            "GetRegistryScanningConfiguration": self.get_registry_scanning_configuration,
+            "PutRegistryScanningConfiguration": self.put_registry_scanning_configuration,
+            "BatchGetRepositoryScanningConfiguration": self.batch_get_repository_scanning_configuration,
+            "StartImageScan": self.start_image_scan,
+            "DescribeImageScanFindings": self.describe_image_scan_findings,
+        }
+
+    async def get_registry_scanning_configuration(self, call: Call, input: Input) -> Output:
+        return {"registryId": call.registry.account, "scanningConfiguration": self._document()}
+
+    async def put_registry_scanning_configuration(self, call: Call, input: Input) -> Output:
+        configuration = {"scanType": input.get("scanType", "BASIC"), "rules": input.get("rules", [])}
+        allowed = _FREQUENCIES[configuration["scanType"]]
+        for rule in configuration["rules"]:
+            if rule["scanFrequency"] not in allowed:
+                raise invalid(
+                    "scanFrequency", f"with a scanType of {configuration['scanType']} it is {' or '.join(allowed)}"
+                )
+        text = json.dumps(configuration)
+        await self.run(self.registry.put_document, SCANNING, text, call.now)
+        return {"registryScanningConfiguration": configuration}
+
+    async def batch_get_repository_scanning_configuration(self, call: Call, input: Input) -> Output:
+        names = list(dict.fromkeys(parse_repository_name(name) for name in input["repositoryNames"]))
+        found = {record.name: record for record in await self.run(self.repositories.find_all, names)}
+        configuration = self._document()
+        return {
+            "scanningConfigurations": [
+                _of_repository(call, found[name], configuration) for name in names if name in found
+            ],
+            "failures": [
+                {
+                    "repositoryName": name,
+                    "failureCode": "REPOSITORY_NOT_FOUND",
+                    "failureReason": "REPOSITORY_NOT_FOUND",
+                }
+                for name in names
+                if name not in found
+            ],
+        }
+
+    async def start_image_scan(self, call: Call, input: Input) -> Output:
+        await self.known_images.require(call, repository_name(input), input["imageId"])
+        raise ApiError("ValidationException", f"StartImageScan is not available: {_NO_SCANNER}")
+
+    async def describe_image_scan_findings(self, call: Call, input: Input) -> Output:
+        name = repository_name(input)
+        await self.known_images.require(call, name, input["imageId"])
+        raise ApiError(
+            "ScanNotFoundException",
+            f"Image scan does not exist for the image with '{shown(input['imageId'])}' in the repository with name '{name}' "
+            f"in the registry with id '{call.registry.account}' ({_NO_SCANNER})",
+        )
+
+    def _document(self) -> Output:
+        text = self.configuration.document(SCANNING)
+        configuration: dict[str, Any] = json.loads(text) if text else {"scanType": "BASIC", "rules": []}
+        return configuration
 
 
-async def put_registry_scanning_configuration(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    configuration = {"scanType": input.get("scanType", "BASIC"), "rules": input.get("rules", [])}
-    allowed = _FREQUENCIES[configuration["scanType"]]
-    for rule in configuration["rules"]:
-        if rule["scanFrequency"] not in allowed:
-            raise invalid(
-                "scanFrequency", f"with a scanType of {configuration['scanType']} it is {' or '.join(allowed)}"
-            )
-    text = json.dumps(configuration)
-    await call.engine.call(call.engine.registry.put_document, SCANNING, text, call.clock())
-    return {"registryScanningConfiguration": configuration}
-
-
-async def batch_get_repository_scanning_configuration(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    names = list(dict.fromkeys(parse_repository_name(name) for name in input["repositoryNames"]))
-    found = {record.name: record for record in await call.engine.call(call.engine.repositories.find_all, names)}
-    configuration = _configuration(call)
-    return {
-        "scanningConfigurations": [_of_repository(call, found[name], configuration) for name in names if name in found],
-        "failures": [
-            {
-                "repositoryName": name,
-                "failureCode": "REPOSITORY_NOT_FOUND",
-                "failureReason": "REPOSITORY_NOT_FOUND",
-            }
-            for name in names
-            if name not in found
-        ],
-    }
-
-
-async def start_image_scan(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    await require_image(call, repository_name(input), input["imageId"])
-    raise ApiError("ValidationException", f"StartImageScan is not available: {_NO_SCANNER}")
-
-
-async def describe_image_scan_findings(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    name = repository_name(input)
-    await require_image(call, name, input["imageId"])
-    raise ApiError(
-        "ScanNotFoundException",
-        f"Image scan does not exist for the image with '{shown(input['imageId'])}' in the repository with name '{name}' "
-        f"in the registry with id '{call.registry.account}' ({_NO_SCANNER})",
-    )
-
-
-def _of_repository(call: Call, record: RepositoryRecord, configuration: Mapping[str, Any]) -> dict[str, Any]:
+def _of_repository(call: Call, record: RepositoryRecord, configuration: Mapping[str, Any]) -> Output:
     """By the registry's rules, the last that fits, a continuous one above all; else by the repository's own setting."""
     frequency, applied = "SCAN_ON_PUSH" if record.scan_on_push else "MANUAL", []
     for rule in sorted(configuration["rules"], key=lambda rule: bool(rule["scanFrequency"] == _CONTINUOUS)):
@@ -92,18 +115,3 @@ def _fits(text: str, name: str) -> bool:
     https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-scanning-filters.html
     """
     return matches(text, name) if "*" in text else text in name
-
-
-def _configuration(call: Call) -> dict[str, Any]:
-    text = call.engine.configuration.document(SCANNING)
-    configuration: dict[str, Any] = json.loads(text) if text else {"scanType": "BASIC", "rules": []}
-    return configuration
-
-
-HANDLERS: Mapping[str, Handler] = {
-    "GetRegistryScanningConfiguration": get_registry_scanning_configuration,
-    "PutRegistryScanningConfiguration": put_registry_scanning_configuration,
-    "BatchGetRepositoryScanningConfiguration": batch_get_repository_scanning_configuration,
-    "StartImageScan": start_image_scan,
-    "DescribeImageScanFindings": describe_image_scan_findings,
-}

@@ -1,34 +1,41 @@
-"""Which secret an operation is about, and whether its caller may: what every operation with a `SecretId` begins with.
+"""What every operation with a `SecretId` begins with: which secret it is about, and whether its caller may do this to it.
 
-The face leaves this to the handlers, because a secret's own policy has a say, and its ARN is known only when it was found.
+The face leaves this to the handlers: the secret's own policy has a say, and it is known once the secret is found, as the ARN is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-from pullthrough.access.context import Tags
 from pullthrough.ecr.calls import Call
 from pullthrough.ecr.errors import ApiError
 from pullthrough.ecr.resources import secret_arn
+from pullthrough.ecr.rights import Rights
 from pullthrough.errors import AccessDenied, PullthroughError, SecretNotUsable, SecretUnknown
 from pullthrough.storage.secret_rows import MAX_TAGS, SecretRecord
+from pullthrough.storage.secrets import Secrets
+from pullthrough.threads import Runner
 
 
-async def find_secret(call: Call, operation: str, secret_id: str) -> SecretRecord:
-    """Raises SecretUnknown, and AccessDenied: that a secret does not exist is told to those who might use it only."""
-    try:
-        record = await call.engine.call(call.engine.secrets.find, secret_id)
-    except SecretUnknown:
-        authorize(call, operation, secret_arn(secret_id, call.registry))
-        raise
-    authorize(call, operation, record.arn, policy=record.policy, tags=record.tags.items())
-    return record
+@dataclass(frozen=True, slots=True)
+class KnownSecrets:
+    run: Runner
+    secrets: Secrets
+    rights: Rights
 
+    async def find(self, call: Call, operation: str, secret_id: str) -> SecretRecord:
+        """The secret that the operation is about. Raises SecretUnknown, and AccessDenied.
 
-def authorize(call: Call, operation: str, arn: str, *, policy: str | None = None, tags: Tags = ()) -> None:
-    """Raises AccessDenied. `policy` is the secret's own, as `tags` are."""
-    call.authorize(f"secretsmanager:{operation}", arn, secret_policy=policy, resource_tags=tags)
+        Whether a secret exists is told only to those who might use it.
+        """
+        try:
+            record = await self.run(self.secrets.find, secret_id)
+        except SecretUnknown:
+            self.rights.check_secret(call, operation, secret_arn(secret_id, call.registry))
+            raise
+        self.rights.check_secret(call, operation, record.arn, policy=record.policy, tags=record.tags.items())
+        return record
 
 
 def read_tags(given: list[Mapping[str, str]]) -> dict[str, str]:

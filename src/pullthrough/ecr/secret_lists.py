@@ -3,52 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from pullthrough.ecr.calls import Call, Handler
+from pullthrough.ecr.calls import Call, Handler, Input, Output
 from pullthrough.ecr.paging import Key, page_request
 from pullthrough.ecr.secret_ids import invalid
 from pullthrough.ecr.secretsmanager import describe
 from pullthrough.storage.secret_rows import SecretRecord
+from pullthrough.storage.secrets import Secrets
+from pullthrough.threads import Runner
 
 _BY_NAME = "name"
 
 
-async def list_secrets(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    page, following = await listed(call, "ListSecrets", input)
-    return {"SecretList": [_entry(record) for record in page], "NextToken": following}
+@dataclass(frozen=True, slots=True)
+class SecretListHandlers:
+    run: Runner
+    secrets: Secrets
+
+    def handlers(self) -> Mapping[str, Handler]:
+        return {"ListSecrets": self.list_secrets}
+
+    async def list_secrets(self, call: Call, input: Input) -> Output:
+        page, following = await self.listed(call, "ListSecrets", input)
+        return {"SecretList": [_entry(record) for record in page], "NextToken": following}
+
+    async def listed(
+        self, call: Call, operation: str, input: Input, *, default: int = 100
+    ) -> tuple[Sequence[SecretRecord], str | None]:
+        """The page that the input asks for, and the next one's token."""
+        by, descends = input.get("SortBy", "created-date"), input.get("SortOrder", "asc") == "desc"
+        request = page_request(
+            # A token goes on in the order that it was made in.
+            f"{operation} by {by}{' desc' if descends else ''}",
+            input,
+            (str, str) if by == _BY_NAME else (float, str),
+            default=default,
+            code="InvalidNextTokenException",
+            names=("MaxResults", "NextToken"),
+        )
+        found = [
+            record
+            for record in await self.run(self.secrets.all)
+            if (record.deleted_at is None or input.get("IncludePlannedDeletion", False))
+            and all(_passes(record, one, call.registry.region) for one in input.get("Filters", []))
+        ]
+        found.sort(key=lambda record: _key(record, by), reverse=descends)
+        if request.after is not None:
+            after = request.after
+            found = [record for record in found if (_key(record, by) < after if descends else _key(record, by) > after)]
+        return request.cut(found, lambda record: _key(record, by))
 
 
-def _entry(record: SecretRecord) -> dict[str, Any]:
+def _entry(record: SecretRecord) -> Output:
     stages = {version.version_id: list(version.stages) for version in record.versions if version.stages}
     return describe(record) | {"DeletedDate": record.deleted_at, "SecretVersionsToStages": stages or None}
-
-
-async def listed(
-    call: Call, operation: str, input: Mapping[str, Any], *, default: int = 100
-) -> tuple[Sequence[SecretRecord], str | None]:
-    """The page that the input asks for, and the next one's token."""
-    by, descends = input.get("SortBy", "created-date"), input.get("SortOrder", "asc") == "desc"
-    request = page_request(
-        # A token goes on in the order that it was made in.
-        f"{operation} by {by}{' desc' if descends else ''}",
-        input,
-        (str, str) if by == _BY_NAME else (float, str),
-        default=default,
-        code="InvalidNextTokenException",
-        names=("MaxResults", "NextToken"),
-    )
-    found = [
-        record
-        for record in await call.engine.call(call.engine.secrets.all)
-        if (record.deleted_at is None or input.get("IncludePlannedDeletion", False))
-        and all(_passes(record, one, call.registry.region) for one in input.get("Filters", []))
-    ]
-    found.sort(key=lambda record: _key(record, by), reverse=descends)
-    if request.after is not None:
-        after = request.after
-        found = [record for record in found if (_key(record, by) < after if descends else _key(record, by) > after)]
-    return request.cut(found, lambda record: _key(record, by))
 
 
 def _key(record: SecretRecord, by: str) -> Key:
@@ -90,6 +100,3 @@ def _has(record: SecretRecord, key: str, value: str, region: str) -> bool:
             return False  # no AWS service has secrets here
     attributes = [record.name, record.description or "", *record.tags, *record.tags.values()]
     return all(any(word in text.casefold() for text in attributes) for word in value.casefold().split())
-
-
-HANDLERS: Mapping[str, Handler] = {"ListSecrets": list_secrets}

@@ -7,59 +7,73 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
 from pullthrough.access.globs import matches
-from pullthrough.ecr.calls import Call, Handler
+from pullthrough.ecr.calls import Call, Handler, Input, Output
 from pullthrough.ecr.errors import ApiError
-from pullthrough.ecr.image_ids import require_image
+from pullthrough.ecr.image_ids import KnownImages
 from pullthrough.ecr.parameters import repository_name
-from pullthrough.engine.configuration import SIGNING
+from pullthrough.engine.configuration import SIGNING, Configuration
+from pullthrough.storage.registry import Registry
+from pullthrough.threads import Runner
 
 
-async def put_signing_configuration(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    configuration = input["signingConfiguration"]
-    text = json.dumps(configuration)
-    await call.engine.call(call.engine.registry.put_document, SIGNING, text, call.clock())
-    return {"signingConfiguration": configuration}
+@dataclass(frozen=True, slots=True)
+class SigningHandlers:
+    run: Runner
+    registry: Registry
+    configuration: Configuration
+    known_images: KnownImages
+
+    def handlers(self) -> Mapping[str, Handler]:
+        return {
+            "PutSigningConfiguration": self.put_signing_configuration,
+            "GetSigningConfiguration": self.get_signing_configuration,
+            "DeleteSigningConfiguration": self.delete_signing_configuration,
+            "DescribeImageSigningStatus": self.describe_image_signing_status,
+        }
+
+    async def put_signing_configuration(self, call: Call, input: Input) -> Output:
+        configuration = input["signingConfiguration"]
+        text = json.dumps(configuration)
+        await self.run(self.registry.put_document, SIGNING, text, call.now)
+        return {"signingConfiguration": configuration}
+
+    async def get_signing_configuration(self, call: Call, input: Input) -> Output:
+        return _answer(call, self.configuration.document(SIGNING))
+
+    async def delete_signing_configuration(self, call: Call, input: Input) -> Output:
+        return _answer(call, await self.run(self.registry.delete_document, SIGNING))
+
+    async def describe_image_signing_status(self, call: Call, input: Input) -> Output:
+        """A status for each profile of the rules that the repository falls under."""
+        name = repository_name(input)
+        image = await self.known_images.require(call, name, input["imageId"])
+        text = self.configuration.document(SIGNING)
+        profiles = [
+            rule["signingProfileArn"]
+            for rule in (json.loads(text)["rules"] if text else [])
+            if "repositoryFilters" not in rule or any(matches(one["filter"], name) for one in rule["repositoryFilters"])
+        ]
+        return {
+            "repositoryName": name,
+            "imageId": image,
+            "registryId": call.registry.account,
+            "signingStatuses": [
+                {
+                    "signingProfileArn": profile,
+                    "status": "FAILED",
+                    "failureCode": "SigningNotAvailable",
+                    "failureReason": "This engine keeps the signing configuration, but has no signer. Push signatures as "
+                    "referrers of the image instead.",
+                }
+                for profile in profiles
+            ],
+        }
 
 
-async def get_signing_configuration(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    return _answer(call, call.engine.configuration.document(SIGNING))
-
-
-async def delete_signing_configuration(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    return _answer(call, await call.engine.call(call.engine.registry.delete_document, SIGNING))
-
-
-async def describe_image_signing_status(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    """A status for each profile of the rules that the repository falls under."""
-    name = repository_name(input)
-    image = await require_image(call, name, input["imageId"])
-    text = call.engine.configuration.document(SIGNING)
-    profiles = [
-        rule["signingProfileArn"]
-        for rule in (json.loads(text)["rules"] if text else [])
-        if "repositoryFilters" not in rule or any(matches(one["filter"], name) for one in rule["repositoryFilters"])
-    ]
-    return {
-        "repositoryName": name,
-        "imageId": image,
-        "registryId": call.registry.account,
-        "signingStatuses": [
-            {
-                "signingProfileArn": profile,
-                "status": "FAILED",
-                "failureCode": "SigningNotAvailable",
-                "failureReason": "This engine keeps the signing configuration, but has no signer. Push signatures as "
-                "referrers of the image instead.",
-            }
-            for profile in profiles
-        ],
-    }
-
-
-def _answer(call: Call, text: str | None) -> dict[str, Any]:
+def _answer(call: Call, text: str | None) -> Output:
     if text is None:
         raise ApiError(
             "SigningConfigurationNotFoundException",
@@ -67,11 +81,3 @@ def _answer(call: Call, text: str | None) -> dict[str, Any]:
             "signing configuration that does not exist.",
         )
     return {"registryId": call.registry.account, "signingConfiguration": json.loads(text)}
-
-
-HANDLERS: Mapping[str, Handler] = {
-    "PutSigningConfiguration": put_signing_configuration,
-    "GetSigningConfiguration": get_signing_configuration,
-    "DeleteSigningConfiguration": delete_signing_configuration,
-    "DescribeImageSigningStatus": describe_image_signing_status,
-}

@@ -6,17 +6,21 @@ A prefix may end with a slash, which changes nothing; it is echoed as the questi
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pullthrough.access.policies import PolicyKind
 from pullthrough.declaration import ROOT
-from pullthrough.ecr.calls import Call, Handler
+from pullthrough.ecr.calls import Call, Handler, Input, Output
 from pullthrough.ecr.errors import ApiError
 from pullthrough.ecr.paging import page_request
 from pullthrough.ecr.parameters import check_mutability, check_policy, invalid, read_encryption, read_tags
+from pullthrough.ecr.rights import Rights
 from pullthrough.engine.lifecycle_policy import parse_lifecycle_policy
 from pullthrough.errors import AlreadyExists, LimitReached
 from pullthrough.storage.catalog.templates import CreationTemplate
+from pullthrough.storage.registry import Registry
+from pullthrough.threads import Runner
 
 _MEMBERS = (
     "description",
@@ -31,76 +35,86 @@ _MEMBERS = (
 )
 
 
-async def create_template(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    _authorize_settings(call, input)
-    now = call.clock()
-    template = CreationTemplate(_key(input["prefix"]), _body({}, input), now, now)
-    try:
-        await call.engine.call(call.engine.registry.create_template, template)
-    except AlreadyExists as error:
-        raise ApiError(
-            "TemplateAlreadyExistsException",
-            "The repository creation template already exists. Specify a unique prefix and try again.",
-        ) from error
-    except LimitReached as error:
-        raise ApiError("LimitExceededException", error.message) from error
-    return _answer(call, template, input["prefix"])
+@dataclass(frozen=True, slots=True)
+class TemplateHandlers:
+    run: Runner
+    registry: Registry
+    rights: Rights
+
+    def handlers(self) -> Mapping[str, Handler]:
+        return {
+            "CreateRepositoryCreationTemplate": self.create_template,
+            "DescribeRepositoryCreationTemplates": self.describe_templates,
+            "UpdateRepositoryCreationTemplate": self.update_template,
+            "DeleteRepositoryCreationTemplate": self.delete_template,
+        }
+
+    async def create_template(self, call: Call, input: Input) -> Output:
+        self._authorize_settings(call, input)
+        now = call.now
+        template = CreationTemplate(_key(input["prefix"]), _body({}, input), now, now)
+        try:
+            await self.run(self.registry.create_template, template)
+        except AlreadyExists as error:
+            raise ApiError(
+                "TemplateAlreadyExistsException",
+                "The repository creation template already exists. Specify a unique prefix and try again.",
+            ) from error
+        except LimitReached as error:
+            raise ApiError("LimitExceededException", error.message) from error
+        return _answer(call, template, input["prefix"])
+
+    async def describe_templates(self, call: Call, input: Input) -> Output:
+        """Prefixes without a template are left out, as there is no error for them."""
+        page = page_request("DescribeRepositoryCreationTemplates", input)
+        spelled = {_key(prefix): prefix for prefix in input.get("prefixes", [])}
+        found = [
+            template
+            for template in await self.run(self.registry.templates)
+            if (not spelled or template.prefix in spelled) and (page.after is None or (template.prefix,) > page.after)
+        ]
+        templates, token = page.cut(found, lambda template: (template.prefix,))
+        return {
+            "registryId": call.registry.account,
+            "repositoryCreationTemplates": [
+                _template(template, spelled.get(template.prefix, template.prefix)) for template in templates
+            ],
+            "nextToken": token,
+        }
+
+    async def update_template(self, call: Call, input: Input) -> Output:
+        """What is given replaces what was there; an empty text or list takes it away; what is not given stays."""
+        self._authorize_settings(call, input)
+        template = await self.run(
+            self.registry.update_template,
+            _key(input["prefix"]),
+            lambda before: _body(before, input),
+            call.now,
+        )
+        return _answer(call, _found(template), input["prefix"])
+
+    async def delete_template(self, call: Call, input: Input) -> Output:
+        """Repositories that it made stay as they are."""
+        template = await self.run(self.registry.delete_template, _key(input["prefix"]))
+        return _answer(call, _found(template), input["prefix"])
+
+    def _authorize_settings(self, call: Call, input: Input) -> None:
+        """What a template sets for repositories needs the right to set it there. Raises AccessDenied.
+
+        https://docs.aws.amazon.com/AmazonECR/latest/userguide/repository-creation-templates-iam.html
+        """
+        prefix = _key(input["prefix"])
+        resource = call.registry.repository_arn("*" if prefix == ROOT else f"{prefix}/*")
+        for member, operation in (
+            ("repositoryPolicy", "SetRepositoryPolicy"),
+            ("lifecyclePolicy", "PutLifecyclePolicy"),
+            ("resourceTags", "TagResource"),
+        ):
+            if member in input:
+                self.rights.check(call, f"ecr:{operation}", resource, resource_tags=call.request_tags.given)
 
 
-async def describe_templates(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    """Prefixes without a template are left out, as there is no error for them."""
-    page = page_request("DescribeRepositoryCreationTemplates", input)
-    spelled = {_key(prefix): prefix for prefix in input.get("prefixes", [])}
-    found = [
-        template
-        for template in await call.engine.call(call.engine.registry.templates)
-        if (not spelled or template.prefix in spelled) and (page.after is None or (template.prefix,) > page.after)
-    ]
-    templates, token = page.cut(found, lambda template: (template.prefix,))
-    return {
-        "registryId": call.registry.account,
-        "repositoryCreationTemplates": [
-            _template(template, spelled.get(template.prefix, template.prefix)) for template in templates
-        ],
-        "nextToken": token,
-    }
-
-
-async def update_template(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    """What is given replaces what was there; an empty text or list takes it away; what is not given stays."""
-    _authorize_settings(call, input)
-    template = await call.engine.call(
-        call.engine.registry.update_template,
-        _key(input["prefix"]),
-        lambda before: _body(before, input),
-        call.clock(),
-    )
-    return _answer(call, _found(template), input["prefix"])
-
-
-async def delete_template(call: Call, input: Mapping[str, Any]) -> dict[str, Any]:
-    """Repositories that it made stay as they are."""
-    template = await call.engine.call(call.engine.registry.delete_template, _key(input["prefix"]))
-    return _answer(call, _found(template), input["prefix"])
-
-
-def _authorize_settings(call: Call, input: Mapping[str, Any]) -> None:
-    """What a template sets for repositories needs the right to set it there. Raises AccessDenied.
-
-    https://docs.aws.amazon.com/AmazonECR/latest/userguide/repository-creation-templates-iam.html
-    """
-    prefix = _key(input["prefix"])
-    resource = call.registry.repository_arn("*" if prefix == ROOT else f"{prefix}/*")
-    for member, operation in (
-        ("repositoryPolicy", "SetRepositoryPolicy"),
-        ("lifecyclePolicy", "PutLifecyclePolicy"),
-        ("resourceTags", "TagResource"),
-    ):
-        if member in input:
-            call.authorize(f"ecr:{operation}", resource, resource_tags=call.request_tags.given)
-
-
-def _body(before: Mapping[str, Any], input: Mapping[str, Any]) -> dict[str, Any]:
+def _body(before: Mapping[str, Any], input: Input) -> Output:
     """The template's members after this request. Raises ApiError, or LifecyclePolicyInvalid."""
     body = {**before, **{name: input[name] for name in _MEMBERS if name in input}}
     mutability = body.get("imageTagMutability", "MUTABLE")
@@ -136,11 +150,11 @@ def _found(template: CreationTemplate | None) -> CreationTemplate:
     return template
 
 
-def _answer(call: Call, template: CreationTemplate, spelled: str) -> dict[str, Any]:
+def _answer(call: Call, template: CreationTemplate, spelled: str) -> Output:
     return {"registryId": call.registry.account, "repositoryCreationTemplate": _template(template, spelled)}
 
 
-def _template(template: CreationTemplate, spelled: str) -> dict[str, Any]:
+def _template(template: CreationTemplate, spelled: str) -> Output:
     defaults = {"encryptionConfiguration": {"encryptionType": "AES256"}, "imageTagMutability": "MUTABLE"}
     return {
         **defaults,
@@ -149,11 +163,3 @@ def _template(template: CreationTemplate, spelled: str) -> dict[str, Any]:
         "createdAt": template.created_at,
         "updatedAt": template.updated_at,
     }
-
-
-HANDLERS: Mapping[str, Handler] = {
-    "CreateRepositoryCreationTemplate": create_template,
-    "DescribeRepositoryCreationTemplates": describe_templates,
-    "UpdateRepositoryCreationTemplate": update_template,
-    "DeleteRepositoryCreationTemplate": delete_template,
-}

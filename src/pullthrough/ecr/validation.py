@@ -13,11 +13,13 @@ The `failure` of ValidatePullThroughCacheRule is one of these codes, a colon and
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from pullthrough.credentials import CredentialUnreadable
 from pullthrough.declaration import Rule, SecretCredential
 from pullthrough.ecr.calls import Call
 from pullthrough.ecr.errors import ApiError
-from pullthrough.ecr.secret_ids import find_secret
+from pullthrough.ecr.secret_ids import KnownSecrets
 from pullthrough.errors import (
     ConfigurationError,
     SecretNotUsable,
@@ -28,6 +30,9 @@ from pullthrough.errors import (
     UpstreamUnavailable,
 )
 from pullthrough.oci.ecr_upstreams import kind_of, upstream_host
+from pullthrough.storage.secrets import Secrets
+from pullthrough.threads import Runner
+from pullthrough.upstream.interfaces import Upstreams
 
 #: How a secret names the key that is Secrets Manager's own, beside not naming one.
 _DEFAULT_KEY = "alias/aws/secretsmanager"
@@ -35,52 +40,59 @@ _DEFAULT_KEY = "alias/aws/secretsmanager"
 _LIMIT_SECONDS = 20.0
 
 
-async def check_secret(call: Call, arn: str, upstream_url: str) -> None:
-    """Raises ApiError where there is no such secret. What it holds is for ValidatePullThroughCacheRule, as on AWS.
+@dataclass(frozen=True, slots=True)
+class RuleChecks:
+    run: Runner
+    secrets: Secrets
+    known: KnownSecrets
+    upstreams: Upstreams
+    strict: bool
 
-    Strict: ApiError too where its KMS key is not Secrets Manager's own, with which AWS pulls nothing
-    (https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache-creating-secret.html).
+    async def check_secret(self, call: Call, arn: str, upstream_url: str) -> None:
+        """Raises ApiError where there is no such secret. As on AWS, only ValidatePullThroughCacheRule looks into it.
 
-    Raises AccessDenied where the upstream is none that AWS knows and the caller may not read the secret: it is sent there,
-    so that whoever owns the host reads it.
-    """
-    try:
-        if kind_of(upstream_host(upstream_url)) is None:
-            record = await find_secret(call, "GetSecretValue", arn)
-        else:
-            record = await call.engine.call(call.engine.secrets.find, arn)
-    except SecretUnknown:
-        record = None
-    if record is None or record.deleted_at is not None:
-        raise ApiError(
-            "SecretNotFoundException",
-            "The ARN of the secret specified in the pull through cache rule was not found. Update the pull through cache "
-            "rule with a valid secret ARN and try again.",
-        )
-    key = record.kms_key_id or _DEFAULT_KEY
-    if call.settings.ecr.strict and not key.endswith(_DEFAULT_KEY):
-        raise ApiError(
-            "UnableToDecryptSecretValueException",
-            "The secret is accessible but is unable to be decrypted. Verify the resource permissions and try again. (Its "
-            f"KMS key is {key[:300]}; AWS takes {_DEFAULT_KEY} only.)",
-        )
+        Strict: ApiError too where its KMS key is not Secrets Manager's own, with which AWS pulls nothing
+        (https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache-creating-secret.html).
 
+        Raises AccessDenied where AWS does not know the upstream and the caller may not read the secret: whoever owns that
+        host is sent the secret, and reads it.
+        """
+        try:
+            if kind_of(upstream_host(upstream_url)) is None:
+                record = await self.known.find(call, "GetSecretValue", arn)
+            else:
+                record = await self.run(self.secrets.find, arn)
+        except SecretUnknown:
+            record = None
+        if record is None or record.deleted_at is not None:
+            raise ApiError(
+                "SecretNotFoundException",
+                "The ARN of the secret specified in the pull through cache rule was not found. Update the pull through cache "
+                "rule with a valid secret ARN and try again.",
+            )
+        key = record.kms_key_id or _DEFAULT_KEY
+        if self.strict and not key.endswith(_DEFAULT_KEY):
+            raise ApiError(
+                "UnableToDecryptSecretValueException",
+                "The secret is accessible but is unable to be decrypted. Verify the resource permissions and try again. (Its "
+                f"KMS key is {key[:300]}; AWS takes {_DEFAULT_KEY} only.)",
+            )
 
-async def find_failure(call: Call, rule: Rule) -> str:
-    """A code and a sentence; empty where the rule works."""
-    try:
-        await call.engine.upstreams.get(rule.upstream).authenticate(rule.credential, timeout=_LIMIT_SECONDS)
-    except CredentialUnreadable as error:
-        return f"{_secret_code(rule, error)}: {error}"
-    except UpstreamDenied as error:
-        return f"UPSTREAM_AUTH_FAILED: {error}"
-    except UpstreamThrottled as error:
-        return f"UPSTREAM_TOO_MANY_REQUESTS: {error}"
-    except UpstreamUnavailable as error:
-        return f"UPSTREAM_UNREACHABLE: {error}"
-    except (UpstreamError, ConfigurationError) as error:
-        return f"UPSTREAM_INVALID: {error}{f' ({error.hint})' if error.hint else ''}"
-    return ""
+    async def find_failure(self, rule: Rule) -> str:
+        """A code and a sentence; empty where the rule works."""
+        try:
+            await self.upstreams.get(rule.upstream).authenticate(rule.credential, timeout=_LIMIT_SECONDS)
+        except CredentialUnreadable as error:
+            return f"{_secret_code(rule, error)}: {error}"
+        except UpstreamDenied as error:
+            return f"UPSTREAM_AUTH_FAILED: {error}"
+        except UpstreamThrottled as error:
+            return f"UPSTREAM_TOO_MANY_REQUESTS: {error}"
+        except UpstreamUnavailable as error:
+            return f"UPSTREAM_UNREACHABLE: {error}"
+        except (UpstreamError, ConfigurationError) as error:
+            return f"UPSTREAM_INVALID: {error}{f' ({error.hint})' if error.hint else ''}"
+        return ""
 
 
 def _secret_code(rule: Rule, error: CredentialUnreadable) -> str:

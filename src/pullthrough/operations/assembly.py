@@ -50,7 +50,12 @@ def make_operations(engine: Engine) -> Operations:
             ),
             pause_seconds=_CHECK_PAUSE_SECONDS,
         ),
-        KeyOperations(make_key_administration(engine), engine.call),
+        KeyOperations(
+            make_key_administration(
+                engine.settings, database=engine.catalog.database, sealer=engine.sealer, clock=engine.clock
+            ),
+            engine.call,
+        ),
         StatusOperations(
             degraded=lambda: engine.degraded,
             catalog=engine.catalog,

@@ -19,9 +19,8 @@ from pullthrough.distribution.permissions import Permissions
 from pullthrough.distribution.pulls import PullFace
 from pullthrough.distribution.pushes import PushFace
 from pullthrough.distribution.request_log import RequestLog
-from pullthrough.ecr.calls import registry_identity
-from pullthrough.ecr.face import LARGE_AT_ONCE, EcrFace
-from pullthrough.ecr.face import Exchange as ApiExchange
+from pullthrough.ecr.calls import Handlers, registry_identity
+from pullthrough.ecr.face import LARGE_AT_ONCE, ApiRequest, EcrFace
 from pullthrough.engine import outcomes
 from pullthrough.engine.engine import Engine
 from pullthrough.faces.control.face import ControlFace
@@ -52,7 +51,16 @@ def make_faces(engine: Engine, shared: Opened, stack: AsyncExitStack, *, has_tls
     Raises ConfigurationError where a file that the settings name cannot be used.
     """
     settings = engine.settings
-    access = make_access(engine, url_key=shared.url_key)
+    access = make_access(
+        settings,
+        engine.configuration,
+        database=engine.catalog.database,
+        sealer=engine.sealer,
+        generation=engine.configuration_generation,
+        call=engine.threads.catalog,
+        clock=engine.clock,
+        url_key=shared.url_key,
+    )
     stack.callback(access.close)
     access_log = _make_access_log(engine, stack)
     registry = _make_registry_face(engine, access, access_log)
@@ -61,7 +69,18 @@ def make_faces(engine: Engine, shared: Opened, stack: AsyncExitStack, *, has_tls
     main = shared.listeners[0]
     identity = registry_identity(settings.ecr, ListenAddress(main.address.host, main.port), has_tls=has_tls)
     record = functools.partial(_record_api, engine.metrics, access_log)
-    apis = EcrFace(engine, access, identity, record, SERVER_NAME, api_threads)
+    apis = EcrFace(
+        identity,
+        access,
+        make_handlers=functools.partial(_make_handlers, engine, access),
+        configuration=engine.configuration,
+        tasks=engine.tasks,
+        call=engine.threads.catalog,
+        clock=engine.clock,
+        record=record,
+        server_name=SERVER_NAME,
+        threads=api_threads,
+    )
     return ServedFaces(
         main=Faces(apis, registry),
         mirrors={prefix: Faces(MirrorFace(registry, prefix)) for prefix in settings.serve.mirrors.values()},
@@ -110,6 +129,34 @@ def _make_registry_face(engine: Engine, access: Access, access_log: AccessLogger
     )
 
 
+def _make_handlers(engine: Engine, access: Access) -> Handlers:
+    # Here, not above: a start should not wait for what only the APIs need.
+    from pullthrough.ecr.operations import make_handlers
+    from pullthrough.ecr.rules import written_rules
+
+    return make_handlers(
+        strict=engine.settings.ecr.strict,
+        written=written_rules(engine.settings.rules),
+        access=access,
+        run=engine.threads.catalog,
+        catalog=engine.catalog,
+        configuration=engine.configuration,
+        events=engine.events,
+        images=engine.images,
+        lifecycle_runs=engine.lifecycle_runs,
+        lifecycles=engine.lifecycles,
+        listings=engine.listings,
+        manifests=engine.manifests,
+        pull_times=engine.pull_times,
+        pushed=engine.pushed,
+        pushes=engine.pushes,
+        registry=engine.registry,
+        repositories=engine.repositories,
+        secrets=engine.secrets,
+        upstreams=engine.upstreams,
+    )
+
+
 def _make_access_log(engine: Engine, stack: AsyncExitStack) -> AccessLogger:
     serve = engine.settings.serve
     thread = ThreadPoolExecutor(1, thread_name_prefix="access-log")
@@ -119,23 +166,23 @@ def _make_access_log(engine: Engine, stack: AsyncExitStack) -> AccessLogger:
     return access_log
 
 
-def _record_api(metrics: Metrics, access_log: AccessLogger, exchange: ApiExchange) -> None:
+def _record_api(metrics: Metrics, access_log: AccessLogger, api: ApiRequest) -> None:
     """The log line and the metric of an API request, in the registry requests' form."""
-    metrics.request(_API, outcomes.CacheResult.NONE.value, "", exchange.sent_bytes)
-    request = exchange.request
+    metrics.request(_API, outcomes.CacheResult.NONE.value, "", api.sent_bytes)
+    request = api.request
     access_log.add(
         Entry(
-            exchange.started_at,
+            api.started_at,
             request.remote or "",
             request.method,
-            exchange.path,
-            exchange.status,
-            exchange.sent_bytes,
-            exchange.seconds,
+            api.path,
+            api.status,
+            api.sent_bytes,
+            api.seconds,
             _API,
             outcomes.CacheResult.NONE.value,
             "",
-            exchange.reason,
+            api.reason,
             request.headers.get("User-Agent", ""),
         )
     )

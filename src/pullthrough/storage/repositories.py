@@ -18,6 +18,7 @@ from pullthrough.oci.owners import OWN, UNKNOWN, Owner
 from pullthrough.storage.catalog.claims import FIND_REPOSITORY, NO_ENCRYPTION, dump_json
 from pullthrough.storage.catalog.image_rows import MutabilityFilters, delete_images
 from pullthrough.storage.catalog.resource_tags import (
+    MAX_RESOURCE_TAGS,
     is_resource,
     read_tags,
     remove_tags,
@@ -35,9 +36,6 @@ from pullthrough.storage.schema import (
     resource_tags,
 )
 from pullthrough.storage.sql.parts import PART
-
-#: AWS tags of one resource. https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html
-MAX_RESOURCE_TAGS = 50
 
 _images = repository_manifests
 

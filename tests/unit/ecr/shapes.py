@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import base64
+import inspect
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from hypothesis import strategies as st
 
+from pullthrough.ecr.calls import Handlers
 from pullthrough.ecr.models import SERVICES, Operation, Shape, ShapeType, service_model
-from pullthrough.ecr.operations import operations
+from pullthrough.ecr.operations import make_handlers
 
 #: Bigger values cost much and show nothing new.
 _MAX_LENGTH = 12
@@ -28,9 +31,16 @@ ANYTHING: st.SearchStrategy[Any] = st.recursive(
 )
 
 
+@cache
+def handlers() -> Handlers:
+    """The table, made of nothing: for its names."""
+    nothing: dict[str, Any] = dict.fromkeys(inspect.signature(make_handlers).parameters)
+    return make_handlers(**nothing)
+
+
 def offered() -> list[Operation]:
     """Every operation of the models that has a handler, and all of ECR's."""
-    table = operations()
+    table = handlers()
     return [
         model.operation(name)
         for model in map(service_model, SERVICES)

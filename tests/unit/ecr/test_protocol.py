@@ -16,14 +16,14 @@ from multidict import CIMultiDict
 from pullthrough.ecr.errors import ApiError
 from pullthrough.ecr.models import SERVICES, service_model
 from pullthrough.ecr.protocol import (
-    NO_TARGET,
+    NO_OPERATION,
     Dialect,
-    Target,
+    RequestedOperation,
     dialect_of,
     error_answer,
     is_api_request,
-    json_target,
-    query_target,
+    json_operation,
+    query_operation,
     unknown_operation,
 )
 
@@ -78,15 +78,17 @@ def test_the_dialect_is_that_of_the_request() -> None:
     [(f"{ECR}.PutImage", "ecr", "PutImage"), ("secretsmanager.GetSecretValue", "secretsmanager", "GetSecretValue")],
 )
 def test_a_target_names_service_and_operation(target: str, service: str, operation: str) -> None:
-    assert json_target(headers(X_Amz_Target=target, Content_Type=JSON)) == Target(Dialect.JSON, service, operation)
+    assert json_operation(headers(X_Amz_Target=target, Content_Type=JSON)) == RequestedOperation(
+        Dialect.JSON, service, operation
+    )
 
 
 def test_the_targets_are_those_of_the_models() -> None:
     facts = {name: Loader().load_service_model(name, "service-2")["metadata"] for name in SERVICES}
     for name in ("ecr", "secretsmanager"):
-        target = json_target(headers(X_Amz_Target=f"{facts[name]['targetPrefix']}.X", Content_Type=JSON))
+        target = json_operation(headers(X_Amz_Target=f"{facts[name]['targetPrefix']}.X", Content_Type=JSON))
         assert target.service == name
-    assert query_target("", f"Action=X&Version={facts['sts']['apiVersion']}".encode()).service == "sts"
+    assert query_operation("", f"Action=X&Version={facts['sts']['apiVersion']}".encode()).service == "sts"
     _, body = error_answer(Dialect.QUERY, ApiError("X", "y"), None, "r")
     assert ElementTree.fromstring(body).tag == f"{{{facts['sts']['xmlNamespace']}}}ErrorResponse"
 
@@ -94,7 +96,7 @@ def test_the_targets_are_those_of_the_models() -> None:
 @given(st.text(max_size=30), st.text(max_size=30))
 def test_any_target_is_a_target_or_an_api_error(target: str, kind: str) -> None:
     try:
-        assert json_target(headers(X_Amz_Target=target, Content_Type=kind)).service
+        assert json_operation(headers(X_Amz_Target=target, Content_Type=kind)).service
     except ApiError as error:
         error_answer(Dialect.JSON, error, None, "r")
 
@@ -105,22 +107,24 @@ def test_any_target_is_a_target_or_an_api_error(target: str, kind: str) -> None:
 )
 def test_any_form_is_a_target_or_an_api_error(query: str, form: bytes) -> None:
     try:
-        assert query_target(query, form).service == "sts"
+        assert query_operation(query, form).service == "sts"
     except ApiError as error:
         ElementTree.fromstring(error_answer(Dialect.QUERY, error, None, "r")[1])
 
 
 def test_query_and_form_are_one() -> None:
-    assert query_target("Action=GetCallerIdentity&X-Amz-Date=x", b"Version=2011-06-15").operation == "GetCallerIdentity"
+    assert (
+        query_operation("Action=GetCallerIdentity&X-Amz-Date=x", b"Version=2011-06-15").operation == "GetCallerIdentity"
+    )
     with pytest.raises(ApiError, match="Action is there twice"):
-        query_target("Action=A&Version=2011-06-15", b"Action=B")
+        query_operation("Action=A&Version=2011-06-15", b"Action=B")
 
 
 def test_parts_and_manifests_may_be_larger_than_other_inputs() -> None:
     part = 20 * 1024 * 1024
-    assert Target(Dialect.JSON, "ecr", "UploadLayerPart").max_body_bytes > part * 4 // 3 + 1024
-    assert Target(Dialect.JSON, "ecr", "PutImage").max_body_bytes > 2 * 4_194_304
-    assert NO_TARGET.max_body_bytes == 1024 * 1024
+    assert RequestedOperation(Dialect.JSON, "ecr", "UploadLayerPart").max_body_bytes > part * 4 // 3 + 1024
+    assert RequestedOperation(Dialect.JSON, "ecr", "PutImage").max_body_bytes > 2 * 4_194_304
+    assert NO_OPERATION.max_body_bytes == 1024 * 1024
 
 
 # --- errors ----------------------------------------------------------------------------------------------------------
@@ -169,5 +173,5 @@ def test_the_query_protocol_has_shorter_names_for_common_errors() -> None:
 
 def test_an_unknown_operation_is_named_in_print() -> None:
     with pytest.raises(ApiError, match=r"no operation Gr\\xfc\\xdfe\\n here") as raised:
-        unknown_operation(Target(Dialect.JSON, "ecr", "Grüße\n"), "here")
+        unknown_operation(RequestedOperation(Dialect.JSON, "ecr", "Grüße\n"), "here")
     assert raised.value.code == "UnknownOperationException"

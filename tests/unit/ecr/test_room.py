@@ -8,11 +8,11 @@ from contextlib import AsyncExitStack
 import pytest
 
 from pullthrough.ecr.bodies import MAX_HELD_BYTES
-from pullthrough.ecr.protocol import Dialect, Target
+from pullthrough.ecr.protocol import Dialect, RequestedOperation
 from pullthrough.ecr.room import Room, Sender
 
 #: The largest body of all.
-LARGEST = Target(Dialect.JSON, "ecr", "UploadLayerPart").max_body_bytes
+LARGEST = RequestedOperation(Dialect.JSON, "ecr", "UploadLayerPart").max_body_bytes
 
 
 class Holders:

@@ -18,10 +18,11 @@ from pullthrough.oci.owners import OWN
 from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.catalog.claims import claim_repository
 from pullthrough.storage.catalog.image_rows import is_immutable
+from pullthrough.storage.catalog.resource_tags import MAX_RESOURCE_TAGS
 from pullthrough.storage.catalog.templates import CreationTemplate
 from pullthrough.storage.generation import Generation
 from pullthrough.storage.registry import Registry
-from pullthrough.storage.repositories import MAX_RESOURCE_TAGS, Repositories, RepositorySettings
+from pullthrough.storage.repositories import Repositories, RepositorySettings
 from pullthrough.storage.schema import manifests, repository_manifests, resource_tags
 from pullthrough.storage.schema import repositories as repository_table
 from tests.contracts.images import image, index

@@ -10,6 +10,9 @@ from pullthrough.storage.database import upsert
 from pullthrough.storage.schema import resource_tags
 from pullthrough.storage.sql.parts import in_parts
 
+#: Of one repository. https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html
+MAX_RESOURCE_TAGS = 50
+
 
 def repository_resource(name: str) -> str:
     return f"repository/{name}"
