@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import urllib3
@@ -194,10 +195,13 @@ def main() -> None:
         server = multiprocessing.Process(target=serve, args=(ports, certificate), daemon=True)
         server.start()
         bases = {"plain": f"http://127.0.0.1:{ports.get()}", "TLS": f"https://127.0.0.1:{ports.get()}"}
-        print(f"urllib3 {urllib3.__version__}, {ssl.OPENSSL_VERSION}, {options.rounds} rounds\n")
+        print(f"urllib3 {version('urllib3')}, {ssl.OPENSSL_VERSION}, {options.rounds} rounds\n")
         print("| work | ours | urllib3 | CPU time, urllib3 / ours |\n| --- | --- | --- | --- |")
         for transport, base in bases.items():
-            clients = {"ours": Ours(base, certificate), "urllib3": Urllib3(base, certificate)}
+            clients: dict[str, Ours | Urllib3] = {
+                "ours": Ours(base, certificate),
+                "urllib3": Urllib3(base, certificate),
+            }
             for work in ("small", "body"):
                 _row(f"{work}, {transport}", work, clients, options.rounds, options.seconds)
         server.terminate()
@@ -229,12 +233,9 @@ def _text(work: str, figures: list[Figure]) -> str:
 
 def _certificate(folder: Path) -> Path:
     path = folder / "server.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
-        + ["-subj", "/CN=bench", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", path, "-out", folder / "crt"],
-        check=True,
-        capture_output=True,
-    )
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", path)
+    name = ("-subj", "/CN=bench", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2", "-out", folder / "crt")
+    subprocess.run(["openssl", "req", "-x509", *key, *name], check=True, capture_output=True)
     path.write_bytes(path.read_bytes() + (folder / "crt").read_bytes())
     return path
 

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from pullthrough.declaration import Credential
 from pullthrough.demo.images import Image, StoredManifest
-from pullthrough.errors import UpstreamError, UpstreamNotFound
+from pullthrough.errors import UpstreamNotFound
 from pullthrough.fairness.gate import LINE, Gate
 from pullthrough.oci.digests import Digest, is_digest
 from pullthrough.upstream.abort import AbortHandle
@@ -33,12 +33,9 @@ class MemoryBody:
     start: int
     total_bytes: int | None
     data: bytes
-    upstream: str
-    abort: AbortHandle
     etag: str = ""
 
     def readinto(self, buffer: memoryview, /) -> int:
-        self.abort.check(self.upstream)
         count = min(len(buffer), len(self.data))
         buffer[:count] = self.data[:count]
         self.data = self.data[count:]
@@ -60,7 +57,7 @@ class MemoryUpstream:
 
     host: str = "r.example"
     shows_certificate: bool = False
-    fault: UpstreamError | None = None
+    fault: Exception | None = None
     #: `GET app latest`, one a question; what is only waited for is not among them.
     asked: list[str] = field(default_factory=list)
     threads: Executor = field(default_factory=lambda: ThreadPoolExecutor(2, "memory-upstream"))
@@ -190,13 +187,13 @@ class MemoryUpstream:
         if if_range not in ("", etag):
             start, stop = 0, None
         status = 206 if start or stop is not None else 200
-        return MemoryBody(status, start, len(body), body[start:stop], self.host, abort, etag)
+        return MemoryBody(status, start, len(body), body[start:stop], etag)
 
     # -- what there is
 
     def _ask(self, question: str) -> None:
         self.asked.append(question)
-        self._last_error = self.fault.message if self.fault else ""
+        self._last_error = str(self.fault or "")
         if self.fault is not None:
             raise self.fault
 

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from pullthrough.declaration import Rule, SecretCredential
+from pullthrough.declaration import Credential, Rule, SecretCredential
 from pullthrough.engine.bodies import Bodies
 from pullthrough.engine.fills import Fills
 from pullthrough.engine.pull.fill import Fill
@@ -30,7 +30,10 @@ from pullthrough.storage.files.growing import GrowingFiles
 from pullthrough.storage.folder import DataFolder
 from pullthrough.storage.locks import FileLocks
 from pullthrough.storage.records import BlobRecord
+from pullthrough.upstream.abort import AbortHandle
 from pullthrough.upstream.errands import Errand
+from pullthrough.upstream.interfaces import BlobBody
+from tests.fakes.upstreams import MemoryBody, MemoryUpstream, MemoryUpstreams
 from tests.owners import OWNER
 from tests.waiting import PATIENCE_SECONDS
 
@@ -43,49 +46,37 @@ OTHER = upstream_owner("r.example", "other", "joe")
 
 
 @dataclass
-class FakeBody:
-    start: int
-    total_bytes: int | None
-    data: bytes
-    etag: str = ""
-    gate: threading.Event | None = None
+class CutBody(MemoryBody):
+    """Waits where its bytes end, and breaks off then."""
+
+    gate: threading.Event = field(default_factory=threading.Event)
 
     def readinto(self, buffer: memoryview, /) -> int:
-        if not self.data and self.gate is not None:
+        if not self.data:
             self.gate.wait(PATIENCE_SECONDS)
             raise UpstreamUnavailable("cut", upstream="r.example")
-        count = min(len(buffer), len(self.data))
-        buffer[:count] = self.data[:count]
-        self.data = self.data[count:]
-        return count
-
-    def close(self) -> None:
-        """Nothing is open."""
+        return super().readinto(buffer)
 
 
 @dataclass
-class FakeUpstream:
-    """Sends BODY, or as much of it as it may, then hangs until it is aborted or let go."""
+class FakeUpstream(MemoryUpstream):
+    """Sends BODY for whatever blob, or as much of it as it may, then hangs until it is let go."""
 
     most: int | None = None
     body: bytes = BODY
-    shows_certificate: bool = False
     starts: list[int] = field(default_factory=list)
     niceness: list[int] = field(default_factory=list)
     gate: threading.Event = field(default_factory=threading.Event)
     #: Nothing is sent before.
     open: threading.Event | None = None
-    fault: Exception | None = None
 
     #: Who waits in the queue, and how: each is let in once `admits` is set.
     queue: list[str] = field(default_factory=list)
     admits: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.admits.set()
-
-    def errand(self) -> Errand:
-        return Errand(30.0)
 
     def admits_at_once(self, repository: str) -> bool:
         return self.admits.is_set()
@@ -98,28 +89,43 @@ class FakeUpstream:
         await self.admits.wait()
         yield
 
-    def open_blob(self, repository: str, digest: str, credential: object, *, start: int, **_: Any) -> FakeBody:
+    def open_blob(
+        self,
+        repository: str,
+        digest: Digest,
+        credential: Credential | None,
+        *,
+        start: int = 0,
+        stop: int | None = None,
+        if_range: str = "",
+        errand: Errand | None = None,
+        abort: AbortHandle,
+    ) -> BlobBody:
         self.starts.append(start)
         self.niceness.append(own_niceness())
         if self.open:
             self.open.wait(PATIENCE_SECONDS)
         if self.fault:
             raise self.fault
-        stop = len(self.body) if self.most is None else self.most
-        return FakeBody(start, len(self.body), self.body[start:stop], gate=None if self.most is None else self.gate)
+        size, status = len(self.body), 206 if start else 200
+        if self.most is None:
+            return MemoryBody(status, start, size, self.body[start:])
+        return CutBody(status, start, size, self.body[start : self.most], gate=self.gate)
 
 
-@dataclass
-class FakeUpstreams:
-    upstream: FakeUpstream
-    #: By host, of those that are not like the rest.
-    others: dict[str, FakeUpstream] = field(default_factory=dict)
+class FakeUpstreams(MemoryUpstreams):
+    """`upstream` answers for all hosts but `others`."""
+
+    def __init__(self, upstream: FakeUpstream, others: dict[str, FakeUpstream]) -> None:
+        super().__init__()
+        self._upstream = upstream
+        self._others = others
 
     def get(self, host: str) -> FakeUpstream:
-        return self.others.get(host, self.upstream)
+        return self._others.get(host, self._upstream)
 
     def all(self) -> list[FakeUpstream]:
-        return [self.upstream, *self.others.values()]
+        return [self._upstream, *self._others.values()]
 
 
 @dataclass
@@ -204,7 +210,6 @@ class House:
         files = BlobFiles(self.folder)
         files.boot_id = boot_id
         catalog: Any = self.catalog  # as much of it as a fill needs
-        known: Any = upstreams
         bodies = Bodies(
             FileBodies(files, call),
             catalog,
@@ -216,7 +221,7 @@ class House:
         fills = Fills(
             store=GrowingFiles(files, call),
             landing=Landing(bodies, catalog, call, lambda: 0.0),
-            upstreams=known,
+            upstreams=upstreams,
             tasks=tasks,
             watcher=NoMetrics(),
             make_room=no_room,
