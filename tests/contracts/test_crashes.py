@@ -42,23 +42,25 @@ def fill(folder: DataFolder, store: BlobFiles, catalog: Catalog, body: bytes, ow
     partial = store.partial_path(digest, owner)
     partial.write_bytes(body)
     store.publish(partial, digest)
-    catalog.publish_blob(NGINX, OWNER, digest, len(body), boot_id=folder.boot_id, now=time.time())
+    catalog.blobs.publish_blob(NGINX, OWNER, digest, len(body), boot_id=folder.boot_id, now=time.time())
     return digest
 
 
 def check_all(
     folder: DataFolder, catalog: Catalog, *, repair: bool, clock: Callable[[], float] = time.time
 ) -> CheckReport:
-    upkeep = Upkeep(folder, catalog)
-    parts = (upkeep.store, upkeep.growing, upkeep.uploads, upkeep.bodies)
-    return asyncio.run(check(catalog, *parts, run=upkeep.run, repair=repair, clock=clock))
+    upkeep = Upkeep(folder, catalog.blobs)
+    rows = (catalog.database, catalog.blobs, catalog.manifests)
+    parts = (*rows, upkeep.store, upkeep.growing, upkeep.uploads, upkeep.bodies)
+    return asyncio.run(check(*parts, run=upkeep.run, repair=repair, clock=clock))
 
 
 def evictor_of(folder: DataFolder, catalog: Catalog, max_size: int) -> Evictor:
     """An hour ahead, so that the minute of grace protects nothing."""
-    upkeep = Upkeep(folder, catalog)
+    upkeep = Upkeep(folder, catalog.blobs)
     return Evictor(
-        catalog,
+        catalog.usage,
+        catalog.inventory,
         upkeep.store,
         upkeep.growing,
         upkeep.bodies,
@@ -81,7 +83,7 @@ def work_until_killed(path: Path, start: int, *, evict: bool) -> Callable[[Calla
         for number in count(start):
             layer, config = b"layer %d " % number * 20, b'{"number": %d}' % number
             what = image(config, [layer])
-            catalog.save_manifest(
+            catalog.manifests.save_manifest(
                 NGINX, OWNER, what.digest, what.body, what.manifest, tag=parse_tag(f"t{number}"), now=time.time()
             )
             tell(f"t{number} {what.digest}")
@@ -123,7 +125,7 @@ def test_a_kill_at_any_instant_loses_nothing_acknowledged_and_serves_nothing_bro
             assert (
                 check_all(folder, catalog, repair=False, clock=lambda: 0.0).problems == ()
             )  # 0: just renamed is no problem
-            upkeep = Upkeep(folder, catalog)
+            upkeep = Upkeep(folder, catalog.blobs)
             asyncio.run(sweep(upkeep.bodies, upkeep.growing))
             report = check_all(folder, catalog, repair=True)
             assert report.problems == ()
@@ -131,9 +133,9 @@ def test_a_kill_at_any_instant_loses_nothing_acknowledged_and_serves_nothing_bro
             if not evict:
                 assert {digest for digest, _ in store.iterate()} >= blobs
                 for digest in blobs:
-                    assert catalog.find_blob(NGINX, OWNER, digest).granted
+                    assert catalog.blobs.find_blob(NGINX, OWNER, digest).granted
                 for tag, digest_text in tags.items():
-                    found = catalog.find_tag(NGINX, OWNER, parse_tag(tag))
+                    found = catalog.manifests.find_tag(NGINX, OWNER, parse_tag(tag))
                     assert found is not None
                     assert found.manifest.digest == digest_text
             catalog.close()
@@ -155,10 +157,10 @@ def test_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
                     folder, store, catalog, b"%d %d" % (number, mine), owner=Owner(f"r.example/process-{name}")
                 )
                 what = image(b"%d" % name, [b"%d %d" % (number, mine)])
-                catalog.save_manifest(
+                catalog.manifests.save_manifest(
                     NGINX, OWNER, what.digest, what.body, what.manifest, tag=parse_tag(f"t{number}"), now=1
                 )
-                catalog.record_pulls({(NGINX, what.digest): time.time()}, {digest: time.time()})
+                catalog.inventory.record_pulls({(NGINX, what.digest): time.time()}, {digest: time.time()})
             tell("done")
 
         return work
@@ -168,7 +170,7 @@ def test_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
         assert [one.wait(), other.wait()] == [0, 0]
     catalog = Catalog.open(owner.catalog_path)
     assert check_all(owner, catalog, repair=True).problems == ()
-    totals = catalog.totals()
+    totals = catalog.usage.totals()
     assert (totals.blobs, totals.manifests, totals.tags) == (60, 80, 40)
     catalog.close()
     owner.close()
@@ -181,7 +183,7 @@ def test_of_two_evictors_at_once_nothing_is_counted_twice(tmp_path: Path) -> Non
     for number in range(60):
         fill(owner, store, catalog, b"%04d" % number * 250)
 
-    limit = 20_000 + catalog.content_bytes()
+    limit = 20_000 + catalog.usage.content_bytes()
 
     def work(tell: Callable[[str], None]) -> None:
         folder = DataFolder.attach(path, boot_id="boot")
@@ -195,7 +197,7 @@ def test_of_two_evictors_at_once_nothing_is_counted_twice(tmp_path: Path) -> Non
         assert [one.wait(), other.wait()] == [0, 0]
     catalog = Catalog.open(owner.catalog_path)
     assert sum(freed) == 40_000
-    assert catalog.blob_bytes() == 20_000
+    assert catalog.usage.blob_bytes() == 20_000
     assert check_all(owner, catalog, repair=True).problems == ()
     catalog.close()
     owner.close()

@@ -57,7 +57,7 @@ class Store:
         self.put(IMAGE, tag, repository)
 
     def may_read(self, digest: Digest, repository: RepositoryName = TEAM) -> bool:
-        record = self.catalog.find_blob(repository, None, digest)
+        record = self.catalog.blobs.find_blob(repository, None, digest)
         return record.published and record.granted
 
     def referrers(self, subject: Digest, types: Sequence[str] = ()) -> dict[str, dict[str, object]]:
@@ -99,10 +99,10 @@ def test_a_manifest_is_taken_when_its_repository_has_all_of_it(store: Store) -> 
     with pytest.raises(ManifestBlobUnknown, match="push the blobs first") as caught:
         store.put(IMAGE, "1")
     assert (caught.value.blobs, caught.value.manifests) == ((digest_of(LAYER),), ())
-    assert store.catalog.find_tag(TEAM, None, ONE) is None
+    assert store.catalog.manifests.find_tag(TEAM, None, ONE) is None
     store.blob(LAYER)
     store.put(IMAGE, "1")
-    assert (tag := store.catalog.find_tag(TEAM, None, ONE))
+    assert (tag := store.catalog.manifests.find_tag(TEAM, None, ONE))
     assert tag.manifest.body == IMAGE.body
 
 
@@ -111,7 +111,7 @@ def test_an_index_is_taken_when_its_repository_has_its_children(store: Store) ->
     with pytest.raises(ManifestBlobUnknown, match="push its manifests first") as caught:
         store.put(index([IMAGE]), "2")
     assert (caught.value.blobs, caught.value.manifests) == ((), (IMAGE.digest,))
-    assert not store.catalog.has_repository(TEAM, None), "a refused push makes no repository"
+    assert not Repositories(store.catalog.database).is_there(TEAM, None), "a refused push makes no repository"
     store.push()
     store.put(index([IMAGE]), "2")
 
@@ -132,7 +132,7 @@ def test_a_subject_and_a_layer_that_is_not_distributed_may_be_missing(store: Sto
 
 def test_a_right_that_was_lost_with_a_damaged_file_comes_back_with_the_blob(store: Store) -> None:
     store.push()
-    store.catalog.forget_blob(digest_of(LAYER))
+    store.catalog.blobs.forget_blob(digest_of(LAYER))
     assert not store.pushed.grant_named(TEAM, digest_of(LAYER))
     store.blob(LAYER, OTHER)
     assert store.pushed.grant_named(TEAM, digest_of(LAYER))
@@ -145,7 +145,7 @@ def test_a_tag_moves_unless_its_repository_is_immutable(store: Store) -> None:
     store.blob(LAYER + b"2")
     for _ in range(2):
         store.put(second, "1")
-        tag = store.catalog.find_tag(TEAM, None, ONE)
+        tag = store.catalog.manifests.find_tag(TEAM, None, ONE)
         assert tag is not None
         assert tag.manifest.digest == second.digest
     store.repositories.set_mutability(TEAM, "IMMUTABLE", ())
@@ -159,7 +159,7 @@ def test_a_pushed_repository_stays_when_it_is_empty(store: Store) -> None:
     store.push()
     store.pushed.delete_manifest(TEAM, IMAGE.digest, now=3)
     store.collect(10 * DAY)
-    assert store.catalog.has_repository(TEAM, None)
+    assert Repositories(store.catalog.database).is_there(TEAM, None)
 
 
 # Deletion
@@ -186,8 +186,8 @@ def test_deleting_takes_only_what_nothing_is_made_of(store: Store) -> None:
 def test_a_deleted_tag_leaves_its_manifest(store: Store) -> None:
     store.push("1")
     assert store.pushed.delete_tag(TEAM, ONE).digest == IMAGE.digest
-    assert store.catalog.find_tag(TEAM, None, ONE) is None
-    assert store.catalog.find_manifest(TEAM, None, IMAGE.digest)
+    assert store.catalog.manifests.find_tag(TEAM, None, ONE) is None
+    assert store.catalog.manifests.find_manifest(TEAM, None, IMAGE.digest)
     for repository in (TEAM, OTHER):
         with pytest.raises(ManifestUnknown):
             store.pushed.delete_tag(repository, ONE)
@@ -198,7 +198,7 @@ def test_what_one_repository_deletes_another_keeps(store: Store) -> None:
     store.push(repository=OTHER)
     store.pushed.delete_manifest(TEAM, IMAGE.digest, now=3)
     store.pushed.delete_blob(TEAM, digest_of(LAYER))
-    assert store.catalog.find_manifest(OTHER, None, IMAGE.digest)
+    assert store.catalog.manifests.find_manifest(OTHER, None, IMAGE.digest)
     assert store.may_read(digest_of(LAYER), OTHER)
     assert store.collect(10 * DAY) == []
 
@@ -264,7 +264,7 @@ def test_a_mount_gives_what_the_other_repository_has(store: Store) -> None:
     assert store.pushed.holders(digest) == [OTHER]
     assert not store.pushed.mount_blob(TEAM, digest_of(CONFIG), source=OTHER, owner=None, now=1)
     assert not store.pushed.mount_blob(TEAM, digest, source=parse_repository_name("nobody/nothing"), owner=None, now=1)
-    assert not store.catalog.has_repository(TEAM, None)
+    assert not Repositories(store.catalog.database).is_there(TEAM, None)
     assert store.pushed.mount_blob(TEAM, digest, source=OTHER, owner=None, now=1)
     assert store.may_read(digest)
     assert store.pushed.holders(digest) == [TEAM, OTHER]
@@ -295,9 +295,9 @@ def test_the_blobs_of_a_deleted_image_are_collected_a_day_later(store: Store) ->
 
 def test_blobs_that_a_fill_brought_are_left_to_eviction(store: Store) -> None:
     hub = parse_repository_name("docker-hub/library/app")
-    store.catalog.publish_blob(hub, OWNER, digest_of(LAYER), len(LAYER), boot_id="boot", now=1)
+    store.catalog.blobs.publish_blob(hub, OWNER, digest_of(LAYER), len(LAYER), boot_id="boot", now=1)
     assert store.collect(100 * DAY) == []
-    store.catalog.save_manifest(hub, OWNER, IMAGE.digest, IMAGE.body, IMAGE.manifest, tag=ONE, now=1)
+    store.catalog.manifests.save_manifest(hub, OWNER, IMAGE.digest, IMAGE.body, IMAGE.manifest, tag=ONE, now=1)
     with store.catalog.database.reading() as connection:
         ids = list(connection.execute(repository_manifests.select()).scalars())
     store.catalog.database.write(delete_images, ids, now=2)
@@ -324,9 +324,9 @@ def test_what_is_pushed_again_comes_out_of_the_archive(store: Store) -> None:
     archived = repository_manifests.update().values(archived_at=5.0)
     store.catalog.database.write(lambda connection: connection.execute(archived))
     with pytest.raises(ImageArchived):
-        store.catalog.find_tag(TEAM, None, TWO)
+        store.catalog.manifests.find_tag(TEAM, None, TWO)
     store.put(index([IMAGE]), "2", now=6.0)
-    assert store.catalog.find_tag(TEAM, None, TWO)
-    assert store.catalog.find_manifest(TEAM, None, IMAGE.digest)
+    assert store.catalog.manifests.find_tag(TEAM, None, TWO)
+    assert store.catalog.manifests.find_manifest(TEAM, None, IMAGE.digest)
     with store.catalog.database.reading() as connection:
         assert set(connection.execute(select(repository_manifests.c.activated_at)).scalars()) == {6.0}

@@ -15,7 +15,8 @@ from pullthrough.engine.rules import Target, Targets
 from pullthrough.errors import AccessDenied, PullthroughError, Unauthorized
 from pullthrough.oci.digests import Digest
 from pullthrough.oci.names import Reference, RepositoryName
-from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.catalog.manifest_rows import ManifestRows
+from pullthrough.storage.repositories import Repositories
 from pullthrough.threads import Runner
 
 #: What a pull needs on top where the cache does not have the image, and its repository.
@@ -25,10 +26,20 @@ _IMPORT = ("BatchImportUpstreamImage", "CreateRepository")
 class Permissions:
     """Asks `access` in the registry's words."""
 
-    def __init__(self, access: Access, catalog: Catalog, call: Runner, *, region: str, account: str) -> None:
+    def __init__(
+        self,
+        access: Access,
+        repositories: Repositories,
+        manifest_rows: ManifestRows,
+        call: Runner,
+        *,
+        region: str,
+        account: str,
+    ) -> None:
         """`region` and `account` are the registry's, as ARNs have them."""
         self._access = access
-        self._catalog = catalog
+        self._repositories = repositories
+        self._manifest_rows = manifest_rows
         self._call = call
         self._arn = f"arn:aws:ecr:{region}:{account}:repository/"
 
@@ -120,13 +131,13 @@ class Permissions:
         try:
             self.check(exchange, "CreateRepository", target.repository)
         except (AccessDenied, Unauthorized):
-            if not await self._call(self._catalog.has_repository, target.repository, None):
+            if not await self._call(self._repositories.is_there, target.repository, None):
                 raise
 
     def _has_manifest(self, target: Target, reference: Reference) -> bool:
         if isinstance(reference, Digest):
-            return self._catalog.find_manifest(target.repository, target.owner, reference) is not None
-        return self._catalog.find_tag(target.repository, target.owner, reference) is not None
+            return self._manifest_rows.find_manifest(target.repository, target.owner, reference) is not None
+        return self._manifest_rows.find_tag(target.repository, target.owner, reference) is not None
 
 
 async def _passing(targets: Targets, check: Callable[[Target], Awaitable[None]]) -> Targets:

@@ -29,7 +29,7 @@ from pullthrough.engine.threads import Threads
 from pullthrough.errors import PullthroughError
 from pullthrough.oci import media_types
 from pullthrough.oci.ranges import ByteRange, parse_range
-from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.repositories import Repositories
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class PullFace:
         pulls: Pulls,
         manifests: Manifests,
         blobs: Blobs,
-        catalog: Catalog,
+        repositories: Repositories,
         configuration: Configuration,
         pull_times: PullTimes,
         permissions: Permissions,
@@ -53,7 +53,7 @@ class PullFace:
         self._pulls = pulls
         self._manifests = manifests
         self._blobs = blobs
-        self._catalog = catalog
+        self._repositories = repositories
         self._configuration = configuration
         self._pull_times = pull_times
         self._permissions = permissions
@@ -76,7 +76,7 @@ class PullFace:
         """The list of `/v2/_catalog`."""
         self._permissions.check(exchange, "DescribeRepositories")
         limit = MAX_PAGE if exchange.query.n is None else exchange.query.n
-        found = await self._threads.catalog(self._catalog.repositories, exchange.query.last, limit + 1)
+        found = await self._threads.catalog(self._repositories.names, exchange.query.last, limit + 1)
         names = [str(name) for name in found]
         response = json_response({"repositories": names[:limit]}, exchange.outcome)
         if not exchange.is_head and isinstance(response.body, bytes):

@@ -21,7 +21,7 @@ from enum import Enum, auto
 from pullthrough.errors import DiskFull, StorageError
 from pullthrough.oci.digests import Digest
 from pullthrough.storage.bodies import BodyStore, Publishable, SizedBody
-from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.catalog.blob_rows import BlobRows
 from pullthrough.storage.interfaces import Locks
 from pullthrough.storage.records import BlobRecord
 from pullthrough.threads import Runner
@@ -79,7 +79,7 @@ class Bodies:
     def __init__(
         self,
         store: BodyStore,
-        catalog: Catalog,
+        blob_rows: BlobRows,
         locks: Locks,
         *,
         run: Runner,
@@ -87,7 +87,7 @@ class Bodies:
         make_room: Callable[[int], Awaitable[None]],
     ) -> None:
         self._store = store
-        self._catalog = catalog
+        self._blob_rows = blob_rows
         self._locks = locks
         self._run = run
         self._run_slow = run_slow
@@ -140,7 +140,7 @@ class Bodies:
     async def prove(self, digest: Digest) -> bool:
         """After what may have spoiled it: read it once before it is trusted again. False where it was damaged, and is gone."""
         if await self._is_whole(digest):
-            await self._run(self._catalog.verify_blob, digest, self._store.boot_id)
+            await self._run(self._blob_rows.verify_blob, digest, self._store.boot_id)
             return True
         await self.forget(digest, lambda: self._is_whole(digest))
         return False
@@ -167,7 +167,7 @@ class Bodies:
                 case Step.MAKE_ROOM:
                     await self._make_room(ROW_BYTES)
                 case Step.WITHDRAW:
-                    if await self._run(self._catalog.inventory.unknown_blobs, [digest]):
+                    if await self._run(self._blob_rows.unknown_blobs, [digest]):
                         await body.withdraw(digest)
 
         async with self._locks.hold(_lock(digest)):
@@ -188,7 +188,7 @@ class Bodies:
         """Take away a body that is missing or damaged, unless somebody has published it anew since that was seen."""
         async with self._locks.hold(_lock(digest)):
             if not await is_good():
-                await self._run(self._catalog.forget_blob, digest)
+                await self._run(self._blob_rows.forget_blob, digest)
                 await self._store.delete(digest)
 
     async def forget_short(self, record: BlobRecord) -> None:
@@ -212,7 +212,7 @@ class Bodies:
         return freed
 
     async def _unknown(self, digests: Collection[Digest]) -> list[Digest]:
-        return await self._run(self._catalog.inventory.unknown_blobs, digests)
+        return await self._run(self._blob_rows.unknown_blobs, digests)
 
     async def unrecorded(self) -> AsyncIterator[list[Digest]]:
         """Bodies without a row, some at a time."""
@@ -226,9 +226,7 @@ class Bodies:
         for digest in digests:
             if facts := await self._store.find(digest):
                 found.append((digest, facts.size_bytes, facts.written_at))
-        await self._run(
-            self._catalog.inventory.adopt_blobs, found, verified_boot=self._store.boot_id if is_proved else ""
-        )
+        await self._run(self._blob_rows.adopt_blobs, found, verified_boot=self._store.boot_id if is_proved else "")
 
 
 class OpenBody:

@@ -19,7 +19,9 @@ from pullthrough.engine.bodies import Bodies, Reading
 from pullthrough.errors import CatalogBroken
 from pullthrough.oci.digests import Digest, digest_of
 from pullthrough.storage.bodies import BodyStore, GrowingStore, UploadStore
-from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.catalog.blob_rows import BlobRows
+from pullthrough.storage.catalog.manifest_rows import ManifestRows
+from pullthrough.storage.database import Database
 from pullthrough.storage.uploads import STALE_SECONDS
 from pullthrough.threads import Runner
 
@@ -80,7 +82,9 @@ async def sweep(bodies: Bodies, growing: GrowingStore) -> SweepReport:
 
 
 async def check(
-    catalog: Catalog,
+    database: Database,
+    blob_rows: BlobRows,
+    manifest_rows: ManifestRows,
     store: BodyStore,
     growing: GrowingStore,
     uploads: UploadStore,
@@ -98,7 +102,7 @@ async def check(
     changed, a running engine may go on, and leftovers are no problem: its fills have such files. `pause` is awaited after every
     part that was read; it may wait, or raise to stop. `run` is the catalog's threads.
     """
-    checking = _Check(catalog, store, growing, uploads, bodies, run, repair, clock, pause)
+    checking = _Check(database, blob_rows, manifest_rows, store, growing, uploads, bodies, run, repair, clock, pause)
     await checking.database()
     try:
         await checking.manifests()
@@ -115,7 +119,9 @@ class _Check:
 
     def __init__(
         self,
-        catalog: Catalog,
+        database: Database,
+        blob_rows: BlobRows,
+        manifest_rows: ManifestRows,
         store: BodyStore,
         growing: GrowingStore,
         uploads: UploadStore,
@@ -127,7 +133,9 @@ class _Check:
     ) -> None:
         self.problems: list[Problem] = []
         self.blobs_read = self.manifests_read = self.bytes_read = 0
-        self._catalog = catalog
+        self._database = database
+        self._blob_rows = blob_rows
+        self._manifest_rows = manifest_rows
         self._store = store
         self._growing = growing
         self._uploads = uploads
@@ -148,15 +156,14 @@ class _Check:
     async def database(self) -> None:
         """What the database finds wrong with its own file."""
         try:
-            damage = await self._run(self._catalog.inventory.find_damage)
+            damage = await self._run(self._database.find_damage)
         except CatalogBroken as error:
             damage = [error.message]
         for text in damage:
             await self.problem("catalog", "catalog.sqlite", text)
 
     async def manifests(self) -> None:
-        inventory = self._catalog.inventory
-        manifests = inventory.manifest_bodies()
+        manifests = self._manifest_rows.manifest_bodies()
         while part := await self._run(_some, manifests):
             for digest, body in part:
                 self.manifests_read += 1
@@ -166,13 +173,13 @@ class _Check:
                     detail = f"the stored manifest has the digest {actual}; {_AGAIN}"
                     await self.problem("manifest_digest", digest, detail, partial(self._forget_manifest, digest))
                 await self._pause()
-        for repository, digest in await self._run(inventory.dangling):
+        for repository, digest in await self._run(self._manifest_rows.dangling):
             detail = f"{repository} has it, but its body is not stored; {_AGAIN}"
             await self.problem("manifest_missing", digest, detail, partial(self._forget_manifest, digest))
 
     async def recorded_blobs(self) -> None:
         """Every blob that the catalog has, against its body."""
-        blobs = self._catalog.inventory.stored_blobs()
+        blobs = self._blob_rows.stored_blobs()
         while part := await self._run(_some, blobs):
             for blob in part:
                 found = await self._read(blob.digest)
@@ -218,20 +225,18 @@ class _Check:
 
     async def _missing(self, digest: Digest) -> None:
         # A running engine may have evicted it since its row was read.
-        if not await self._run(self._catalog.inventory.unknown_blobs, [digest]) and not await self._bodies.is_stored(
-            digest
-        ):
+        if not await self._run(self._blob_rows.unknown_blobs, [digest]) and not await self._bodies.is_stored(digest):
             detail = f"the catalog has it, but there is no file; {_AGAIN}"
             await self.problem("blob_missing", digest, detail, partial(self._drop, digest))
 
     async def _forget_manifest(self, digest: Digest) -> None:
-        await self._run(self._catalog.inventory.forget_manifest, digest, now=self._clock())
+        await self._run(self._manifest_rows.forget_manifest, digest, now=self._clock())
 
     async def _drop(self, digest: Digest) -> None:
         await self._bodies.forget(digest, _is_bad)
 
     async def _adopt(self, digest: Digest) -> None:
-        await self._run(self._catalog.forget_blob, digest)
+        await self._run(self._blob_rows.forget_blob, digest)
         await self._bodies.adopt([digest], is_proved=True)
 
     async def _read(self, digest: Digest) -> Reading | None:

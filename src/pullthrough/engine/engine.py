@@ -115,11 +115,15 @@ class Engine:
         self.call = self.threads.catalog
         self.generation = Generation(folder.generation_path, slot, slots)
         self.configuration_generation = Generation(folder.configuration_path, slot, slots)
+        files = BlobFiles(folder)
+        total_bytes = files.disk().total_bytes
+        limits = Limits(serve.max_size, serve.min_free)
         self.catalog = Catalog.open(
             folder.catalog_path,
             generation=self.generation,
             clock=clock,
             configuration=self.configuration_generation,
+            max_content_bytes=limits.most_catalog_bytes(total_bytes),
         )
         #: Encrypts secrets and API keys at rest. Without its key it raises SealingKeyMissing, and all else goes on.
         self.sealer = Sealer(MasterKeys(settings.encryption_key_path, os.environ))
@@ -141,7 +145,6 @@ class Engine:
             generation=self.configuration_generation,
             call=self.call,
         )
-        files = BlobFiles(folder)
         self.store = FileBodies(files, self.threads.body)
         self.growing = GrowingFiles(files, self.call)
         self.uploads = FileUploads(Uploads(folder.uploads_path), files, self.call, self.threads.body)
@@ -153,13 +156,13 @@ class Engine:
             read_secret=lambda arn: self.secrets.read(arn).value.content,
             clock=clock,
         )
-        self.pull_times = PullTimes(self.catalog, clock)
+        self.pull_times = PullTimes(self.catalog.inventory, clock)
         self._degraded = Degraded(folder.degraded_path)
         self.degradation = Degradation(self._degraded, metrics.degraded)
         memory = Memory(self.generation)
         self.bodies = Bodies(
             self.store,
-            self.catalog,
+            self.catalog.blobs,
             self.locks,
             run=self.call,
             run_slow=self.threads.body,
@@ -167,7 +170,7 @@ class Engine:
         )
         self.fills = Fills(
             store=self.growing,
-            landing=Landing(self.bodies, self.catalog, self.call, clock),
+            landing=Landing(self.bodies, self.catalog.blobs, self.call, clock),
             upstreams=self.upstreams,
             tasks=self.tasks,
             watcher=metrics,
@@ -178,7 +181,7 @@ class Engine:
         )
         prefetches = Prefetches(
             fills=self.fills,
-            catalog=self.catalog,
+            blob_rows=self.catalog.blobs,
             call=self.call,
             upstreams=self.upstreams,
             tasks=self.tasks,
@@ -200,9 +203,12 @@ class Engine:
             else None,
         )
         self.pushed = Pushed(self.catalog.database)
-        self._own = Own(catalog=self.catalog, call=self.call, rules=lambda: self.rules, account=settings.ecr.account)
+        self._own = Own(
+            repositories=self.repositories, call=self.call, rules=lambda: self.rules, account=settings.ecr.account
+        )
         self.manifests = Manifests(
-            catalog=self.catalog,
+            manifest_rows=self.catalog.manifests,
+            answers=self.catalog.answers,
             call=self.call,
             memory=memory,
             locks=self.locks,
@@ -215,10 +221,10 @@ class Engine:
             own=self._own,
         )
         self.blobs = Blobs(
-            records=BlobRecords(self.catalog, self.pushed, self.call, memory, self.bodies),
+            records=BlobRecords(self.catalog.blobs, self.catalog.answers, self.pushed, self.call, memory, self.bodies),
             bodies=self.bodies,
             fills=self.fills,
-            presence=Presence(self.upstreams, self.catalog, self.call, self.tasks, clock),
+            presence=Presence(self.upstreams, self.catalog.answers, self.call, self.tasks, clock),
             ahead=RangesAhead(self.upstreams, self.tasks, serve.range_ahead_bytes),
             passing=Passing(self.upstreams, self.threads.body),
             prefetches=prefetches if serve.prefetch else None,
@@ -228,7 +234,8 @@ class Engine:
             patience=patience or Patience(),
         )
         self.listings = Listings(
-            catalog=self.catalog,
+            manifest_rows=self.catalog.manifests,
+            answers=self.catalog.answers,
             call=self.call,
             locks=self.locks,
             upstreams=self.upstreams,
@@ -252,12 +259,10 @@ class Engine:
             clock=clock,
             strict=settings.ecr.strict,
         )
-        limits = Limits(serve.max_size, serve.min_free)
-        total_bytes = files.disk().total_bytes
-        self.catalog.max_content_bytes = limits.most_catalog_bytes(total_bytes)
         self.room = DiskRoom(
             evictor=Evictor(
-                self.catalog,
+                self.catalog.usage,
+                self.catalog.inventory,
                 self.store,
                 self.growing,
                 self.bodies,
@@ -278,7 +283,7 @@ class Engine:
         )
         self._limits = LimitKeeper(
             room=self.room,
-            catalog=self.catalog,
+            usage=self.catalog.usage,
             store=self.store,
             threads=self.threads,
             degradation=self.degradation,
@@ -307,7 +312,8 @@ class Engine:
             manifests=self.manifests,
             blobs=self.blobs,
             listings=self.listings,
-            catalog=self.catalog,
+            answers=self.catalog.answers,
+            repositories=self.repositories,
             call=self.call,
             clock=clock,
             stale_check_timeout_seconds=serve.stale_check_timeout_seconds,

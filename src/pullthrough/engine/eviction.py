@@ -30,8 +30,9 @@ from pullthrough.engine.keep.planning import (
 )
 from pullthrough.oci.digests import Digest
 from pullthrough.storage.bodies import BodyStore, GrowingStore
-from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.catalog.usage import Usage
 from pullthrough.storage.interfaces import Locks
+from pullthrough.storage.inventory import Inventory
 from pullthrough.storage.records import NamedBlob
 from pullthrough.threads import Runner
 
@@ -74,7 +75,8 @@ class Evictor:
 
     def __init__(
         self,
-        catalog: Catalog,
+        usage: Usage,
+        inventory: Inventory,
         store: BodyStore,
         growing: GrowingStore,
         bodies: Bodies,
@@ -87,8 +89,8 @@ class Evictor:
         clock: Callable[[], float],
         pause: Callable[[], Awaitable[object]],
     ) -> None:
-        self._catalog = catalog
-        self._inventory = catalog.inventory
+        self._usage = usage
+        self._inventory = inventory
         self._store = store
         self._growing = growing
         self._bodies = bodies
@@ -121,12 +123,12 @@ class Evictor:
         return EvictionReport(dry_run, tuple(evicted), freed, excess.stored_bytes - freed, excess.limit_bytes)
 
     async def _measure(self, needed_bytes: int) -> Excess:
-        stored = await self._run(self._catalog.stored_bytes) + await self._growing.taken_bytes()
+        stored = await self._run(self._usage.stored_bytes) + await self._growing.taken_bytes()
         return measure(self._limits, stored, await self._store.space(), needed_bytes)
 
     async def _measure_catalog(self, excess: Excess) -> Excess | None:
         """What of the catalog has to go beside; None where it is small enough, lists forgotten."""
-        content_bytes = await self._run(self._catalog.content_bytes)
+        content_bytes = await self._run(self._usage.content_bytes)
         wanted = catalog_excess_bytes(self._limits, content_bytes, await self._store.space())
         if wanted > 0:
             wanted -= await self._run(self._inventory.remove_listings, wanted, self._clock() - GRACE_SECONDS)

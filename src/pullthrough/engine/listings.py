@@ -25,8 +25,9 @@ from pullthrough.oci.digests import Digest
 from pullthrough.oci.lists import Page
 from pullthrough.oci.names import RepositoryName
 from pullthrough.oci.owners import Owner
-from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.catalog.claims import NotKept
+from pullthrough.storage.catalog.manifest_rows import ManifestRows
+from pullthrough.storage.catalog.upstream_answers import UpstreamAnswers
 from pullthrough.storage.interfaces import Locks
 from pullthrough.storage.pushed import Pushed
 from pullthrough.storage.records import ListingRecord
@@ -67,7 +68,8 @@ class Listings:
     def __init__(
         self,
         *,
-        catalog: Catalog,
+        manifest_rows: ManifestRows,
+        answers: UpstreamAnswers,
         call: Runner,
         locks: Locks,
         upstreams: Upstreams,
@@ -77,7 +79,8 @@ class Listings:
         own: Own,
         pushed: Pushed,
     ) -> None:
-        self._catalog = catalog
+        self._manifest_rows = manifest_rows
+        self._answers = answers
         self._call = call
         self._locks = locks
         self._upstreams = upstreams
@@ -119,7 +122,7 @@ class Listings:
     def _stored_tags(self, target: Target, after: str, most: int | None) -> Page:
         """Those that were pulled or pushed."""
         most = _MOST_TAGS if most is None else most
-        tags = self._catalog.tags(target.repository, target.owner, after=after, most=most + 1)
+        tags = self._manifest_rows.tags(target.repository, target.owner, after=after, most=most + 1)
         return lists.page_of_tags(lists.dump_tags(tags), most=most)
 
     async def referrers(
@@ -173,7 +176,7 @@ class Listings:
         return await self._check_first(target, kind, record, fetch)
 
     async def _miss(self, target: Target, kind: str, fetch: Fetch) -> Found:
-        until = await self._call(self._catalog.find_negative, target.repository, target.upstream_owner, _negative(kind))
+        until = await self._call(self._answers.find_negative, target.repository, target.upstream_owner, _negative(kind))
         if until is not None:
             raise RepositoryUnknown(
                 f"{target.upstream} does not have {target.upstream_repository} "
@@ -186,7 +189,7 @@ class Listings:
             if target.rule.negative_seconds > 0:
                 until = self._clock() + target.rule.negative_seconds
                 await self._call(
-                    self._catalog.save_negative, target.repository, target.upstream_owner, _negative(kind), until
+                    self._answers.save_negative, target.repository, target.upstream_owner, _negative(kind), until
                 )
             raise RepositoryUnknown(f"{target.upstream} does not have {target.upstream_repository}") from error
         return self._found(target, fetched, CacheResult.JOINED if joined or not asked else CacheResult.MISS)
@@ -238,7 +241,7 @@ class Listings:
             now = self._clock()
             try:
                 await self._call(
-                    self._catalog.save_listing, target.repository, target.upstream_owner, kind, body, now=now
+                    self._answers.save_listing, target.repository, target.upstream_owner, kind, body, now=now
                 )
             except (NotKept, DiskFull) as error:
                 _log.info("%s of %s are served but not kept: %s", kind, target.repository, error)
@@ -246,7 +249,7 @@ class Listings:
 
     async def _find(self, target: Target, kind: str) -> ListingRecord | None:
         name = (target.repository, target.upstream_owner, kind)
-        validated_at: float | None = await self._call(self._catalog.find_listing_time, *name)
+        validated_at: float | None = await self._call(self._answers.find_listing_time, *name)
         if validated_at is None:
             return None
         body = self._bodies.get((*name, validated_at))
@@ -257,7 +260,7 @@ class Listings:
         return record
 
     async def _read(self, name: tuple[RepositoryName, Owner, str]) -> ListingRecord | None:
-        record: ListingRecord | None = await self._call(self._catalog.find_listing, *name)
+        record: ListingRecord | None = await self._call(self._answers.find_listing, *name)
         if record is not None:
             self._bodies.put((*name, record.validated_at), record.body)
         return record

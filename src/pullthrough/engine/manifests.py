@@ -38,8 +38,9 @@ from pullthrough.errors import (
 from pullthrough.oci.digests import Digest
 from pullthrough.oci.manifests import parse_manifest
 from pullthrough.oci.names import Reference, Tag
-from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.catalog.claims import NotKept
+from pullthrough.storage.catalog.manifest_rows import ManifestRows
+from pullthrough.storage.catalog.upstream_answers import UpstreamAnswers
 from pullthrough.storage.interfaces import Locks
 from pullthrough.storage.records import ManifestRecord, TagRecord
 from pullthrough.threads import Runner
@@ -86,7 +87,8 @@ class Manifests:
     def __init__(
         self,
         *,
-        catalog: Catalog,
+        manifest_rows: ManifestRows,
+        answers: UpstreamAnswers,
         call: Runner,
         memory: Memory,
         locks: Locks,
@@ -98,7 +100,8 @@ class Manifests:
         fetched: Fetched,
         own: Own,
     ) -> None:
-        self._catalog = catalog
+        self._manifest_rows = manifest_rows
+        self._answers = answers
         self._call = call
         self._memory = memory
         self._locks = locks
@@ -176,7 +179,7 @@ class Manifests:
     async def _find_manifest(self, target: Target, digest: Digest) -> ManifestRecord | None:
         stamp = self._memory.stamp()
         record: ManifestRecord | None = await self._call(
-            self._catalog.find_manifest, target.repository, target.owner, digest
+            self._manifest_rows.find_manifest, target.repository, target.owner, digest
         )
         if record:
             self._memory.put((target.repository, target.owner, digest), record, stamp, len(record.body))
@@ -289,7 +292,11 @@ class Manifests:
                 except UpstreamError:
                     if forced:  # it counts all the same, or clients could make us ask an ailing upstream at will
                         await self._call(
-                            self._catalog.note_forced, target.repository, target.upstream_owner, tag, now=self._clock()
+                            self._manifest_rows.note_forced,
+                            target.repository,
+                            target.upstream_owner,
+                            tag,
+                            now=self._clock(),
                         )
                     raise
         except UpstreamError as error:
@@ -309,7 +316,7 @@ class Manifests:
             now = self._clock()
             kept = digest == entry.manifest.digest
             if kept or entry.immutable:
-                await self._call(self._catalog.validate_tag, *name, now=now, forced=forced)
+                await self._call(self._manifest_rows.validate_tag, *name, now=now, forced=forced)
                 forced_at = now if forced else entry.forced_at
                 validated = TagRecord(tag, entry.manifest, now, forced_at, None, entry.immutable)
                 note = "unchanged upstream"
@@ -320,7 +327,7 @@ class Manifests:
                 known = await self._find_manifest(target, digest) if digest else None
             except ImageArchived:
                 # As with an immutable tag, the image that is served goes on being served.
-                await self._call(self._catalog.validate_tag, *name, now=now, forced=forced)
+                await self._call(self._manifest_rows.validate_tag, *name, now=now, forced=forced)
                 validated = TagRecord(tag, entry.manifest, now, now if forced else entry.forced_at, None)
                 return _Checked(validated, asked=True, note="changed upstream, archived here")
             if known is None:
@@ -328,18 +335,18 @@ class Manifests:
             else:
                 await self._save(target, known, tag)
             if forced:
-                await self._call(self._catalog.validate_tag, *name, now=now, forced=True)
+                await self._call(self._manifest_rows.validate_tag, *name, now=now, forced=True)
             note = "unchanged upstream" if known.digest == entry.manifest.digest else "changed upstream"
             return _Checked(TagRecord(tag, known, now, now if forced else entry.forced_at, None), asked=True, note=note)
         except UpstreamNotFound as error:
             if target.rule.gone_upstream is GoneUpstream.REMOVE:
-                await self._call(self._catalog.remove_tag, *name)
+                await self._call(self._manifest_rows.remove_tag, *name)
                 raise ManifestUnknown(
                     f"{target.upstream} no longer has {target.upstream_repository}:{tag}, and the rule "
                     f"{target.rule.prefix!r} removes what is gone upstream"
                 ) from error
             now = self._clock()
-            await self._call(self._catalog.mark_tag_gone, *name, now=now, forced=forced)
+            await self._call(self._manifest_rows.mark_tag_gone, *name, now=now, forced=forced)
             gone = TagRecord(tag, entry.manifest, now, now if forced else entry.forced_at, entry.gone_at or now)
             return _Checked(gone, asked=True)
 
@@ -374,7 +381,7 @@ class Manifests:
 
     async def _find_tag(self, target: Target, tag: Tag) -> TagRecord | None:
         stamp = self._memory.stamp()
-        entry: TagRecord | None = await self._call(self._catalog.find_tag, target.repository, target.owner, tag)
+        entry: TagRecord | None = await self._call(self._manifest_rows.find_tag, target.repository, target.owner, tag)
         if entry:
             self._memory.put((target.repository, target.owner, tag), entry, stamp, len(entry.manifest.body))
         return entry
@@ -383,7 +390,7 @@ class Manifests:
 
     async def _raise_if_negative(self, target: Target, reference: Reference, trusted_seconds: float = math.inf) -> None:
         until: float | None = await self._call(
-            self._catalog.find_negative, target.repository, target.upstream_owner, reference
+            self._answers.find_negative, target.repository, target.upstream_owner, reference
         )
         now = self._clock()
         if until is not None and now < until and now - (until - target.rule.negative_seconds) < trusted_seconds:
@@ -403,7 +410,7 @@ class Manifests:
             if target.rule.negative_seconds > 0:
                 until = self._clock() + target.rule.negative_seconds
                 await self._call(
-                    self._catalog.save_negative, target.repository, target.upstream_owner, reference, until
+                    self._answers.save_negative, target.repository, target.upstream_owner, reference, until
                 )
             raise ManifestUnknown(f"{target.upstream} does not have {_named(target, reference)}") from error
 
@@ -432,7 +439,7 @@ class Manifests:
 
         async def save() -> None:
             await self._call(
-                self._catalog.save_manifest,
+                self._manifest_rows.save_manifest,
                 target.repository,
                 target.upstream_owner,
                 record.digest,

@@ -12,7 +12,7 @@ from pullthrough.errors import BlobUnknown, ManifestUnknown, RepositoryUnknown
 from pullthrough.oci.digests import Digest
 from pullthrough.oci.names import Reference, RepositoryName
 from pullthrough.oci.owners import OWN
-from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.repositories import Repositories
 from pullthrough.threads import Runner
 
 #: As ECR begins what it says of an image that is not there.
@@ -22,8 +22,10 @@ NOT_FOUND = "Requested image not found"
 class Own:
     """`account` is the registry's id, which AWS's sentences name."""
 
-    def __init__(self, *, catalog: Catalog, call: Runner, rules: Callable[[], RuleBook], account: str) -> None:
-        self._catalog = catalog
+    def __init__(
+        self, *, repositories: Repositories, call: Runner, rules: Callable[[], RuleBook], account: str
+    ) -> None:
+        self._repositories = repositories
         self._call = call
         self._rules = rules
         self._account = account
@@ -37,7 +39,7 @@ class Own:
     async def require(self, repository: RepositoryName) -> bool:
         """Whether it is the registry's, and not what a rule that is gone has left. Raises RepositoryUnknown where there is no
         such repository."""
-        owner: str | None = await self._call(self._catalog.find_owner, repository)
+        owner: str | None = await self._call(self._repositories.find_owner, repository)
         if owner is None:
             raise self.unknown(repository)
         return owner in (OWN, "")

@@ -15,7 +15,6 @@ from pullthrough.engine.rules import RuleBook
 from pullthrough.errors import Denied, RepositoryUnknown
 from pullthrough.oci.names import RepositoryName
 from pullthrough.settings import Settings
-from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.credential_accounts import CredentialAccounts
 from pullthrough.storage.database import Database
 from pullthrough.storage.master_keys import MasterKeys
@@ -29,9 +28,8 @@ _log = logging.getLogger(__name__)
 _MOST_NAMED = 10
 
 
-def look_at_owners(settings: Settings, catalog: Catalog) -> None:
+def look_at_owners(settings: Settings, database: Database) -> None:
     """Before the engine serves: whose is what it has."""
-    database = catalog.database
     ecr = settings.ecr
     sealer = Sealer(MasterKeys(settings.encryption_key_path, os.environ))
     secrets = Secrets(database, sealer, account=ecr.account, region=ecr.region)

@@ -14,7 +14,7 @@ from pullthrough.engine.tasks import Tasks
 from pullthrough.errors import PullthroughError
 from pullthrough.oci.digests import Digest
 from pullthrough.oci.manifests import Descriptor
-from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.catalog.blob_rows import BlobRows
 from pullthrough.storage.interfaces import Locks
 from pullthrough.threads import Runner
 from pullthrough.upstream.interfaces import Upstreams
@@ -43,7 +43,7 @@ class Prefetches:
         self,
         *,
         fills: Fills,
-        catalog: Catalog,
+        blob_rows: BlobRows,
         call: Runner,
         upstreams: Upstreams,
         tasks: Tasks,
@@ -51,7 +51,7 @@ class Prefetches:
         per_upstream: int,
     ) -> None:
         self._fills = fills
-        self._catalog = catalog
+        self._blob_rows = blob_rows
         self._call = call
         self._upstreams = upstreams
         self._tasks = tasks
@@ -76,7 +76,7 @@ class Prefetches:
 
     async def _want_siblings(self, target: Target, digest: Digest) -> None:
         await asyncio.sleep(_AFTER_SECONDS)
-        siblings = await self._call(self._catalog.siblings, target.repository, target.upstream_owner, digest)
+        siblings = await self._call(self._blob_rows.siblings, target.repository, target.upstream_owner, digest)
         self.want(target, siblings)
 
     async def _run(self, upstream: str, lane: _Lane) -> None:
@@ -117,6 +117,6 @@ class Prefetches:
             await asyncio.wait((fill.done,))
 
     async def _is_here(self, target: Target, digest: Digest) -> bool:
-        record = await self._call(self._catalog.find_blob, target.repository, target.owner, digest)
+        record = await self._call(self._blob_rows.find_blob, target.repository, target.owner, digest)
         # Last, with nothing to wait for behind it.
         return (record.published and (record.granted or record.is_shared)) or self._fills.is_active(target, digest)

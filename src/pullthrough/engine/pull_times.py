@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from pullthrough.errors import StorageError
 from pullthrough.oci.digests import Digest
-from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.inventory import Inventory
 from pullthrough.threads import Runner
 
 _log = logging.getLogger(__name__)
@@ -17,8 +17,8 @@ _log = logging.getLogger(__name__)
 class PullTimes:
     """`note_*` on the event loop, `flush` in a thread; a swap of the maps keeps the two apart."""
 
-    def __init__(self, catalog: Catalog, clock: Callable[[], float]) -> None:
-        self._catalog = catalog
+    def __init__(self, inventory: Inventory, clock: Callable[[], float]) -> None:
+        self._inventory = inventory
         self._clock = clock
         self._manifests: dict[tuple[str, str], float] = {}
         self._blobs: dict[str, float] = {}
@@ -45,7 +45,7 @@ class PullTimes:
         if not manifests and not blobs:
             return
         try:
-            self._catalog.record_pulls(manifests, blobs)
+            self._inventory.record_pulls(manifests, blobs)
         except StorageError:
             self._manifests = manifests | self._manifests
             self._blobs = blobs | self._blobs

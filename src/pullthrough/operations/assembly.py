@@ -25,7 +25,8 @@ def make_operations(engine: Engine) -> Operations:
         ImageOperations(
             configuration=engine.configuration,
             manifests=engine.manifests,
-            catalog=engine.catalog,
+            pins=engine.catalog.pins,
+            manifest_rows=engine.catalog.manifests,
             call=engine.call,
             clock=engine.clock,
         ),
@@ -40,7 +41,9 @@ def make_operations(engine: Engine) -> Operations:
         CheckOperations(
             functools.partial(
                 check,
-                engine.catalog,
+                engine.catalog.database,
+                engine.catalog.blobs,
+                engine.catalog.manifests,
                 engine.store,
                 engine.growing,
                 engine.uploads,
@@ -58,7 +61,7 @@ def make_operations(engine: Engine) -> Operations:
         ),
         StatusOperations(
             degraded=lambda: engine.degraded,
-            catalog=engine.catalog,
+            usage=engine.catalog.usage,
             store=engine.store,
             upstreams=engine.upstreams,
             call=engine.call,

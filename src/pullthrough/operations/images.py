@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from pullthrough.engine.configuration import Configuration
     from pullthrough.engine.manifests import Manifests
     from pullthrough.engine.rules import RuleBook, Target
-    from pullthrough.storage.catalog import Catalog
+    from pullthrough.storage.catalog.manifest_rows import ManifestRows
+    from pullthrough.storage.catalog.pins import Pins
     from pullthrough.threads import Runner
 
 
@@ -52,13 +53,15 @@ class ImageOperations:
         *,
         configuration: Configuration,
         manifests: Manifests,
-        catalog: Catalog,
+        pins: Pins,
+        manifest_rows: ManifestRows,
         call: Runner,
         clock: Callable[[], float],
     ) -> None:
         self._configuration = configuration
         self._manifests = manifests
-        self._catalog = catalog
+        self._pins = pins
+        self._manifest_rows = manifest_rows
         self._call = call
         self._clock = clock
 
@@ -76,22 +79,22 @@ class ImageOperations:
         """Keep an image from eviction, whether or not it is cached yet."""
         image = parse_image_reference(request.image)
         target = _covered(await self._configuration.current_rules(), image)
-        await self._call(self._catalog.pin, target.repository, str(image.reference), self._clock())
+        await self._call(self._pins.pin, target.repository, str(image.reference), self._clock())
         return PinAnswer(_stored_name(target, image), True)
 
     async def unpin(self, request: ImageRequest) -> PinAnswer:
         image = parse_image_reference(request.image)
         # Also where no rule covers it: there may have been one when it was pinned.
         target = (await self._configuration.current_rules()).resolve(image.repository).literal
-        if not await self._call(self._catalog.unpin, target.repository, str(image.reference)):
+        if not await self._call(self._pins.unpin, target.repository, str(image.reference)):
             raise ContentUnknown(f"{request.image} is not pinned")
         return PinAnswer(_stored_name(target, image), False)
 
     def _known_digest(self, target: Target, reference: Reference) -> Digest | None:
         if isinstance(reference, Digest):
-            record = self._catalog.find_manifest(target.repository, target.owner, reference)
+            record = self._manifest_rows.find_manifest(target.repository, target.owner, reference)
             return record.digest if record else None
-        entry = self._catalog.find_tag(target.repository, target.owner, reference)
+        entry = self._manifest_rows.find_tag(target.repository, target.owner, reference)
         return entry.manifest.digest if entry else None
 
 

@@ -10,7 +10,7 @@ from pullthrough.operations.operation import CacheOperation, NoInput
 
 if TYPE_CHECKING:
     from pullthrough.storage.bodies import BodyStore
-    from pullthrough.storage.catalog import Catalog
+    from pullthrough.storage.catalog.usage import Usage
     from pullthrough.threads import Runner
     from pullthrough.upstream.interfaces import UpstreamHealth, Upstreams
 
@@ -50,19 +50,19 @@ class StatusOperations:
         self,
         *,
         degraded: Callable[[], Mapping[str, str]],
-        catalog: Catalog,
+        usage: Usage,
         store: BodyStore,
         upstreams: Upstreams,
         call: Runner,
     ) -> None:
         self._degraded = degraded
-        self._catalog = catalog
+        self._usage = usage
         self._store = store
         self._upstreams = upstreams
         self._call = call
 
     async def status(self, request: NoInput) -> StatusAnswer:
-        totals = await self._call(self._catalog.totals)
+        totals = await self._call(self._usage.totals)
         disk = await self._store.space()
         return StatusAnswer(
             self._degraded(),

@@ -90,7 +90,14 @@ def make_faces(engine: Engine, shared: Opened, stack: AsyncExitStack, *, has_tls
 
 def _make_registry_face(engine: Engine, access: Access, access_log: AccessLogger) -> RegistryFace:
     ecr = engine.settings.ecr
-    permissions = Permissions(access, engine.catalog, engine.threads.catalog, region=ecr.region, account=ecr.account)
+    permissions = Permissions(
+        access,
+        engine.repositories,
+        engine.catalog.manifests,
+        engine.threads.catalog,
+        region=ecr.region,
+        account=ecr.account,
+    )
     log = RequestLog(engine.metrics, access_log)
     return RegistryFace(
         configuration=engine.configuration,
@@ -99,7 +106,7 @@ def _make_registry_face(engine: Engine, access: Access, access_log: AccessLogger
             pulls=engine.pulls,
             manifests=engine.manifests,
             blobs=engine.blobs,
-            catalog=engine.catalog,
+            repositories=engine.repositories,
             configuration=engine.configuration,
             pull_times=engine.pull_times,
             permissions=permissions,

@@ -54,10 +54,12 @@ class Offline:
 
         catalog = Catalog.open(self._folder.catalog_path)
         try:
-            upkeep = Upkeep(self._folder, catalog)
+            upkeep = Upkeep(self._folder, catalog.blobs)
             run = functools.partial(
                 check,
-                catalog,
+                catalog.database,
+                catalog.blobs,
+                catalog.manifests,
                 upkeep.store,
                 upkeep.growing,
                 upkeep.uploads,

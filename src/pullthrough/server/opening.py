@@ -71,9 +71,9 @@ def _look_after_crash(settings: Settings, folder: DataFolder) -> None:
     degraded.close()
     catalog = Catalog.open(folder.catalog_path)
     try:
-        upkeep = Upkeep(folder, catalog)
+        upkeep = Upkeep(folder, catalog.blobs)
         swept = on_a_loop_of_its_own(sweep(upkeep.bodies, upkeep.growing))
-        look_at_owners(settings, catalog)
+        look_at_owners(settings, catalog.database)
     finally:
         catalog.close()
     if swept.removed_files or swept.adopted_blobs:

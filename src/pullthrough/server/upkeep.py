@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from pullthrough.engine.bodies import Bodies
 from pullthrough.storage.blobs import BlobFiles
-from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.catalog.blob_rows import BlobRows
 from pullthrough.storage.files.bodies import FileBodies
 from pullthrough.storage.files.growing import GrowingFiles
 from pullthrough.storage.files.pushing import FileUploads
@@ -24,13 +24,13 @@ T = TypeVar("T")
 class Upkeep:
     """The bodies of one data folder. Nobody waits for the event loop, so that all is done on it."""
 
-    def __init__(self, folder: DataFolder, catalog: Catalog) -> None:
+    def __init__(self, folder: DataFolder, blob_rows: BlobRows) -> None:
         files = BlobFiles(folder)
         self.store = FileBodies(files, self.run)
         self.growing = GrowingFiles(files, self.run)
         self.uploads = FileUploads(Uploads(folder.uploads_path), files, self.run, self.run)
         self.bodies = Bodies(
-            self.store, catalog, FileLocks(folder.locks_path), run=self.run, run_slow=self.run, make_room=_no_room
+            self.store, blob_rows, FileLocks(folder.locks_path), run=self.run, run_slow=self.run, make_room=_no_room
         )
 
     async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

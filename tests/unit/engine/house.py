@@ -163,10 +163,6 @@ class FakeCatalog:
     def grant_blob(self, repository: str, owner: Owner, digest: Digest) -> None:
         self.granted.add((repository, digest))
 
-    @property
-    def inventory(self) -> FakeCatalog:
-        return self
-
     def unknown_blobs(self, digests: Sequence[Digest]) -> list[Digest]:
         return [digest for digest in digests if all(digest != known for _, known in self.granted)]
 

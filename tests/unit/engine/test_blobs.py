@@ -28,6 +28,7 @@ from pullthrough.storage.folder import DataFolder
 from pullthrough.storage.generation import Generation
 from pullthrough.storage.locks import FileLocks
 from pullthrough.storage.pushed import Pushed
+from pullthrough.storage.repositories import Repositories
 from tests.owners import OWNER
 
 TEAM = Target(OWN_RULE, parse_repository_name("team/app"), "")
@@ -66,22 +67,29 @@ class Store:
         nothing: Any = None
         bodies = Bodies(
             FileBodies(self.files, call),
-            self.catalog,
+            self.catalog.blobs,
             FileLocks(self.folder.locks_path),
             run=call,
             run_slow=call,
             make_room=nothing,
         )
         return Blobs(
-            records=BlobRecords(self.catalog, self.pushed, call, Memory(self.generation), bodies),
+            records=BlobRecords(
+                self.catalog.blobs, self.catalog.answers, self.pushed, call, Memory(self.generation), bodies
+            ),
             bodies=bodies,
             fills=nothing,
             presence=nothing,
             ahead=nothing,
             passing=nothing,
             prefetches=None,
-            pull_times=PullTimes(self.catalog, lambda: 1.0),
-            own=Own(catalog=self.catalog, call=call, rules=lambda: RuleBook([]), account="000000000000"),
+            pull_times=PullTimes(self.catalog.inventory, lambda: 1.0),
+            own=Own(
+                repositories=Repositories(self.catalog.database),
+                call=call,
+                rules=lambda: RuleBook([]),
+                account="000000000000",
+            ),
             tasks=Tasks(),
             patience=Patience(),
         )

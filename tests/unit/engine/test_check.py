@@ -38,10 +38,10 @@ class Store:
         self.folder = DataFolder.open(path, boot_id="boot")
         self.catalog = Catalog.open(self.folder.catalog_path)
         self.blobs = BlobFiles(self.folder)
-        self.catalog.save_manifest(NGINX, OWNER, IMAGE.digest, IMAGE.body, IMAGE.manifest, tag=LATEST, now=1)
+        self.catalog.manifests.save_manifest(NGINX, OWNER, IMAGE.digest, IMAGE.body, IMAGE.manifest, tag=LATEST, now=1)
         for body in (LAYER, CONFIG):
             self.put_file(body)
-            self.catalog.publish_blob(NGINX, OWNER, digest_of(body), len(body), boot_id="boot", now=1)
+            self.catalog.blobs.publish_blob(NGINX, OWNER, digest_of(body), len(body), boot_id="boot", now=1)
 
     def put_file(self, body: bytes, digest: Digest | None = None) -> Digest:
         digest = digest or digest_of(body)
@@ -61,10 +61,12 @@ class Store:
         clock: Callable[[], float] = time.time,
         pause: Callable[[], Awaitable[object]] = no_pause,
     ) -> CheckReport:
-        upkeep = Upkeep(self.folder, self.catalog)
+        upkeep = Upkeep(self.folder, self.catalog.blobs)
         return asyncio.run(
             check(
-                self.catalog,
+                self.catalog.database,
+                self.catalog.blobs,
+                self.catalog.manifests,
                 upkeep.store,
                 upkeep.growing,
                 upkeep.uploads,
@@ -77,7 +79,7 @@ class Store:
         )
 
     def sweep(self) -> SweepReport:
-        upkeep = Upkeep(self.folder, self.catalog)
+        upkeep = Upkeep(self.folder, self.catalog.blobs)
         return asyncio.run(sweep(upkeep.bodies, upkeep.growing))
 
     def assert_repaired(self, kind: str, subject: str) -> None:
@@ -119,10 +121,10 @@ def test_a_flipped_bit_is_found_and_the_blob_forgotten_so_that_it_is_filled_agai
     content[700_000] ^= 1
     path.write_bytes(content)
     store.assert_repaired("blob_digest", digest_of(LAYER))
-    record = store.catalog.find_blob(NGINX, OWNER, digest_of(LAYER))
+    record = store.catalog.blobs.find_blob(NGINX, OWNER, digest_of(LAYER))
     assert (record.published, record.granted, record.named) == (False, False, True)
     assert store.blobs.open(digest_of(LAYER)) is None
-    assert store.catalog.find_blob(NGINX, OWNER, digest_of(CONFIG)).granted
+    assert store.catalog.blobs.find_blob(NGINX, OWNER, digest_of(CONFIG)).granted
 
 
 @pytest.mark.parametrize("length", [0, 1000, len(LAYER) - 1])
@@ -134,15 +136,15 @@ def test_a_cut_off_file_is_found(store: Store, length: int) -> None:
 def test_a_row_without_a_file_is_forgotten(store: Store) -> None:
     store.blobs.remove(digest_of(LAYER))
     store.assert_repaired("blob_missing", digest_of(LAYER))
-    assert not store.catalog.find_blob(NGINX, OWNER, digest_of(LAYER)).published
+    assert not store.catalog.blobs.find_blob(NGINX, OWNER, digest_of(LAYER)).published
 
 
 def test_a_right_file_without_a_row_is_taken_up_and_readable_for_nobody_yet(store: Store) -> None:
     digest = store.put_file(b"unrecorded")
     store.assert_repaired("blob_unrecorded", digest)
-    record = store.catalog.find_blob(NGINX, OWNER, digest)
+    record = store.catalog.blobs.find_blob(NGINX, OWNER, digest)
     assert (record.published, record.granted, record.verified_boot) == (True, False, "boot")
-    assert store.catalog.blob_bytes() == len(LAYER) + len(CONFIG) + len(b"unrecorded")
+    assert store.catalog.usage.blob_bytes() == len(LAYER) + len(CONFIG) + len(b"unrecorded")
 
 
 def test_a_wrong_file_without_a_row_is_removed(store: Store) -> None:
@@ -157,17 +159,19 @@ def test_a_file_that_was_renamed_just_now_is_left_to_the_engine_that_did_it(stor
 
 
 def test_a_wrong_size_in_the_catalog_is_put_right(store: Store) -> None:
-    store.catalog.publish_blob(NGINX, OWNER, digest_of(CONFIG), 99, boot_id="boot", now=1)
+    store.catalog.blobs.publish_blob(NGINX, OWNER, digest_of(CONFIG), 99, boot_id="boot", now=1)
     store.assert_repaired("blob_size", digest_of(CONFIG))
-    assert store.catalog.find_blob(NGINX, OWNER, digest_of(CONFIG)).size_bytes == len(CONFIG)
+    assert store.catalog.blobs.find_blob(NGINX, OWNER, digest_of(CONFIG)).size_bytes == len(CONFIG)
 
 
 def test_a_changed_manifest_is_forgotten_with_its_tags(store: Store) -> None:
     edit(store, "UPDATE manifests SET body = CAST(replace(body, '2', '3') AS BLOB)")
     store.assert_repaired("manifest_digest", IMAGE.digest)
-    assert store.catalog.find_tag(NGINX, OWNER, LATEST) is None
-    assert store.catalog.find_manifest(NGINX, OWNER, IMAGE.digest) is None
-    assert store.catalog.save_manifest(NGINX, OWNER, IMAGE.digest, IMAGE.body, IMAGE.manifest, tag=LATEST, now=2)
+    assert store.catalog.manifests.find_tag(NGINX, OWNER, LATEST) is None
+    assert store.catalog.manifests.find_manifest(NGINX, OWNER, IMAGE.digest) is None
+    assert store.catalog.manifests.save_manifest(
+        NGINX, OWNER, IMAGE.digest, IMAGE.body, IMAGE.manifest, tag=LATEST, now=2
+    )
 
 
 def test_who_pushes_a_changed_manifest_again_need_not_push_its_blobs(store: Store) -> None:
@@ -188,12 +192,12 @@ def test_a_link_to_a_manifest_that_is_missing_is_removed(store: Store) -> None:
     kinds = [problem.kind for problem in store.check(repair=True).problems]
     assert kinds == ["catalog", "manifest_missing"]
     assert store.check().problems == ()
-    assert store.catalog.find_tag(NGINX, OWNER, LATEST) is None
+    assert store.catalog.manifests.find_tag(NGINX, OWNER, LATEST) is None
 
 
 def test_a_damaged_catalog_is_reported_not_raised(store: Store) -> None:
     for number in range(100):
-        store.catalog.save_listing(NGINX, OWNER, f"kind {number}", bytes(8000), now=1)
+        store.catalog.answers.save_listing(NGINX, OWNER, f"kind {number}", bytes(8000), now=1)
     store.catalog.close()
     path = store.folder.catalog_path
     content = bytearray(path.read_bytes())
@@ -259,7 +263,7 @@ def test_a_start_takes_up_what_was_renamed_but_not_recorded_and_clears_leftovers
     (store.folder.fills_path / "x.new").write_bytes(b"123")
     report = store.sweep()
     assert (report.adopted_blobs, report.removed_files, report.removed_bytes) == (1, 1, 3)
-    record = store.catalog.find_blob(NGINX, OWNER, digest)
+    record = store.catalog.blobs.find_blob(NGINX, OWNER, digest)
     assert (record.published, record.granted, record.verified_boot) == (True, False, "")
     assert store.check().problems == ()
     again = store.sweep()
@@ -272,10 +276,10 @@ def test_after_the_catalog_is_lost_the_blobs_are_taken_up_again(store: Store) ->
         path.unlink()
     store.catalog = Catalog.open(store.folder.catalog_path)
     assert store.sweep().adopted_blobs == 2
-    store.catalog.save_manifest(NGINX, OWNER, IMAGE.digest, IMAGE.body, IMAGE.manifest, tag=LATEST, now=2)
-    record = store.catalog.find_blob(NGINX, OWNER, digest_of(LAYER))
+    store.catalog.manifests.save_manifest(NGINX, OWNER, IMAGE.digest, IMAGE.body, IMAGE.manifest, tag=LATEST, now=2)
+    record = store.catalog.blobs.find_blob(NGINX, OWNER, digest_of(LAYER))
     assert (record.published, record.named, record.granted) == (True, True, False)
-    assert store.catalog.grant_blob(NGINX, OWNER, digest_of(LAYER))
+    assert store.catalog.blobs.grant_blob(NGINX, OWNER, digest_of(LAYER))
 
 
 def edit(store: Store, statement: str) -> None:

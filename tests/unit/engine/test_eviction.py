@@ -26,6 +26,7 @@ from pullthrough.storage.blobs import BlobFiles
 from pullthrough.storage.bodies import Space
 from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.catalog.claims import NotKept
+from pullthrough.storage.catalog.usage import Usage
 from pullthrough.storage.files.bodies import FileBodies
 from pullthrough.storage.files.growing import GrowingFiles
 from pullthrough.storage.folder import DataFolder
@@ -33,6 +34,7 @@ from pullthrough.storage.generation import Generation
 from pullthrough.storage.locks import FileLocks
 from pullthrough.storage.pushed import Pushed
 from pullthrough.storage.records import Totals
+from pullthrough.storage.repositories import Repositories
 from tests.contracts.images import Sample, image, index
 from tests.effort import examples
 from tests.owners import OWNER
@@ -59,7 +61,7 @@ class DiskOfSize(BlobFiles):
         return Space(100_000, 100_000 - used)
 
 
-class WeightlessCatalog(Catalog):
+class WeightlessUsage(Usage):
     """So that only the blobs take any."""
 
     def content_bytes(self) -> int:
@@ -125,7 +127,7 @@ class Store:
         return self.save(index(children), tag, repository, pulled, 1.0)
 
     def save(self, what: Sample, tag: str, repository: RepositoryName, pulled: float | None, stored: float) -> Sample:
-        self.catalog.save_manifest(
+        self.catalog.manifests.save_manifest(
             repository, OWNER, what.digest, what.body, what.manifest, tag=parse_tag(tag) if tag else None, now=stored
         )
         if pulled is not None:
@@ -133,11 +135,11 @@ class Store:
         return what
 
     def pull(self, what: Sample, days_ago: float, repository: RepositoryName = NGINX) -> None:
-        self.catalog.record_pulls({(repository, what.digest): self.now - days_ago * DAY}, {})
+        self.catalog.inventory.record_pulls({(repository, what.digest): self.now - days_ago * DAY}, {})
 
     def publish(self, content: bytes, repository: RepositoryName = NGINX, stored: float = 1.0) -> Digest:
         digest = self.file(content)
-        self.catalog.publish_blob(repository, OWNER, digest, len(content), boot_id="boot", now=stored)
+        self.catalog.blobs.publish_blob(repository, OWNER, digest, len(content), boot_id="boot", now=stored)
         return digest
 
     def file(self, content: bytes) -> Digest:
@@ -166,10 +168,11 @@ class Store:
 
         growing, store = GrowingFiles(self.blobs, at_once), FileBodies(self.blobs, at_once)
         evictor = Evictor(
-            self.catalog,
+            self.catalog.usage,
+            self.catalog.inventory,
             store,
             growing,
-            Bodies(store, self.catalog, self.locks, run=at_once, run_slow=at_once, make_room=no_room),
+            Bodies(store, self.catalog.blobs, self.locks, run=at_once, run_slow=at_once, make_room=no_room),
             Limits(SizeLimit(size_bytes=max_size), min_free),
             run=at_once,
             run_slow=at_once,
@@ -189,14 +192,14 @@ class Store:
         return self.evict(max_size=0)
 
     def has(self, what: Sample, repository: RepositoryName = NGINX) -> bool:
-        return self.catalog.find_manifest(repository, None, what.digest) is not None
+        return self.catalog.manifests.find_manifest(repository, None, what.digest) is not None
 
     def assert_consistent(self) -> None:
         """Every row has its file and every file its row."""
         assert dict(self.blobs.iterate()) == {
-            blob.digest: blob.size_bytes for blob in self.catalog.inventory.stored_blobs()
+            blob.digest: blob.size_bytes for blob in self.catalog.blobs.stored_blobs()
         }
-        assert self.catalog.inventory.find_damage() == []
+        assert self.catalog.database.find_damage() == []
 
 
 def names(report: EvictionReport) -> list[str]:
@@ -205,10 +208,12 @@ def names(report: EvictionReport) -> list[str]:
 
 
 @contextmanager
-def open_store(path: Path, kind: type[Catalog]) -> Iterator[Store]:
+def open_store(path: Path, *, catalog_counts: bool) -> Iterator[Store]:
     with DataFolder.open(path, boot_id="boot") as folder:
         generation = Generation(folder.generation_path, 0, 1)
-        catalog = kind.open(folder.catalog_path, generation)
+        catalog = Catalog.open(folder.catalog_path, generation)
+        if not catalog_counts:
+            catalog.usage = WeightlessUsage(catalog.database)
         yield Store(folder, catalog, DiskOfSize(folder), FileLocks(folder.locks_path), generation)
         catalog.close()
         generation.close()
@@ -216,14 +221,14 @@ def open_store(path: Path, kind: type[Catalog]) -> Iterator[Store]:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    with open_store(tmp_path / "data", WeightlessCatalog) as store:
+    with open_store(tmp_path / "data", catalog_counts=False) as store:
         yield store
 
 
 @pytest.fixture
 def heavy(tmp_path: Path) -> Iterator[Store]:
     """A store whose catalog counts."""
-    with open_store(tmp_path / "data", Catalog) as store:
+    with open_store(tmp_path / "data", catalog_counts=True) as store:
         yield store
 
 
@@ -235,7 +240,7 @@ def test_the_least_recently_pulled_image_goes_first_and_no_more_than_is_needed(s
     assert store.evict(max_size=3300) == []
     assert store.evict(max_size=3299) == ["older"]
     assert (store.has(older), store.has(old), store.has(new)) == (False, True, True)
-    assert store.catalog.stored_bytes() == 2200
+    assert store.catalog.usage.stored_bytes() == 2200
 
 
 def test_what_was_pulled_long_after_it_was_stored_counts_as_recent(store: Store) -> None:
@@ -246,13 +251,13 @@ def test_what_was_pulled_long_after_it_was_stored_counts_as_recent(store: Store)
 
 def test_an_evicted_image_is_gone_by_tag_and_by_digest_alike(store: Store) -> None:
     gone = store.add("gone", tag="gone", pulled=3)
-    store.catalog.save_listing(NGINX, OWNER, f"referrers:{gone.digest}", b"{}", now=1)
+    store.catalog.answers.save_listing(NGINX, OWNER, f"referrers:{gone.digest}", b"{}", now=1)
     before = store.generation.read()
     store.evict_all()
-    assert store.catalog.find_tag(NGINX, OWNER, parse_tag("gone")) is None
+    assert store.catalog.manifests.find_tag(NGINX, OWNER, parse_tag("gone")) is None
     assert not store.has(gone)
-    assert store.catalog.find_listing(NGINX, OWNER, f"referrers:{gone.digest}") is None
-    assert not store.catalog.has_repository(NGINX, OWNER)
+    assert store.catalog.answers.find_listing(NGINX, OWNER, f"referrers:{gone.digest}") is None
+    assert not Repositories(store.catalog.database).is_there(NGINX, OWNER)
     assert store.generation.read() != before
 
 
@@ -261,7 +266,7 @@ def test_what_was_evicted_can_be_filled_again(store: Store) -> None:
     store.evict_all()
     again = store.add("image", tag="image", pulled=0)
     assert store.has(again)
-    assert store.catalog.find_blob(NGINX, OWNER, digest_of(body("layer of image"))).granted
+    assert store.catalog.blobs.find_blob(NGINX, OWNER, digest_of(body("layer of image"))).granted
     assert store.evict_all() == []  # just pulled
 
 
@@ -321,7 +326,7 @@ def test_a_blob_shared_with_another_repository_stays_readable_there(store: Store
     theirs = store.add("theirs", layers=[shared], tag="theirs", repository=OTHER, pulled=1)
     store.evict(max_size=5100)
     assert store.has(theirs, OTHER)
-    assert store.catalog.find_blob(OTHER, OWNER, digest_of(shared)).granted
+    assert store.catalog.blobs.find_blob(OTHER, OWNER, digest_of(shared)).granted
     assert store.blobs.size(digest_of(shared)) == 5000
 
 
@@ -347,14 +352,14 @@ def test_a_blob_that_no_manifest_names_goes_by_its_own_last_pull(store: Store) -
     store.add("older", tag="older", pulled=9)
     store.add("newer", tag="newer", pulled=1)
     assert store.evict(max_size=1101) == ["older", lone]
-    assert store.catalog.find_blob(NGINX, OWNER, lone).published is False
+    assert store.catalog.blobs.find_blob(NGINX, OWNER, lone).published is False
 
 
 def test_a_repository_that_is_left_with_nothing_is_no_longer_listed(store: Store) -> None:
     store.publish(body("lone"), OTHER)
-    assert store.catalog.has_repository(OTHER, OWNER)
+    assert Repositories(store.catalog.database).is_there(OTHER, OWNER)
     store.evict_all()
-    assert store.catalog.repositories("", 10) == []
+    assert Repositories(store.catalog.database).names("", 10) == []
 
 
 # Indexes
@@ -416,9 +421,9 @@ def test_an_index_whose_children_were_never_stored_goes_by_its_own_pull(store: S
 def test_a_pinned_image_stays(store: Store, by: str) -> None:
     pinned = store.add("pinned", tag="pinned", pulled=900)
     store.add("other", tag="other", pulled=1)
-    store.catalog.pin(NGINX, "pinned" if by == "tag" else pinned.digest, NOW)
+    store.catalog.pins.pin(NGINX, "pinned" if by == "tag" else pinned.digest, NOW)
     assert store.evict_all() == ["other"]
-    store.catalog.unpin(NGINX, "pinned" if by == "tag" else pinned.digest)
+    store.catalog.pins.unpin(NGINX, "pinned" if by == "tag" else pinned.digest)
     assert store.evict_all() == ["pinned"]
 
 
@@ -426,10 +431,10 @@ def test_a_pinned_index_keeps_its_children_and_a_pinned_child_its_index(store: S
     one, two = store.add("one", tag="one", pulled=20), store.add("two", tag="two", pulled=10)
     multi = store.add_index([one, two], tag="multi", pulled=30)
     outer = store.add_index([multi], tag="outer", pulled=30)
-    store.catalog.pin(NGINX, "multi", NOW)
+    store.catalog.pins.pin(NGINX, "multi", NOW)
     assert store.evict_all() == []
-    store.catalog.unpin(NGINX, "multi")
-    store.catalog.pin(NGINX, two.digest, NOW)
+    store.catalog.pins.unpin(NGINX, "multi")
+    store.catalog.pins.pin(NGINX, two.digest, NOW)
     assert store.evict_all() == ["one"]
     assert store.has(two)
     assert store.has(multi)
@@ -439,7 +444,7 @@ def test_a_pinned_index_keeps_its_children_and_a_pinned_child_its_index(store: S
 def test_a_pin_protects_in_its_own_repository_only(store: Store) -> None:
     store.add("same", tag="same", pulled=9)
     store.add("same", tag="same", repository=OTHER, pulled=9)
-    store.catalog.pin(OTHER, "same", NOW)
+    store.catalog.pins.pin(OTHER, "same", NOW)
     report = store.evictor(max_size=0).run(dry_run=False)
     assert [item.image for item in report.evicted] == [f"{NGINX}:same"]
     assert report.freed_bytes == 0
@@ -458,7 +463,7 @@ def test_an_image_with_a_blob_in_use_stays_whole(store: Store, filled: bool) -> 
     busy = store.add("busy", tag="busy", pulled=9)
     layer = digest_of(body("layer of busy"))
     if not filled:
-        store.catalog.forget_blob(layer)
+        store.catalog.blobs.forget_blob(layer)
         store.blobs.remove(layer)
     lone = store.publish(body("lone"))
     store.in_use = {layer, lone}
@@ -491,7 +496,7 @@ def test_a_pin_set_after_the_plan_was_made_holds(store: Store) -> None:
     for number in range(STEP_IMAGES):
         store.add(f"n{number}", tag=f"n{number}", pulled=100 - number)
     last = store.add("last", tag="last", pulled=1)
-    store.evictor(max_size=0, between=lambda: store.catalog.pin(NGINX, "last", NOW)).run(dry_run=False)
+    store.evictor(max_size=0, between=lambda: store.catalog.pins.pin(NGINX, "last", NOW)).run(dry_run=False)
     assert store.has(last)
 
 
@@ -529,18 +534,20 @@ def test_a_dry_run_says_exactly_what_a_run_then_does(store: Store) -> None:
     store.publish(body("lone"), stored=NOW - 25 * DAY)
     store.add("two", tag="two", pulled=10)
     planned = store.evictor(max_size=900).run(dry_run=True)
-    assert store.catalog.totals().manifests == 4
+    assert store.catalog.usage.totals().manifests == 4
     done = store.evictor(max_size=900).run(dry_run=False)
     assert planned.dry_run
     assert planned.evicted == done.evicted
     assert (planned.freed_bytes, planned.stored_bytes) == (done.freed_bytes, done.stored_bytes)
-    assert store.catalog.stored_bytes() == done.stored_bytes
+    assert store.catalog.usage.stored_bytes() == done.stored_bytes
     store.assert_consistent()
 
 
 def test_the_report_says_what_went_and_why(store: Store) -> None:
     gone = store.add("gone", tag="gone", pulled=12)
-    store.catalog.save_manifest(NGINX, OWNER, gone.digest, gone.body, gone.manifest, tag=parse_tag("alias"), now=1)
+    store.catalog.manifests.save_manifest(
+        NGINX, OWNER, gone.digest, gone.body, gone.manifest, tag=parse_tag("alias"), now=1
+    )
     report = store.evictor(max_size=0).run(dry_run=True)
     assert json.loads(json.dumps(to_json(EvictAnswer.of(report)))) == {
         "dry_run": True,
@@ -581,7 +588,7 @@ def test_a_step_ends_at_its_bytes(store: Store) -> None:
     for number in range(3):
         what = store.add(f"n{number}", pulled=100 - number)
         layer = what.manifest.layers[0].digest
-        store.catalog.publish_blob(NGINX, OWNER, layer, STEP_BYTES - 500, boot_id="boot", now=1)
+        store.catalog.blobs.publish_blob(NGINX, OWNER, layer, STEP_BYTES - 500, boot_id="boot", now=1)
     store.evictor(max_size=0).run(dry_run=False)
     assert store.steps == 3
 
@@ -596,7 +603,7 @@ def test_a_run_that_is_stopped_leaves_everything_consistent_and_the_next_goes_on
     with pytest.raises(KeyboardInterrupt):
         store.evictor(max_size=0, between=stop).run(dry_run=False)
     store.assert_consistent()
-    assert store.catalog.totals().manifests == 20 - STEP_IMAGES
+    assert store.catalog.usage.totals().manifests == 20 - STEP_IMAGES
     store.add("fresh", tag="fresh", pulled=0)
     assert len(store.evict_all()) == 20 - STEP_IMAGES
 
@@ -660,22 +667,22 @@ def test_whatever_is_stored_the_limit_holds_or_only_pinned_images_are_left(
         bodies = [body(f"layer {layer}") for layer in sorted(layers)]
         store.add(f"n{number}", layers=bodies, tag=f"n{number}", pulled=days)
         if pinned:
-            store.catalog.pin(NGINX, f"n{number}", NOW)
+            store.catalog.pins.pin(NGINX, f"n{number}", NOW)
             pinned_bodies |= {*bodies, body(f"config of n{number}", 100)}
     planned = store.evictor(max_size=limit).run(dry_run=True)
     done = store.evictor(max_size=limit).run(dry_run=False)
     assert planned.evicted == done.evicted
-    assert done.stored_bytes == store.catalog.stored_bytes()
+    assert done.stored_bytes == store.catalog.usage.stored_bytes()
     assert done.stored_bytes <= max(limit, sum(len(content) for content in pinned_bodies))
     for content in pinned_bodies:
         assert store.blobs.size(digest_of(content)) == len(content)
     pulled = [item.last_pulled_at for item in done.evicted]
     assert pulled == sorted(pulled, key=lambda at: at or 0)
-    for repository, reference in store.catalog.pins():
-        store.catalog.unpin(repository, reference)
+    for repository, reference in store.catalog.pins.all():
+        store.catalog.pins.unpin(repository, reference)
     store.evict_all()
-    assert store.catalog.totals() == Totals(0, 0, 0, 0, store.catalog.totals().stored_bytes)
-    assert store.catalog.stored_bytes() == 0
+    assert store.catalog.usage.totals() == Totals(0, 0, 0, 0, store.catalog.usage.totals().stored_bytes)
+    assert store.catalog.usage.stored_bytes() == 0
 
 
 def push(store: Store, what: Sample, repository: RepositoryName, now: float) -> None:
@@ -738,13 +745,17 @@ def large(store: Store, name: str, days_ago: float, repository: RepositoryName =
 
 
 def test_an_empty_catalog_takes_nothing_and_a_manifest_what_it_has(heavy: Store) -> None:
-    assert heavy.catalog.stored_bytes() == 0
+    assert heavy.catalog.usage.stored_bytes() == 0
     large(heavy, "one", 1)
-    assert 2 * MIB <= heavy.catalog.content_bytes() <= 2 * MIB + 64 * 1024
-    assert heavy.catalog.totals().stored_bytes == heavy.catalog.stored_bytes() == heavy.catalog.content_bytes()
+    assert 2 * MIB <= heavy.catalog.usage.content_bytes() <= 2 * MIB + 64 * 1024
+    assert (
+        heavy.catalog.usage.totals().stored_bytes
+        == heavy.catalog.usage.stored_bytes()
+        == heavy.catalog.usage.content_bytes()
+    )
     report = heavy.evictor(max_size=0).run(dry_run=False)
     assert (names(report), report.freed_bytes) == (["one"], 2 * MIB)
-    assert heavy.catalog.content_bytes() < 64 * 1024
+    assert heavy.catalog.usage.content_bytes() < 64 * 1024
 
 
 def test_manifests_count_towards_the_limit(heavy: Store) -> None:
@@ -769,17 +780,17 @@ def test_half_of_the_limit_is_for_the_catalog_and_more_of_it_is_not_kept(heavy: 
     limits = Limits(SizeLimit(size_bytes=20 * MIB), NO_LIMIT)
     assert Limits(NO_LIMIT, NO_LIMIT).most_catalog_bytes(100) is None
     assert Limits(SizeLimit(size_bytes=5), NO_LIMIT).most_catalog_bytes(100) == 8 * MIB
-    heavy.catalog.max_content_bytes = limits.most_catalog_bytes(100 * MIB)
-    assert heavy.catalog.max_content_bytes == 10 * MIB
+    heavy.catalog.usage.max_content_bytes = limits.most_catalog_bytes(100 * MIB)
+    assert heavy.catalog.usage.max_content_bytes == 10 * MIB
     for number in range(4):
         large(heavy, f"n{number}", 9)
     with pytest.raises(NotKept, match=r"manifests and lists may take 10\.0 MiB"):
         large(heavy, "n4", 9)
     large(heavy, "n3", 8)  # it is there
-    heavy.catalog.save_listing(NGINX, OWNER, "tags", b"[]", now=NOW)
+    heavy.catalog.answers.save_listing(NGINX, OWNER, "tags", b"[]", now=NOW)
     with pytest.raises(NotKept):
-        heavy.catalog.save_listing(NGINX, OWNER, "more", b"x" * 3 * MIB, now=NOW)
-    assert heavy.catalog.totals().manifests == 4
+        heavy.catalog.answers.save_listing(NGINX, OWNER, "more", b"x" * 3 * MIB, now=NOW)
+    assert heavy.catalog.usage.totals().manifests == 4
 
 
 def test_a_catalog_of_more_than_its_part_is_made_smaller_though_the_limit_holds(heavy: Store) -> None:
@@ -787,7 +798,7 @@ def test_a_catalog_of_more_than_its_part_is_made_smaller_though_the_limit_holds(
     for number in range(4):
         large(heavy, f"n{number}", 9 - number)
     heavy.add("small", tag="small", pulled=20)
-    assert heavy.catalog.content_bytes() > 8 * MIB
+    assert heavy.catalog.usage.content_bytes() > 8 * MIB
     assert heavy.evict(max_size=24 * MIB) == [], "nine MiB are three quarters of its part"
     assert heavy.evict(max_size=16 * MIB) == ["small", "n0", "n1"], "six MiB are"
     assert heavy.blobs.size(lone) is not None, "a blob is no part of it"
@@ -795,10 +806,10 @@ def test_a_catalog_of_more_than_its_part_is_made_smaller_though_the_limit_holds(
 
 def test_lists_are_the_first_to_go_and_the_oldest_of_them(heavy: Store) -> None:
     for number in range(4):
-        heavy.catalog.save_listing(NGINX, OWNER, f"n{number}", b"x" * 2 * MIB, now=NOW - 1000 * (4 - number))
-    heavy.catalog.save_listing(NGINX, OWNER, "now", b"x" * MIB, now=NOW)
+        heavy.catalog.answers.save_listing(NGINX, OWNER, f"n{number}", b"x" * 2 * MIB, now=NOW - 1000 * (4 - number))
+    heavy.catalog.answers.save_listing(NGINX, OWNER, "now", b"x" * MIB, now=NOW)
     large(heavy, "image", 9, mib=1)
     assert heavy.evict(max_size=16 * MIB) == []
-    kept = [kind for kind in ("n0", "n1", "n2", "n3", "now") if heavy.catalog.find_listing(NGINX, OWNER, kind)]
+    kept = [kind for kind in ("n0", "n1", "n2", "n3", "now") if heavy.catalog.answers.find_listing(NGINX, OWNER, kind)]
     assert kept == ["n3", "now"], "10 MiB and a little are to be 6"
-    assert heavy.catalog.content_bytes() <= 6 * MIB + 64 * 1024
+    assert heavy.catalog.usage.content_bytes() <= 6 * MIB + 64 * 1024

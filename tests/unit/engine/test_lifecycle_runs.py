@@ -59,7 +59,7 @@ async def test_what_was_deleted_is_told_though_the_run_fails(tmp_path: Path) -> 
     for number in range(120):
         one = image(b"%d" % number, [b"layer"])
         saved[one.digest] = one
-        catalog.save_manifest(APP, OWNER, one.digest, one.body, one.manifest, tag=None, now=number)
+        catalog.manifests.save_manifest(APP, OWNER, one.digest, one.body, one.manifest, tag=None, now=number)
     images, lifecycles = NarrowImages(catalog.database), Lifecycles(catalog.database)
     lifecycles.set_policy(APP, POLICY)
     told: list[tuple[str, str]] = []

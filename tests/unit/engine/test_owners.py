@@ -92,14 +92,14 @@ class Registry(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(NAMES))
     def delete(self, name: RepositoryName) -> None:
-        if self.catalog.find_owner(name) is not None:
+        if Repositories(self.catalog.database).find_owner(name) is not None:
             self.repositories.delete(name, force=True)
         self.own.pop(name, None)
 
     @rule(name=st.sampled_from(NAMES))
     def create(self, name: RepositoryName) -> None:
         """An empty one, of which nobody is the owner yet."""
-        if self.catalog.find_owner(name) is None:
+        if Repositories(self.catalog.database).find_owner(name) is None:
             self.repositories.create(name, RepositorySettings(), now=self.now)
 
     @rule(name=st.sampled_from(NAMES), ns=st.sampled_from((None, *HOSTS)))
@@ -148,11 +148,11 @@ class Registry(RuleBasedStateMachine):
         return self._of_rule(longest, inner)
 
     def _look(self, name: RepositoryName, target: Target, expected: str | None) -> None:
-        found = self.catalog.find_tag(target.repository, target.owner, TAG)
+        found = self.catalog.manifests.find_tag(target.repository, target.owner, TAG)
         if found is None and not target.is_own:
             what = made(origin(target.upstream, target.upstream_repository, self._account(target.rule)))
             try:
-                self.catalog.save_manifest(
+                self.catalog.manifests.save_manifest(
                     target.repository,
                     target.upstream_owner,
                     what.digest,
@@ -165,7 +165,7 @@ class Registry(RuleBasedStateMachine):
                 raise AssertionError("what is pushed is known to the rules here") from None
             assert self._longest(target.repository) is target.rule, "a name is written by its own rule only"
             assert target.repository not in self.own
-            found = self.catalog.find_tag(target.repository, target.owner, TAG)
+            found = self.catalog.manifests.find_tag(target.repository, target.owner, TAG)
         if expected is None:
             # Under no rule: what a rule that is gone has left, or nothing.
             assert found is None or not found.manifest.is_own
@@ -180,7 +180,7 @@ class Registry(RuleBasedStateMachine):
         for name, text in self.own.items():
             target = book.resolve(name).literal
             assert target.is_own
-            found = self.catalog.find_tag(target.repository, target.owner, TAG)
+            found = self.catalog.manifests.find_tag(target.repository, target.owner, TAG)
             assert found is not None
             assert found.manifest.is_own
             assert found.manifest.digest == made(text).digest

@@ -80,7 +80,7 @@ class Refusing(FakeUpstream):
 def prefetches(house: House, worker: Worker, at_once: int = AT_ONCE) -> Prefetches:
     return Prefetches(
         fills=worker.fills,
-        catalog=house.catalog,  # type: ignore[arg-type]  # as much of it as is needed
+        blob_rows=house.catalog,  # type: ignore[arg-type]  # as much of it as is needed
         call=call,
         upstreams=worker.upstreams,
         tasks=worker.tasks,

@@ -20,6 +20,7 @@ from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.folder import DataFolder
 from pullthrough.storage.locks import FileLocks
 from pullthrough.storage.pushed import Pushed
+from pullthrough.storage.repositories import Repositories
 
 BODY = b"layer"
 DIGEST = digest_of(BODY)
@@ -53,13 +54,18 @@ async def test_a_push_is_recorded_once_there_is_room_also_of_a_blob_that_is_ther
 
     with DataFolder.open(tmp_path / "data", boot_id="boot") as folder:
         catalog = Catalog.open(folder.catalog_path)
-        pushed, upkeep = NarrowPushed(catalog.database), Upkeep(folder, catalog)
+        pushed, upkeep = NarrowPushed(catalog.database), Upkeep(folder, catalog.blobs)
         pushes = Pushes(
             pushed=pushed,
             bodies=upkeep.bodies,
             uploads=upkeep.uploads,
             locks=FileLocks(folder.locks_path),
-            own=Own(catalog=catalog, call=call, rules=lambda: RuleBook([]), account="000000000000"),
+            own=Own(
+                repositories=Repositories(catalog.database),
+                call=call,
+                rules=lambda: RuleBook([]),
+                account="000000000000",
+            ),
             call=call,
             call_slow=call,
             in_use=set,
@@ -73,7 +79,7 @@ async def test_a_push_is_recorded_once_there_is_room_also_of_a_blob_that_is_ther
             upload_id = await pushes.begin(target)
             pushed.refusals = 1
             assert await pushes.finish(target, upload_id, DIGEST, parts(BODY)) == len(BODY)
-            assert catalog.find_blob(target.repository, OWN, DIGEST).granted
+            assert catalog.blobs.find_blob(target.repository, OWN, DIGEST).granted
             assert await upkeep.bodies.is_stored(DIGEST)
         assert [path.name for path in folder.uploads_path.iterdir()] == []
         catalog.close()

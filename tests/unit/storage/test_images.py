@@ -21,6 +21,7 @@ from pullthrough.storage.images import Deletion, Filter, Group, Images
 from pullthrough.storage.lifecycles import COMPLETE, IN_PROGRESS, Lifecycles, Preview, PreviewResult
 from pullthrough.storage.pushed import Pushed
 from pullthrough.storage.records import Failure, ImageDetail, ImageId, ImageState
+from pullthrough.storage.repositories import Repositories
 from tests.contracts.images import Sample, image, index, sample
 from tests.effort import examples
 from tests.owners import OWNER
@@ -65,7 +66,7 @@ def referrer(subject: Sample, kind: str = "application/spdx+json") -> Sample:
 
 def save(catalog: Catalog, what: Sample, *tags: str, now: float = 1, repository: str = APP) -> Sample:
     for tag in tags or (None,):
-        catalog.save_manifest(
+        catalog.manifests.save_manifest(
             parse_repository_name(repository),
             OWNER,
             what.digest,
@@ -105,7 +106,7 @@ def state(images: Images, what: Sample) -> ImageState:
 
 def test_an_image_is_described_as_it_was_stored(catalog: Catalog, images: Images) -> None:
     saved = save(catalog, image(b"config", [b"base", b"top"]), "v1", "latest", now=5)
-    catalog.record_pulls({(APP, saved.digest): 9}, {})
+    catalog.inventory.record_pulls({(APP, saved.digest): 9}, {})
     (found,) = everything(images)
     assert found == ImageDetail(
         image_id=found.image_id,
@@ -149,7 +150,7 @@ def test_pages_hold_every_image_once_and_only_those_of_the_repository(
 def test_pages_of_names_hold_each_tag_and_each_untagged_image_once(
     catalog: Catalog, images: Images, counts: list[int], limit: int
 ) -> None:
-    repository = parse_repository_name(f"acme/example-{len(catalog.repositories('', 1000))}")
+    repository = parse_repository_name(f"acme/example-{len(Repositories(catalog.database).names('', 1000))}")
     save(catalog, numbered(1001), repository=repository)  # so that there is one
     expected: list[tuple[Digest, str | None]] = [(numbered(1001).digest, None)]
     for number, count in enumerate(counts):
@@ -227,8 +228,8 @@ def test_images_are_found_by_digest_by_tag_and_by_both(catalog: Catalog, images:
 
 def test_layers_are_known_by_what_names_them_and_by_what_was_filled(catalog: Catalog, images: Images) -> None:
     save(catalog, image(b"config", [b"named"]), "v1")
-    catalog.publish_blob(APP, OWNER, digest_of(b"loose"), 5, boot_id="", now=1)
-    catalog.publish_blob(OTHER, OWNER, digest_of(b"other's"), 5, boot_id="", now=1)
+    catalog.blobs.publish_blob(APP, OWNER, digest_of(b"loose"), 5, boot_id="", now=1)
+    catalog.blobs.publish_blob(OTHER, OWNER, digest_of(b"other's"), 5, boot_id="", now=1)
     wanted = [digest_of(body) for body in (b"named", b"loose", b"other's", b"absent")]
     found = images.layers(APP, None, wanted)
     assert set(found) == set(wanted[:2])
@@ -265,8 +266,8 @@ def test_by_digest_the_image_goes_with_all_its_tags(catalog: Catalog, images: Im
     saved, bare = save(catalog, numbered(1), "a", "b"), save(catalog, numbered(2))
     assert removed(images.delete(APP, [wish(saved), wish(bare)], now=2)) == [(None, ["a", "b"]), (None, [None])]
     assert everything(images) == []
-    assert catalog.find_manifest(APP, OWNER, saved.digest) is None
-    assert catalog.has_repository(APP, OWNER)
+    assert catalog.manifests.find_manifest(APP, OWNER, saved.digest) is None
+    assert Repositories(catalog.database).is_there(APP, OWNER)
 
 
 def test_what_cannot_be_deleted_says_why_and_the_rest_goes(catalog: Catalog, images: Images) -> None:
@@ -317,24 +318,24 @@ def test_an_archived_image_is_not_pulled_until_it_is_restored(catalog: Catalog, 
     assert isinstance(archived, ImageDetail)
     assert archived.archived_at == 5
     for ask in (
-        lambda: catalog.find_tag(APP, OWNER, Tag("v1")),
-        lambda: catalog.find_manifest(APP, OWNER, saved.digest),
+        lambda: catalog.manifests.find_tag(APP, OWNER, Tag("v1")),
+        lambda: catalog.manifests.find_manifest(APP, OWNER, saved.digest),
     ):
         with pytest.raises(ImageArchived):
             ask()
     restored = images.restore(APP, wish(saved), now=7)
     assert isinstance(restored, ImageDetail)
     assert (restored.archived_at, restored.activated_at) == (None, 7)
-    assert catalog.find_tag(APP, OWNER, Tag("v1")) is not None
+    assert catalog.manifests.find_tag(APP, OWNER, Tag("v1")) is not None
 
 
 def test_tags_of_archived_images_are_not_listed_for_who_pulls(catalog: Catalog, images: Images) -> None:
     save(catalog, numbered(1), "kept")
     save(catalog, numbered(2), "v1", "v2")
     images.archive(APP, wish(tag="v1"), now=5)
-    assert catalog.tags(APP, OWNER) == ["kept"]
+    assert catalog.manifests.tags(APP, OWNER) == ["kept"]
     images.restore(APP, wish(tag="v1"), now=6)
-    assert catalog.tags(APP, OWNER) == ["kept", "v1", "v2"]
+    assert catalog.manifests.tags(APP, OWNER) == ["kept", "v1", "v2"]
 
 
 def test_the_second_time_changes_nothing(catalog: Catalog, images: Images) -> None:
@@ -373,7 +374,7 @@ def test_a_fill_of_an_archived_image_leaves_it_there(catalog: Catalog, images: I
         save(catalog, numbered(1), "v2")
     assert one(images, wish(saved)).tags == ("v1", "v2")
     with pytest.raises(ImageArchived):
-        catalog.find_tag(APP, OWNER, Tag("v2"))
+        catalog.manifests.find_tag(APP, OWNER, Tag("v2"))
 
 
 def test_who_pushes_an_archived_image_again_restores_it(catalog: Catalog, images: Images) -> None:

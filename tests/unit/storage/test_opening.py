@@ -125,7 +125,7 @@ def test_another_programs_database_is_refused_and_left_alone(path: Path) -> None
 def test_damage_met_later_is_named_too(path: Path) -> None:
     catalog = Catalog.open(path)
     for number in range(50):
-        catalog.save_listing(NGINX, OWNER, f"kind {number}", bytes(8000), now=1)
+        catalog.answers.save_listing(NGINX, OWNER, f"kind {number}", bytes(8000), now=1)
     catalog.close()
     content = bytearray(path.read_bytes())
     content[4096 * 4 :] = b"\xa5" * (len(content) - 4096 * 4)
@@ -135,7 +135,7 @@ def test_damage_met_later_is_named_too(path: Path) -> None:
         broken = Catalog.open(path)
         try:
             for number in range(50):
-                broken.find_listing(NGINX, OWNER, f"kind {number}")
+                broken.answers.find_listing(NGINX, OWNER, f"kind {number}")
         finally:
             broken.close()
 
@@ -146,7 +146,7 @@ def test_damage_met_later_is_named_too(path: Path) -> None:
 def test_an_unfinished_creation_is_done_again(path: Path) -> None:
     path.touch()
     catalog = Catalog.open(path)
-    assert catalog.totals().blobs == 0
+    assert catalog.usage.totals().blobs == 0
     catalog.close()
 
 
@@ -162,7 +162,7 @@ def test_a_killed_creation_leaves_a_catalog_that_opens(path: Path) -> None:
                 os.sched_yield()
             other.kill()
         catalog = Catalog.open(path)
-        assert catalog.totals().tags == 0
+        assert catalog.usage.totals().tags == 0
         catalog.close()
         path.unlink()
 
@@ -170,14 +170,14 @@ def test_a_killed_creation_leaves_a_catalog_that_opens(path: Path) -> None:
 def test_processes_that_open_a_new_catalog_at_once_all_get_it(path: Path) -> None:
     def work(tell: Callable[[str], None]) -> None:
         catalog = Catalog.open(path)
-        catalog.publish_blob(NGINX, OWNER, digest_of(b"%d" % os.getpid()), 1, boot_id="", now=1)
+        catalog.blobs.publish_blob(NGINX, OWNER, digest_of(b"%d" % os.getpid()), 1, boot_id="", now=1)
         tell("done")
 
     with child(work) as one, child(work) as two, child(work) as three:
         assert [other.read_line() for other in (one, two, three)] == ["done"] * 3
         assert [other.wait() for other in (one, two, three)] == [0, 0, 0]
     catalog = Catalog.open(path)
-    assert catalog.totals().blobs == 3
+    assert catalog.usage.totals().blobs == 3
     catalog.close()
 
 
@@ -191,7 +191,7 @@ def test_a_catalog_that_cannot_be_written_is_named(path: Path) -> None:
     with catalog.database.reading() as connection:
         connection.exec_driver_sql("PRAGMA query_only = ON")
     with pytest.raises(FolderNotWritable, match="cannot be written"):
-        catalog.save_absent_name(source_at("quay.io"), "acme/app", 1)
+        catalog.answers.save_absent_name(source_at("quay.io"), "acme/app", 1)
     catalog.close()
 
 
@@ -203,17 +203,19 @@ def test_a_full_disk_is_told_and_nothing_is_half_written(small_disk: Path) -> No
     def write() -> None:
         nonlocal written
         for number in range(1000):
-            catalog.save_listing(NGINX, OWNER, f"kind {number}", bytes(20_000), now=number)
+            catalog.answers.save_listing(NGINX, OWNER, f"kind {number}", bytes(20_000), now=number)
             written += 1
 
     with pytest.raises(DiskFull) as caught:
         write()
     assert caught.value.hint
-    assert [catalog.find_listing(NGINX, OWNER, f"kind {number}") is not None for number in range(written + 1)] == [
+    assert [
+        catalog.answers.find_listing(NGINX, OWNER, f"kind {number}") is not None for number in range(written + 1)
+    ] == [
         *([True] * written),
         False,
     ]
-    assert catalog.inventory.find_damage() == []
+    assert catalog.database.find_damage() == []
     catalog.close()
 
 
@@ -224,8 +226,8 @@ def test_another_processs_long_transaction_is_a_clear_error(path: Path) -> None:
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(StorageError, match="another process kept the catalog"):
-        catalog.save_absent_name(source_at("quay.io"), "acme/app", 1)
+        catalog.answers.save_absent_name(source_at("quay.io"), "acme/app", 1)
     other.execute("ROLLBACK")
     other.close()
-    catalog.save_absent_name(source_at("quay.io"), "acme/app", 1)
+    catalog.answers.save_absent_name(source_at("quay.io"), "acme/app", 1)
     catalog.close()

@@ -14,6 +14,7 @@ from pullthrough.oci.digests import digest_of
 from pullthrough.oci.names import parse_repository_name, parse_tag
 from pullthrough.oci.owners import source_at
 from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.repositories import Repositories
 from tests.contracts.images import image, index
 from tests.owners import OWNER
 
@@ -24,29 +25,29 @@ IMAGE = image(b"{}", [b"layer", b"other"])
 INDEX = index([IMAGE])
 
 QUESTIONS: dict[str, Callable[[Catalog], object]] = {
-    "find_tag": lambda catalog: catalog.find_tag(NGINX, OWNER, LATEST),
-    "find_manifest": lambda catalog: catalog.find_manifest(NGINX, OWNER, IMAGE.digest),
-    "find_blob": lambda catalog: catalog.find_blob(NGINX, OWNER, BLOB),
-    "siblings": lambda catalog: catalog.siblings(NGINX, OWNER, BLOB),
-    "find_listing": lambda catalog: catalog.find_listing(NGINX, OWNER, "tags"),
-    "find_negative": lambda catalog: catalog.find_negative(NGINX, OWNER, "absent"),
-    "find_absent_name": lambda catalog: catalog.find_absent_name(source_at("quay.io"), "acme"),
-    "has_repository": lambda catalog: catalog.has_repository(NGINX, OWNER),
-    "repositories": lambda catalog: catalog.repositories("a", 100),
-    "save_manifest": lambda catalog: catalog.save_manifest(
+    "find_tag": lambda catalog: catalog.manifests.find_tag(NGINX, OWNER, LATEST),
+    "find_manifest": lambda catalog: catalog.manifests.find_manifest(NGINX, OWNER, IMAGE.digest),
+    "find_blob": lambda catalog: catalog.blobs.find_blob(NGINX, OWNER, BLOB),
+    "siblings": lambda catalog: catalog.blobs.siblings(NGINX, OWNER, BLOB),
+    "find_listing": lambda catalog: catalog.answers.find_listing(NGINX, OWNER, "tags"),
+    "find_negative": lambda catalog: catalog.answers.find_negative(NGINX, OWNER, "absent"),
+    "find_absent_name": lambda catalog: catalog.answers.find_absent_name(source_at("quay.io"), "acme"),
+    "has_repository": lambda catalog: Repositories(catalog.database).is_there(NGINX, OWNER),
+    "repositories": lambda catalog: Repositories(catalog.database).names("a", 100),
+    "save_manifest": lambda catalog: catalog.manifests.save_manifest(
         NGINX, OWNER, INDEX.digest, INDEX.body, INDEX.manifest, tag=LATEST, now=2
     ),
-    "validate_tag": lambda catalog: catalog.validate_tag(NGINX, OWNER, LATEST, now=2, forced=True),
-    "mark_tag_gone": lambda catalog: catalog.mark_tag_gone(NGINX, OWNER, LATEST, now=2, forced=True),
-    "remove_tag": lambda catalog: catalog.remove_tag(NGINX, OWNER, LATEST),
-    "publish_blob": lambda catalog: catalog.publish_blob(NGINX, OWNER, BLOB, 5, boot_id="", now=2),
-    "grant_blob": lambda catalog: catalog.grant_blob(NGINX, OWNER, BLOB),
-    "verify_blob": lambda catalog: catalog.verify_blob(BLOB, "boot"),
-    "forget_blob": lambda catalog: catalog.forget_blob(BLOB),
-    "save_listing": lambda catalog: catalog.save_listing(NGINX, OWNER, "tags", b"", now=2),
-    "save_negative": lambda catalog: catalog.save_negative(NGINX, OWNER, "absent", 1),
-    "save_absent_name": lambda catalog: catalog.save_absent_name(source_at("quay.io"), "acme", 2),
-    "record_pulls": lambda catalog: catalog.record_pulls({(NGINX, IMAGE.digest): 2}, {BLOB: 2}),
+    "validate_tag": lambda catalog: catalog.manifests.validate_tag(NGINX, OWNER, LATEST, now=2, forced=True),
+    "mark_tag_gone": lambda catalog: catalog.manifests.mark_tag_gone(NGINX, OWNER, LATEST, now=2, forced=True),
+    "remove_tag": lambda catalog: catalog.manifests.remove_tag(NGINX, OWNER, LATEST),
+    "publish_blob": lambda catalog: catalog.blobs.publish_blob(NGINX, OWNER, BLOB, 5, boot_id="", now=2),
+    "grant_blob": lambda catalog: catalog.blobs.grant_blob(NGINX, OWNER, BLOB),
+    "verify_blob": lambda catalog: catalog.blobs.verify_blob(BLOB, "boot"),
+    "forget_blob": lambda catalog: catalog.blobs.forget_blob(BLOB),
+    "save_listing": lambda catalog: catalog.answers.save_listing(NGINX, OWNER, "tags", b"", now=2),
+    "save_negative": lambda catalog: catalog.answers.save_negative(NGINX, OWNER, "absent", 1),
+    "save_absent_name": lambda catalog: catalog.answers.save_absent_name(source_at("quay.io"), "acme", 2),
+    "record_pulls": lambda catalog: catalog.inventory.record_pulls({(NGINX, IMAGE.digest): 2}, {BLOB: 2}),
     "remove_images": lambda catalog: catalog.inventory.remove_images(
         catalog.inventory.images(), in_use=(), unused_since=10
     ),
@@ -59,9 +60,9 @@ ALL_IMAGES = "FROM repository_manifests JOIN repositories ON repositories.id = r
 @pytest.fixture
 def catalog(tmp_path: Path) -> Iterator[Catalog]:
     catalog = Catalog.open(tmp_path / "catalog.sqlite")
-    catalog.save_manifest(NGINX, OWNER, IMAGE.digest, IMAGE.body, IMAGE.manifest, tag=LATEST, now=1)
-    catalog.publish_blob(NGINX, OWNER, BLOB, 5, boot_id="", now=1)
-    catalog.pin(NGINX, "another", 1)
+    catalog.manifests.save_manifest(NGINX, OWNER, IMAGE.digest, IMAGE.body, IMAGE.manifest, tag=LATEST, now=1)
+    catalog.blobs.publish_blob(NGINX, OWNER, BLOB, 5, boot_id="", now=1)
+    catalog.pins.pin(NGINX, "another", 1)
     yield catalog
     catalog.close()
 
@@ -105,6 +106,6 @@ def test_the_number_of_statements_does_not_grow_with_the_image(
     catalog: Catalog, statements: list[tuple[str, Any]], layers: int
 ) -> None:
     large = image(b"{}", [b"%d" % number for number in range(layers)])
-    catalog.save_manifest(NGINX, OWNER, large.digest, large.body, large.manifest, tag=LATEST, now=2)
-    catalog.siblings(NGINX, OWNER, digest_of(b"1"))
+    catalog.manifests.save_manifest(NGINX, OWNER, large.digest, large.body, large.manifest, tag=LATEST, now=2)
+    catalog.blobs.siblings(NGINX, OWNER, digest_of(b"1"))
     assert len(statements) <= 16

@@ -106,17 +106,20 @@ def test_what_upstreams_said_of_names_under_a_rule_is_forgotten_with_each_change
 ) -> None:
     def remember() -> None:
         for name in (NGINX, OTHER):
-            catalog.save_negative(name, OWNER, "latest", until=1000)
-            catalog.save_listing(name, OWNER, "tags", b"[]", now=1)
+            catalog.answers.save_negative(name, OWNER, "latest", until=1000)
+            catalog.answers.save_listing(name, OWNER, "tags", b"[]", now=1)
 
     def remembered() -> list[object]:
-        return [catalog.find_negative(NGINX, OWNER, "latest"), catalog.find_listing(NGINX, OWNER, "tags")]
+        return [
+            catalog.answers.find_negative(NGINX, OWNER, "latest"),
+            catalog.answers.find_listing(NGINX, OWNER, "tags"),
+        ]
 
     remember()
     registry.create_cache_rule(rule())
     assert remembered() == [None, None]
-    assert catalog.find_negative(OTHER, OWNER, "latest") == 1000
-    assert catalog.find_listing(OTHER, OWNER, "tags") is not None
+    assert catalog.answers.find_negative(OTHER, OWNER, "latest") == 1000
+    assert catalog.answers.find_listing(OTHER, OWNER, "tags") is not None
     remember()
     registry.update_cache_rule("docker-hub", credential_arn="arn:1", custom_role_arn=None, now=7)
     assert remembered() == [None, None]
@@ -125,7 +128,7 @@ def test_what_upstreams_said_of_names_under_a_rule_is_forgotten_with_each_change
     assert remembered() == [None, None]
     remember()
     registry.create_cache_rule(rule("ROOT"))
-    assert catalog.find_negative(OTHER, OWNER, "latest") is None
+    assert catalog.answers.find_negative(OTHER, OWNER, "latest") is None
 
 
 def test_every_change_of_the_configuration_is_told_to_all_workers(
@@ -259,6 +262,6 @@ def test_there_are_no_more_than_a_hundred_exclusions(registry: Registry) -> None
 
 def test_repositories_stay_when_their_rule_goes(registry: Registry, catalog: Catalog) -> None:
     registry.create_cache_rule(rule())
-    catalog.publish_blob(NGINX, OWNER, digest_of(b"x"), 1, boot_id="boot", now=1)
+    catalog.blobs.publish_blob(NGINX, OWNER, digest_of(b"x"), 1, boot_id="boot", now=1)
     registry.delete_cache_rule("docker-hub")
-    assert catalog.find_blob(NGINX, OWNER, digest_of(b"x")).granted
+    assert catalog.blobs.find_blob(NGINX, OWNER, digest_of(b"x")).granted

@@ -41,11 +41,11 @@ def repositories(catalog: Catalog) -> Repositories:
 
 
 def save(catalog: Catalog, what: Any = IMAGE, name: RepositoryName = NGINX, now: float = 1) -> bool:
-    return catalog.save_manifest(name, OWNER, what.digest, what.body, what.manifest, tag=LATEST, now=now)
+    return catalog.manifests.save_manifest(name, OWNER, what.digest, what.body, what.manifest, tag=LATEST, now=now)
 
 
 def tagged(catalog: Catalog, name: RepositoryName = NGINX) -> str | None:
-    found = catalog.find_tag(name, OWNER, LATEST)
+    found = catalog.manifests.find_tag(name, OWNER, LATEST)
     return found.manifest.digest if found else None
 
 
@@ -95,7 +95,7 @@ def test_settings_replace_each_other_and_keep_the_repository(repositories: Repos
     changed = repositories.set_scan_on_push(NGINX, True)
     assert changed is not None
     assert (changed.tag_mutability, changed.scan_on_push) == ("IMMUTABLE", True)
-    catalog.inventory.forget_manifest(IMAGE.digest, now=1)
+    catalog.manifests.forget_manifest(IMAGE.digest, now=1)
     assert repositories.find(NGINX) == changed
 
 
@@ -164,8 +164,8 @@ def test_a_repository_with_images_is_deleted_by_force_only(repositories: Reposit
     assert deleted.name == NGINX
     assert repositories.find(NGINX) is None
     assert tagged(catalog) is None
-    assert catalog.find_manifest(NGINX, OWNER, IMAGE.digest) is None
-    assert catalog.totals().manifests == 0
+    assert catalog.manifests.find_manifest(NGINX, OWNER, IMAGE.digest) is None
+    assert catalog.usage.totals().manifests == 0
     assert repositories.delete(NGINX, force=True) is None
 
 
@@ -174,15 +174,15 @@ def test_deleting_one_repository_leaves_what_another_has(repositories: Repositor
     for name in (NGINX, OTHER):
         save(catalog, IMAGE, name)
         save(catalog, both, name)
-        catalog.publish_blob(name, OWNER, digest_of(b"layer"), 5, boot_id="boot", now=1)
+        catalog.blobs.publish_blob(name, OWNER, digest_of(b"layer"), 5, boot_id="boot", now=1)
     repositories.delete(NGINX, force=True)
     assert tagged(catalog, OTHER) == both.digest
-    assert catalog.find_manifest(OTHER, OWNER, IMAGE.digest) is not None
-    assert catalog.find_blob(OTHER, OWNER, digest_of(b"layer")).granted
+    assert catalog.manifests.find_manifest(OTHER, OWNER, IMAGE.digest) is not None
+    assert catalog.blobs.find_blob(OTHER, OWNER, digest_of(b"layer")).granted
     # Made anew, it has nothing of what it had.
     repositories.create(NGINX, RepositorySettings(), 1)
-    assert not catalog.find_blob(NGINX, OWNER, digest_of(b"layer")).granted
-    assert not catalog.find_blob(NGINX, OWNER, digest_of(b"layer")).named
+    assert not catalog.blobs.find_blob(NGINX, OWNER, digest_of(b"layer")).granted
+    assert not catalog.blobs.find_blob(NGINX, OWNER, digest_of(b"layer")).named
 
 
 def test_many_images_are_deleted_in_several_transactions(repositories: Repositories, catalog: Catalog) -> None:
@@ -190,7 +190,7 @@ def test_many_images_are_deleted_in_several_transactions(repositories: Repositor
     steps = [1_200, *map(len, left_at_each_commit(catalog, lambda: repositories.delete(NGINX, force=True))), 0]
     assert max(before - after for before, after in pairwise(steps)) <= 500
     assert images_left(catalog) == []
-    assert not catalog.has_repository(NGINX, OWNER)
+    assert not Repositories(catalog.database).is_there(NGINX, OWNER)
 
 
 def test_a_crash_among_them_leaves_no_index_without_its_images(repositories: Repositories, catalog: Catalog) -> None:
@@ -238,11 +238,11 @@ def left_at_each_commit(catalog: Catalog, deed: Callable[[], object]) -> list[li
 def test_what_belonged_to_a_deleted_repository_goes_with_it(repositories: Repositories, catalog: Catalog) -> None:
     repositories.create(NGINX, RepositorySettings(tags={"a": "b"}), 1)
     repositories.set_policy(NGINX, POLICY)
-    catalog.save_negative(NGINX, OWNER, "gone", until=1000)
-    catalog.save_listing(NGINX, OWNER, "tags", b"[]", now=1)
+    catalog.answers.save_negative(NGINX, OWNER, "gone", until=1000)
+    catalog.answers.save_listing(NGINX, OWNER, "tags", b"[]", now=1)
     assert repositories.delete(NGINX, force=False) is not None
-    assert catalog.find_negative(NGINX, OWNER, "gone") is None
-    assert catalog.find_listing(NGINX, OWNER, "tags") is None
+    assert catalog.answers.find_negative(NGINX, OWNER, "gone") is None
+    assert catalog.answers.find_listing(NGINX, OWNER, "tags") is None
     assert repositories.policies() == {}
     repositories.create(NGINX, RepositorySettings(), 1)
     assert repositories.tags(NGINX) == {}
@@ -250,7 +250,7 @@ def test_what_belonged_to_a_deleted_repository_goes_with_it(repositories: Reposi
 
 def test_a_blob_of_a_deleted_repository_is_left_for_eviction(repositories: Repositories, catalog: Catalog) -> None:
     save(catalog)
-    catalog.publish_blob(NGINX, OWNER, digest_of(b"layer"), 5, boot_id="boot", now=1)
+    catalog.blobs.publish_blob(NGINX, OWNER, digest_of(b"layer"), 5, boot_id="boot", now=1)
     repositories.delete(NGINX, force=True)
     assert [blob.digest for blob in catalog.inventory.unnamed_blobs(unused_since=1000)] == [digest_of(b"layer")]
 
@@ -275,7 +275,7 @@ FULL: dict[str, Any] = {
 
 FILLS: dict[str, Callable[[Catalog], object]] = {
     "manifest": save,
-    "blob": lambda catalog: catalog.publish_blob(NGINX, OWNER, digest_of(b"layer"), 5, boot_id="boot", now=1),
+    "blob": lambda catalog: catalog.blobs.publish_blob(NGINX, OWNER, digest_of(b"layer"), 5, boot_id="boot", now=1),
 }
 
 
@@ -356,7 +356,7 @@ def test_a_repository_made_by_a_template_stays_when_its_last_image_goes(
     use_template(registry, **FULL)
     save(catalog)
     save(catalog, name=OTHER)
-    catalog.inventory.forget_manifest(IMAGE.digest, now=1)
+    catalog.manifests.forget_manifest(IMAGE.digest, now=1)
     assert [record.name for record in repositories.page("", 10)] == [NGINX]
     assert repositories.tags(NGINX) == {"team": "a"}
 
@@ -394,10 +394,10 @@ def test_a_fill_sets_an_immutable_tag_once_and_never_moves_it(repositories: Repo
     repositories.create(NGINX, RepositorySettings(tag_mutability="IMMUTABLE"), 1)
     assert save(catalog, now=1)
     assert not save(catalog, SECOND, now=5)
-    found = catalog.find_tag(NGINX, OWNER, LATEST)
+    found = catalog.manifests.find_tag(NGINX, OWNER, LATEST)
     assert found is not None
     assert (found.manifest.digest, found.validated_at, found.immutable) == (IMAGE.digest, 5, True)
-    assert catalog.find_manifest(NGINX, OWNER, SECOND.digest) is not None
+    assert catalog.manifests.find_manifest(NGINX, OWNER, SECOND.digest) is not None
 
 
 def test_a_tag_that_a_filter_exempts_is_moved(repositories: Repositories, catalog: Catalog) -> None:
@@ -405,6 +405,6 @@ def test_a_tag_that_a_filter_exempts_is_moved(repositories: Repositories, catalo
     repositories.create(NGINX, RepositorySettings("IMMUTABLE_WITH_EXCLUSION", filters), 1)
     save(catalog)
     assert save(catalog, SECOND)
-    found = catalog.find_tag(NGINX, OWNER, LATEST)
+    found = catalog.manifests.find_tag(NGINX, OWNER, LATEST)
     assert found is not None
     assert (found.manifest.digest, found.immutable) == (SECOND.digest, False)

@@ -82,13 +82,13 @@ def test_what_the_first_version_stored_is_described_and_goes_on_being_a_cache(tm
     assert found[INDEX.digest].tags == (LATEST,)
     # Whose it is follows from the rules that are there at the first start.
     repositories = Repositories(catalog.database)
-    assert catalog.find_tag(NGINX, OWNER, LATEST) is None
+    assert catalog.manifests.find_tag(NGINX, OWNER, LATEST) is None
     assert repositories.unknown_names() == [NGINX]
     repositories.settle_owners({NGINX: OWNER})
-    assert catalog.find_tag(NGINX, OWNER, LATEST) is not None
+    assert catalog.manifests.find_tag(NGINX, OWNER, LATEST) is not None
     assert repositories.unknown_names() == []
     # As what this version stores itself.
-    catalog.save_manifest(NGINX, OWNER, IMAGE.digest, IMAGE.body, IMAGE.manifest, tag=None, now=200)
+    catalog.manifests.save_manifest(NGINX, OWNER, IMAGE.digest, IMAGE.body, IMAGE.manifest, tag=None, now=200)
     (again,) = (
         i for i in Images(catalog.database).page(NGINX, Filter(), after="", limit=10) if i.digest == IMAGE.digest
     )
@@ -99,11 +99,11 @@ def test_what_the_first_version_stored_is_described_and_goes_on_being_a_cache(tm
     # All of it may be evicted, and none of it is collected.
     assert len(catalog.inventory.images()) == 4
     assert Pushed(catalog.database).collect_blobs(loose_since=1e9, in_use=()) == []
-    assert catalog.find_blob(NGINX, OWNER, digest_of(LAYER)).granted
-    assert catalog.inventory.find_damage() == []
+    assert catalog.blobs.find_blob(NGINX, OWNER, digest_of(LAYER)).granted
+    assert catalog.database.find_damage() == []
     images = catalog.inventory.images()
     assert len(catalog.inventory.remove_images(images, in_use=(), unused_since=1e9).images) == 4
-    assert not catalog.has_repository(NGINX, OWNER)
+    assert not Repositories(catalog.database).is_there(NGINX, OWNER)
     catalog.close()
 
 
@@ -145,16 +145,20 @@ def test_whose_content_the_second_version_had_is_worked_out(tmp_path: Path) -> N
     engine.dispose()
 
     catalog = Catalog.open(path)
-    assert [catalog.find_owner(name) for name in names] == [UNKNOWN, OWN, ""]
-    assert catalog.find_blob(names[1], OWN, digest_of(LAYER)).granted
-    assert not catalog.find_blob(names[2], None, digest_of(LAYER)).granted, "an upstream may fill it: it proves anew"
+    assert [Repositories(catalog.database).find_owner(name) for name in names] == [UNKNOWN, OWN, ""]
+    assert catalog.blobs.find_blob(names[1], OWN, digest_of(LAYER)).granted
+    assert not catalog.blobs.find_blob(names[2], None, digest_of(LAYER)).granted, (
+        "an upstream may fill it: it proves anew"
+    )
     repositories = Repositories(catalog.database)
     # The lists' names too: what is listed is kept by name alone.
     assert repositories.unknown_names() == sorted(names)
     repositories.settle_owners({names[0]: OWNER})
-    assert catalog.find_blob(names[0], OWNER, digest_of(LAYER)).granted
-    assert catalog.find_listing(names[0], OWNER, "tags") is not None
-    assert catalog.find_listing(names[0], OWNER, f"referrers:{IMAGE.digest}") is None, "they were kept in another form"
-    assert catalog.find_listing(names[1], OWNER, "tags") is None
-    assert catalog.inventory.find_damage() == []
+    assert catalog.blobs.find_blob(names[0], OWNER, digest_of(LAYER)).granted
+    assert catalog.answers.find_listing(names[0], OWNER, "tags") is not None
+    assert catalog.answers.find_listing(names[0], OWNER, f"referrers:{IMAGE.digest}") is None, (
+        "they were kept in another form"
+    )
+    assert catalog.answers.find_listing(names[1], OWNER, "tags") is None
+    assert catalog.database.find_damage() == []
     catalog.close()

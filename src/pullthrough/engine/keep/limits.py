@@ -13,7 +13,7 @@ from pullthrough.engine.threads import Threads
 from pullthrough.errors import DiskFull, PullthroughError, StorageError
 from pullthrough.metrics import Metrics
 from pullthrough.storage.bodies import BodyStore
-from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.catalog.usage import Usage
 from pullthrough.units import format_bytes
 
 _log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ class LimitKeeper:
         self,
         *,
         room: DiskRoom,
-        catalog: Catalog,
+        usage: Usage,
         store: BodyStore,
         threads: Threads,
         degradation: Degradation,
@@ -38,7 +38,7 @@ class LimitKeeper:
         interval_seconds: float,
     ) -> None:
         self._room = room
-        self._catalog = catalog
+        self._usage = usage
         self._store = store
         self._threads = threads
         self._degradation = degradation
@@ -72,7 +72,7 @@ class LimitKeeper:
 
     async def _look(self) -> None:
         disk = await self._store.space()
-        stored_bytes = await self._threads.catalog(self._catalog.stored_bytes)
+        stored_bytes = await self._threads.catalog(self._usage.stored_bytes)
         self._metrics.disk(stored_bytes=stored_bytes, free_bytes=disk.free_bytes, total_bytes=disk.total_bytes)
         self._judge(await self._room.evict())
         await self._room.restore_reserve()

@@ -10,7 +10,7 @@ from pullthrough.oci.digests import Digest
 from pullthrough.oci.names import RepositoryName
 from pullthrough.oci.owners import Owner
 from pullthrough.storage.bodies import GrowingBody
-from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.catalog.blob_rows import BlobRows
 from pullthrough.storage.records import BlobRecord
 from pullthrough.threads import Runner
 
@@ -18,15 +18,15 @@ from pullthrough.threads import Runner
 class Landing:
     """Of one worker's fills."""
 
-    def __init__(self, bodies: Bodies, catalog: Catalog, run: Runner, clock: Callable[[], float]) -> None:
+    def __init__(self, bodies: Bodies, blob_rows: BlobRows, run: Runner, clock: Callable[[], float]) -> None:
         self._bodies = bodies
-        self._catalog = catalog
+        self._blob_rows = blob_rows
         self._run = run
         self._clock = clock
 
     async def look(self, target: Target, digest: Digest) -> BlobRecord:
         """What the catalog knows of the blob."""
-        return await self._run(self._catalog.find_blob, target.repository, target.owner, digest)
+        return await self._run(self._blob_rows.find_blob, target.repository, target.owner, digest)
 
     async def is_here(self, record: BlobRecord) -> bool:
         """Whether this repository may read it, and it is really here."""
@@ -47,7 +47,7 @@ class Landing:
         come while this waits. Raises StorageError, and then nothing was kept."""
 
         def record(boot_id: str) -> None:
-            self._catalog.publish_blob(
+            self._blob_rows.publish_blob(
                 target.repository,
                 target.upstream_owner,
                 digest,
@@ -68,6 +68,6 @@ class Landing:
 
     def _grant_all(self, repositories: Collection[RepositoryName], owner: Owner, digest: Digest) -> None:
         for repository in repositories:
-            record = self._catalog.find_blob(repository, owner, digest)
+            record = self._blob_rows.find_blob(repository, owner, digest)
             if record.published and not record.granted:
-                self._catalog.grant_blob(repository, owner, digest)
+                self._blob_rows.grant_blob(repository, owner, digest)

@@ -8,7 +8,7 @@ from pullthrough.engine.rules import Target
 from pullthrough.engine.tasks import Tasks
 from pullthrough.errors import BlobUnknown, UpstreamDenied, UpstreamInvalid, UpstreamNotFound
 from pullthrough.oci.digests import Digest
-from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.catalog.upstream_answers import UpstreamAnswers
 from pullthrough.threads import Runner
 from pullthrough.upstream.interfaces import Upstreams
 
@@ -17,10 +17,10 @@ class Presence:
     """Of one worker."""
 
     def __init__(
-        self, upstreams: Upstreams, catalog: Catalog, run: Runner, tasks: Tasks, clock: Callable[[], float]
+        self, upstreams: Upstreams, answers: UpstreamAnswers, run: Runner, tasks: Tasks, clock: Callable[[], float]
     ) -> None:
         self._upstreams = upstreams
-        self._catalog = catalog
+        self._answers = answers
         self._run = run
         self._tasks = tasks
         self._clock = clock
@@ -53,7 +53,7 @@ class Presence:
         """What to raise where the upstream has just answered 404, which is remembered as the rule says."""
         if target.rule.negative_seconds > 0:
             until = self._clock() + target.rule.negative_seconds
-            await self._run(self._catalog.save_negative, target.repository, target.upstream_owner, digest, until)
+            await self._run(self._answers.save_negative, target.repository, target.upstream_owner, digest, until)
         return BlobUnknown(f"{target.upstream} does not have the blob {digest} in {target.upstream_repository}")
 
     def raise_if_absent(self, target: Target, digest: Digest, absent_until: float | None) -> None:

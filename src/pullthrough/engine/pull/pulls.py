@@ -14,7 +14,8 @@ from pullthrough.engine.rules import Target, Targets
 from pullthrough.errors import ContentUnknown, RepositoryUnknown, UpstreamDenied, UpstreamError, UpstreamNotFound
 from pullthrough.oci.digests import Digest
 from pullthrough.oci.names import Reference
-from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.catalog.upstream_answers import UpstreamAnswers
+from pullthrough.storage.repositories import Repositories
 from pullthrough.threads import Runner
 
 T = TypeVar("T")
@@ -32,7 +33,8 @@ class Pulls:
         manifests: Manifests,
         blobs: Blobs,
         listings: Listings,
-        catalog: Catalog,
+        answers: UpstreamAnswers,
+        repositories: Repositories,
         call: Runner,
         clock: Callable[[], float],
         stale_check_timeout_seconds: float,
@@ -40,7 +42,8 @@ class Pulls:
         self._manifests = manifests
         self._blobs = blobs
         self._listings = listings
-        self._catalog = catalog
+        self._answers = answers
+        self._repositories = repositories
         self._call = call
         self._clock = clock
         self._stale_check_timeout_seconds = stale_check_timeout_seconds
@@ -86,7 +89,7 @@ class Pulls:
         name = literal.upstream_repository
         limit: float | None = None
         if not await self._has(literal):
-            seen = await self._call(self._catalog.find_absent_name, literal.source, name)
+            seen = await self._call(self._answers.find_absent_name, literal.source, name)
             if seen is not None and self._clock() - seen < literal.rule.freshness_seconds:
                 return await get(stripped)
             if await self._has(stripped):
@@ -99,7 +102,7 @@ class Pulls:
                 answer = await get(stripped)
             except _ABSENT:
                 raise error from None
-            await self._call(self._catalog.save_absent_name, literal.source, name, self._clock())
+            await self._call(self._answers.save_absent_name, literal.source, name, self._clock())
             return answer
         except TimeoutError:
             return await get(stripped)
@@ -109,5 +112,5 @@ class Pulls:
             raise
 
     async def _has(self, target: Target) -> bool:
-        found: bool = await self._call(self._catalog.has_repository, target.repository, target.owner)
+        found: bool = await self._call(self._repositories.is_there, target.repository, target.owner)
         return found

@@ -6,7 +6,8 @@ from pullthrough.engine.bodies import Bodies
 from pullthrough.engine.memory import Memory
 from pullthrough.engine.rules import Target
 from pullthrough.oci.digests import Digest
-from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.catalog.blob_rows import BlobRows
+from pullthrough.storage.catalog.upstream_answers import UpstreamAnswers
 from pullthrough.storage.pushed import Pushed
 from pullthrough.storage.records import BlobRecord
 from pullthrough.threads import Runner
@@ -15,8 +16,11 @@ from pullthrough.threads import Runner
 class BlobRecords:
     """Of one worker."""
 
-    def __init__(self, catalog: Catalog, pushed: Pushed, run: Runner, memory: Memory, bodies: Bodies) -> None:
-        self._catalog = catalog
+    def __init__(
+        self, blob_rows: BlobRows, answers: UpstreamAnswers, pushed: Pushed, run: Runner, memory: Memory, bodies: Bodies
+    ) -> None:
+        self._blob_rows = blob_rows
+        self._answers = answers
         self._pushed = pushed
         self._run = run
         self._memory = memory
@@ -31,10 +35,10 @@ class BlobRecords:
         """What is known, and until when a 404 for it is remembered. In one go, for a cold pull waits for it."""
 
         def look() -> tuple[BlobRecord, float | None]:
-            record = self._catalog.find_blob(target.repository, target.owner, digest)
+            record = self._blob_rows.find_blob(target.repository, target.owner, digest)
             if (record.published and record.granted) or target.is_own:
                 return record, None
-            return record, self._catalog.find_negative(target.repository, target.upstream_owner, digest)
+            return record, self._answers.find_negative(target.repository, target.upstream_owner, digest)
 
         stamp = self._memory.stamp()
         record, absent_until = await self._run(look)
@@ -44,7 +48,7 @@ class BlobRecords:
 
     async def grant(self, target: Target, digest: Digest) -> None:
         """Let this repository read it: its own upstream has said that it has the blob."""
-        await self._run(self._catalog.grant_blob, target.repository, target.upstream_owner, digest)
+        await self._run(self._blob_rows.grant_blob, target.repository, target.upstream_owner, digest)
 
     async def regrant(self, target: Target, record: BlobRecord) -> bool:
         """Whether an own repository may read a published blob after all; see `Pushed.grant_named`."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from pullthrough.oci.digests import Digest
-from pullthrough.oci.names import RepositoryName
+from pullthrough.oci.names import RepositoryName, Tag
 from pullthrough.oci.owners import OWN, Owner
 from pullthrough.storage.catalog.blob_rows import BlobRows
 from pullthrough.storage.catalog.manifest_rows import ManifestRows
@@ -22,18 +22,23 @@ from pullthrough.storage.catalog.usage import Usage
 from pullthrough.storage.database import Database
 from pullthrough.storage.interfaces import Changes
 from pullthrough.storage.inventory import Inventory
+from pullthrough.storage.records import ManifestRecord, TagRecord
 from pullthrough.storage.repositories import Repositories
 
 
-class Catalog(ManifestRows, BlobRows, UpstreamAnswers, Pins, Usage, Inventory):
-    """The catalog of one data folder, opened."""
+class Catalog:
+    """The catalog of one data folder, opened; whoever opens it hands out its parts."""
 
-    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
-        self.database = self._database = database
-        self._clock = clock
-        self._usage = self.inventory = self
-        self.max_content_bytes: int | None = None
-        self._repositories = Repositories(database)
+    def __init__(
+        self, database: Database, clock: Callable[[], float] = time.time, max_content_bytes: int | None = None
+    ) -> None:
+        self.database = database
+        self.usage = Usage(database, max_content_bytes)
+        self.manifests = ManifestRows(database, self.usage)
+        self.blobs = BlobRows(database)
+        self.answers = UpstreamAnswers(database, self.usage, clock)
+        self.pins = Pins(database)
+        self.inventory = Inventory(database)
 
     @classmethod
     def open(
@@ -42,12 +47,13 @@ class Catalog(ManifestRows, BlobRows, UpstreamAnswers, Pins, Usage, Inventory):
         generation: Changes | None = None,
         clock: Callable[[], float] = time.time,
         configuration: Changes | None = None,
+        max_content_bytes: int | None = None,
     ) -> Self:
         """Makes the catalog, or brings its schema up to date, where need be.
 
         Raises FolderNewer, CatalogBroken, FolderNotWritable or DiskFull.
         """
-        return cls(Database.open(path, generation, configuration), clock)
+        return cls(Database.open(path, generation, configuration), clock, max_content_bytes)
 
     def close(self) -> None:
         self.database.close()
@@ -59,17 +65,14 @@ class Catalog(ManifestRows, BlobRows, UpstreamAnswers, Pins, Usage, Inventory):
         """
         nowhere = RepositoryName("nowhere")
         digest = Digest("sha256:" + "0" * 64)
-        self.find_blob(nowhere, OWN, digest)
-        self.find_negative(nowhere, OWN, digest)
-
-    def find_damage(self) -> list[str]:
-        return self.database.find_damage()
+        self.blobs.find_blob(nowhere, OWN, digest)
+        self.answers.find_negative(nowhere, OWN, digest)
 
     def has_repository(self, repository: RepositoryName, owner: Owner | None) -> bool:
-        return self._repositories.is_there(repository, owner)
+        return Repositories(self.database).is_there(repository, owner)
 
-    def find_owner(self, repository: RepositoryName) -> str | None:
-        return self._repositories.find_owner(repository)
+    def find_tag(self, repository: RepositoryName, owner: Owner | None, tag: Tag) -> TagRecord | None:
+        return self.manifests.find_tag(repository, owner, tag)
 
-    def repositories(self, last: str, limit: int) -> list[RepositoryName]:
-        return self._repositories.names(last, limit)
+    def find_manifest(self, repository: RepositoryName, owner: Owner | None, digest: Digest) -> ManifestRecord | None:
+        return self.manifests.find_manifest(repository, owner, digest)

@@ -35,7 +35,7 @@ class Pins:
 
         return self._database.write(change)
 
-    def pins(self) -> list[tuple[RepositoryName, str]]:
+    def all(self) -> list[tuple[RepositoryName, str]]:
         statement = select(pins.c.repository, pins.c.reference).order_by(pins.c.repository, pins.c.reference)
         with self._database.reading() as connection:
             return [(RepositoryName(row.repository), row.reference) for row in connection.execute(statement)]

@@ -14,10 +14,10 @@ from pullthrough.units import format_bytes
 class Usage:
     """Safe to use from many threads and processes; not across a fork. A method is one transaction, and may raise StorageError."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, max_content_bytes: int | None = None) -> None:
         self._database = database
         #: What the whole catalog may take; more manifests and lists from upstreams are not kept then. None: any amount.
-        self.max_content_bytes: int | None = None
+        self.max_content_bytes = max_content_bytes
 
     def stored_bytes(self) -> int:
         """What is stored, in the catalog and beside it."""
