@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ParamSpec, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from pullthrough.errors import ActionDenied, AwsRefused, AwsUnreachable, ProvisionError, TargetUnusable
@@ -55,6 +55,9 @@ _FAILED_TRIES = 4
 _BACKOFF_SECONDS, _MOST_BACKOFF_SECONDS = 0.25, 8.0
 #: Reads that go out at once; AWS allows far more, and a plan has about ten.
 READERS = 8
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Refused(Exception):
@@ -173,7 +176,7 @@ class ReadingPool:
     def __exit__(self, *exception: object) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def start(self, read: Callable[..., Any], *arguments: Any, **keywords: Any) -> Future[Any]:
+    def start(self, read: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> Future[T]:
         return self._pool.submit(read, *arguments, **keywords)
 
 

@@ -8,7 +8,6 @@ node's role and template's role (two for the last: its trust, and its policy). T
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from concurrent.futures import Future
 from typing import Any
 
 from pullthrough.fingerprints import Fingerprints
@@ -27,14 +26,14 @@ _SECRETS_AT_ONCE = 20
 
 def observe(aws: Aws, target: DeploymentTarget, questions: Questions, fingerprints: Fingerprints) -> Observed:
     """Reads only. Raises what `Aws.call` raises."""
+    names = questions.secrets
     with ReadingPool(aws) as readers:
         rules = readers.start(read_rules, aws)
         templates = readers.start(read_templates, aws)
         policy = readers.start(read_registry_policy, aws)
         scanning = readers.start(read_scanning, aws)
         marked = readers.start(list_marked_secrets, aws)
-        names = questions.secrets
-        values = [
+        texts = [
             readers.start(read_values, aws, names[start : start + _SECRETS_AT_ONCE])
             for start in range(0, len(names), _SECRETS_AT_ONCE)
         ]
@@ -45,57 +44,40 @@ def observe(aws: Aws, target: DeploymentTarget, questions: Questions, fingerprin
             name: readers.start(read_node_access, aws, name, questions.node_policy_name)
             for name in questions.node_roles
         }
-        return _collect(
-            target, fingerprints, rules, templates, policy, scanning, marked, values, described, given, roles, nodes
+        found = {existing.key: existing for existing in (*rules.result(), *templates.result())}
+        found |= _secrets(
+            {name: text for read in texts for name, text in read.result().items()},
+            marked.result(),
+            {name: read.result() for name, read in described.items()},
+            fingerprints,
+        )
+        of_roles = [(name, read.result()) for name, read in (*roles.items(), *nodes.items())]
+        found |= {existing.key: existing for _, existing in of_roles if existing and existing is not ABSENT_ROLE}
+        return Observed(
+            target,
+            found,
+            registry_policy=policy.result(),
+            scanning=scanning.result(),
+            absent_roles=frozenset(name for name, existing in of_roles if existing is ABSENT_ROLE),
+            given_secrets={
+                arn: None
+                if (description := read.result()) is None
+                else observed_secret(description, None, fingerprints)
+                for arn, read in given.items()
+            },
         )
 
 
-def _collect(
-    target: DeploymentTarget,
+def _secrets(
+    texts: Mapping[str, str],
+    marked: Iterable[Mapping[str, Any]],
+    described: Mapping[str, Mapping[str, Any] | None],
     fingerprints: Fingerprints,
-    rules: Future[Any],
-    templates: Future[Any],
-    policy: Future[Any],
-    scanning: Future[Any],
-    marked: Future[Any],
-    values: Iterable[Future[Any]],
-    described: Mapping[str, Future[Any]],
-    given: Mapping[str, Future[Any]],
-    roles: Mapping[str, Future[Any]],
-    nodes: Mapping[str, Future[Any]],
-) -> Observed:
-    found: dict[Key, Existing] = {}
-    for existing in (*rules.result(), *templates.result()):
-        found[existing.key] = existing
-    secrets: dict[str, str] = {}
-    for batch in values:
-        secrets |= batch.result()
-    # Listed first, so that what was described, which is never late, takes its place.
-    for description in marked.result():
-        existing = observed_secret(description, None, fingerprints)
-        found[existing.key] = existing
-    for name, future in described.items():
-        key = Key(ResourceKind.SECRET, name)
-        if (description := future.result()) is None:
-            found.pop(key, None)
-        else:
-            found[key] = observed_secret(description, secrets.get(name), fingerprints)
-    absent = set()
-    for name, future in {**roles, **nodes}.items():
-        if (existing := future.result()) is None:
-            continue
-        if existing is ABSENT_ROLE:
-            absent.add(name)
-        else:
-            found[existing.key] = existing
-    return Observed(
-        target,
-        found,
-        registry_policy=policy.result(),
-        scanning=scanning.result(),
-        absent_roles=frozenset(absent),
-        given_secrets={
-            arn: None if (description := future.result()) is None else observed_secret(description, None, fingerprints)
-            for arn, future in given.items()
-        },
-    )
+) -> dict[Key, Existing]:
+    """`texts` and `described` by name. The list of marked ones may be late: what was described takes its place."""
+    secrets = [observed_secret(description, None, fingerprints) for description in marked]
+    found = {secret.key: secret for secret in secrets if secret.key.name not in described}
+    for name, description in described.items():
+        if description is not None:
+            found[Key(ResourceKind.SECRET, name)] = observed_secret(description, texts.get(name), fingerprints)
+    return found
