@@ -17,6 +17,7 @@ from pullthrough.declaration import Credential
 from pullthrough.demo.images import Image, StoredManifest
 from pullthrough.errors import UpstreamNotFound
 from pullthrough.fairness.gate import LINE, Gate
+from pullthrough.fairness.queue import FairQueue
 from pullthrough.oci.digests import Digest, is_digest
 from pullthrough.upstream.abort import AbortHandle
 from pullthrough.upstream.breaker import BreakerState
@@ -66,7 +67,7 @@ class MemoryUpstream:
         self._manifests: dict[tuple[str, str], StoredManifest] = {}
         self._tags: dict[str, dict[str, None]] = {}
         self._blobs: dict[tuple[str, Digest], bytes] = {}
-        self._bodies, self._questions = Gate(CONNECTIONS), Gate(CONNECTIONS)
+        self._bodies, self._questions = Gate(FairQueue(CONNECTIONS)), Gate(FairQueue(CONNECTIONS))
         self._last_error = ""
 
     def add(self, repository: str, image: Image, *tags: str) -> None:

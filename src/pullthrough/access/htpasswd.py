@@ -24,7 +24,7 @@ from pullthrough.access.files import WatchedFile
 from pullthrough.asker import client_of
 from pullthrough.errors import TooManyLogins
 from pullthrough.fairness.gate import Gate
-from pullthrough.fairness.queue import QueueFull
+from pullthrough.fairness.queue import FairQueue, QueueFull
 
 _log = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ class Htpasswd:
         self._threads = ThreadPoolExecutor(CHECKS_AT_ONCE, thread_name_prefix="password")
         self._call = call or self._in_thread
         self._check_password = check_password
-        self._turns = Gate(CHECKS_AT_ONCE, places=CHECKS_WAITING, displaces=True, newest_by_turns=True)
+        self._turns = Gate(FairQueue(CHECKS_AT_ONCE, places=CHECKS_WAITING, displaces=True, newest_by_turns=True))
         self._checks: dict[bytes, tuple[_Check, asyncio.Task[bool]]] = {}
         self._key = os.urandom(32)
         self._right = _Remembered(REMEMBERED_SECONDS, monotonic)

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import NamedTuple
 
 from pullthrough.fairness.gate import Gate
-from pullthrough.fairness.queue import Shares
+from pullthrough.fairness.queue import FairQueue, Shares
 
 
 class Sender(NamedTuple):
@@ -31,7 +31,7 @@ class Room:
     """
 
     def __init__(self, total_bytes: int) -> None:
-        self._bytes = Gate(total_bytes, _leaves_room, places=sys.maxsize)
+        self._bytes = Gate(FairQueue(total_bytes, _leaves_room, places=sys.maxsize))
 
     @asynccontextmanager
     async def take(self, sender: Sender, size_bytes: int, *, patience_seconds: float) -> AsyncIterator[None]:

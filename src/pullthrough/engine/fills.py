@@ -21,7 +21,7 @@ from pullthrough.engine.rules import Target
 from pullthrough.engine.tasks import Tasks
 from pullthrough.errors import PullthroughError
 from pullthrough.fairness.gate import Gate
-from pullthrough.fairness.queue import one_each
+from pullthrough.fairness.queue import FairQueue, one_each
 from pullthrough.oci.digests import Digest
 from pullthrough.storage.bodies import GrowingKey, GrowingStore
 from pullthrough.upstream.interfaces import Upstreams
@@ -58,7 +58,7 @@ class Fills:
         self._is_shared = is_shared
         self._ended = ended
         #: Its slots are by upstream, after its own queue; each may always have one.
-        self._queue = Queue(Gate(max_fills, one_each, places=MAX_THREADS), self._queued)
+        self._queue = Queue(Gate(FairQueue(max_fills, one_each, places=MAX_THREADS)), self._queued)
         self._fetcher = Fetcher(make_room)
         self._active: dict[GrowingKey, Fill] = {}
         self._waiting = 0

@@ -7,15 +7,7 @@ from collections.abc import AsyncIterator, Callable, Hashable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 
-from pullthrough.fairness.queue import (
-    MAX_WAITING,
-    FairQueue,
-    QueueFull,
-    SharingRule,
-    Ticket,
-    TicketState,
-    whatever_is_free,
-)
+from pullthrough.fairness.queue import FairQueue, QueueFull, Ticket, TicketState
 
 #: Shares that join one wait, at most: of so many, one will not wait for long.
 MAX_JOINED = 16
@@ -55,18 +47,10 @@ LINE: ContextVar[Line | None] = ContextVar("line", default=None)
 
 
 class Gate:
-    """Lets through as many as the queue says, which these arguments are for. A task that is cancelled leaves nothing behind."""
+    """Lets through whom its queue says. A task that is cancelled leaves nothing behind."""
 
-    def __init__(
-        self,
-        capacity: int,
-        rule: SharingRule = whatever_is_free,
-        *,
-        places: int = MAX_WAITING,
-        displaces: bool = False,
-        newest_by_turns: bool = False,
-    ) -> None:
-        self._queue = FairQueue(capacity, rule, places=places, displaces=displaces, newest_by_turns=newest_by_turns)
+    def __init__(self, queue: FairQueue) -> None:
+        self._queue = queue
         self._waiters: dict[Ticket, asyncio.Future[None]] = {}
 
     @property

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pullthrough.asker import ASKER
 from pullthrough.errors import UpstreamThrottled, UpstreamUnavailable
 from pullthrough.fairness.gate import LINE, Gate
-from pullthrough.fairness.queue import QueueFull, thresholds
+from pullthrough.fairness.queue import FairQueue, QueueFull, thresholds
 from pullthrough.upstream.budget import Budget
 from pullthrough.upstream.endpoints import Endpoints
 from pullthrough.upstream.errands import Errand
@@ -42,9 +42,9 @@ class Queues:
         self._sleep = sleep
         of_a_client = min(_CLIENT_RATIO, connections - 1)
         #: By client and repository.
-        self._bodies = Gate(connections, thresholds(of_a_client, _IMAGE_RATIO))
+        self._bodies = Gate(FairQueue(connections, thresholds(of_a_client, _IMAGE_RATIO)))
         #: By client. Small questions shall not wait behind bodies that take minutes.
-        self._questions = Gate(connections, thresholds(of_a_client))
+        self._questions = Gate(FairQueue(connections, thresholds(of_a_client)))
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @asynccontextmanager

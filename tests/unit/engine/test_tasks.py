@@ -12,7 +12,7 @@ from pullthrough.asker import ASKER
 from pullthrough.engine.tasks import Tasks
 from pullthrough.errors import UpstreamUnavailable
 from pullthrough.fairness.gate import LINE, Gate
-from pullthrough.fairness.queue import thresholds
+from pullthrough.fairness.queue import FairQueue, thresholds
 from pullthrough.threads import wait_out
 
 
@@ -34,7 +34,7 @@ async def test_everybody_who_asks_meanwhile_gets_the_one_result() -> None:
 
 
 async def test_who_joins_does_not_wait_for_an_upstream_in_the_line_of_who_began() -> None:
-    gate, tasks = Gate(4, thresholds(1)), Tasks()
+    gate, tasks = Gate(FairQueue(4, thresholds(1))), Tasks()
 
     async def work() -> str:
         async with gate.hold(ASKER.get(), line=LINE.get()):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from pullthrough.fairness.gate import MAX_JOINED, Gate, Line
-from pullthrough.fairness.queue import QueueFull, one_each, thresholds
+from pullthrough.fairness.queue import FairQueue, QueueFull, one_each, thresholds
 
 
 class Users:
@@ -59,7 +59,7 @@ async def settle() -> None:
 
 
 async def test_slots_are_given_in_the_order_of_asking_and_never_too_many() -> None:
-    users = Users(Gate(2))
+    users = Users(Gate(FairQueue(2)))
     await users.enter("a1", "a2", "a3", "a4")
     assert users.inside == ["a1", "a2"]
     await users.go("a2", "a1")
@@ -67,7 +67,7 @@ async def test_slots_are_given_in_the_order_of_asking_and_never_too_many() -> No
 
 
 async def test_who_waits_behind_comes_when_nobody_else_does() -> None:
-    users = Users(Gate(1))
+    users = Users(Gate(FairQueue(1)))
     await users.enter("a")
     await users.enter("prefetch", behind=True)
     await users.enter("b")
@@ -78,7 +78,7 @@ async def test_who_waits_behind_comes_when_nobody_else_does() -> None:
 
 
 async def test_a_cancelled_waiter_leaves_its_turn_to_the_next() -> None:
-    users = Users(Gate(1))
+    users = Users(Gate(FairQueue(1)))
     await users.enter("a1", "a2", "a3")
     await users.cancel("a2")
     assert users.gate.waiting == 1
@@ -87,7 +87,7 @@ async def test_a_cancelled_waiter_leaves_its_turn_to_the_next() -> None:
 
 
 async def test_a_slot_given_in_the_moment_of_cancellation_is_not_lost() -> None:
-    users = Users(Gate(1))
+    users = Users(Gate(FairQueue(1)))
     await users.enter("a1", "a2", "a3")
     users.leave["a1"].set()
     await asyncio.sleep(0)
@@ -97,14 +97,14 @@ async def test_a_slot_given_in_the_moment_of_cancellation_is_not_lost() -> None:
 
 
 async def test_a_cancelled_user_gives_its_slot_back() -> None:
-    users = Users(Gate(1))
+    users = Users(Gate(FairQueue(1)))
     await users.enter("a", "b")
     await users.cancel("a")
     assert users.inside == ["a", "b"]
 
 
 async def test_refusing_ends_all_who_wait_and_nobody_else() -> None:
-    users = Users(Gate(1))
+    users = Users(Gate(FairQueue(1)))
     await users.enter("a", "b", "c")
     users.gate.refuse(lambda: RuntimeError("no"))
     await settle()
@@ -122,7 +122,7 @@ async def test_refusing_ends_all_who_wait_and_nobody_else() -> None:
 
 
 async def test_the_share_that_holds_the_fewest_comes_first() -> None:
-    users = Users(Gate(2))
+    users = Users(Gate(FairQueue(2)))
     await users.enter("a1", "a2", "a3", "a4", "b1")
     await users.go("a1")
     assert users.inside == ["a1", "a2", "b1"]
@@ -131,7 +131,7 @@ async def test_the_share_that_holds_the_fewest_comes_first() -> None:
 
 
 async def test_shares_that_hold_as_few_take_turns() -> None:
-    users = Users(Gate(1))
+    users = Users(Gate(FairQueue(1)))
     await users.enter("a1", "a2", "a3", "b1", "c1", "b2")
     for name in ("a1", "a2", "b1", "c1", "a3"):
         await users.go(name)
@@ -139,7 +139,7 @@ async def test_shares_that_hold_as_few_take_turns() -> None:
 
 
 async def test_a_share_leaves_slots_free_for_others() -> None:
-    users = Users(Gate(8, thresholds(1.5)))
+    users = Users(Gate(FairQueue(8, thresholds(1.5))))
     await users.enter(*(f"a{number}" for number in range(8)))
     assert len(users.inside) == 5, "a sixth is for whoever holds fewer than 1.5 times the three that are free"
     await users.enter("b1", "b2", "b3")
@@ -156,7 +156,7 @@ async def test_a_share_leaves_slots_free_for_others() -> None:
 
 async def test_shares_have_shares() -> None:
     """A client with two images: the second one does not wait for all of the first, nor another client for both."""
-    users = Users(Gate(8, thresholds(6.0, 1.5)))
+    users = Users(Gate(FairQueue(8, thresholds(6.0, 1.5))))
     for number in range(8):
         await users.enter(f"big{number}", shares=("me", "big"))
     assert len(users.inside) == 5
@@ -168,7 +168,7 @@ async def test_shares_have_shares() -> None:
 
 
 async def test_who_joins_a_wait_has_the_slot_that_is_left_for_others() -> None:
-    users, line = Users(Gate(4, thresholds(1))), Line()
+    users, line = Users(Gate(FairQueue(4, thresholds(1)))), Line()
     await users.enter("a1", "a2")  # and no third one while two are free
     await users.enter("a3", line=line)
     assert users.inside == ["a1", "a2"]
@@ -179,7 +179,7 @@ async def test_who_joins_a_wait_has_the_slot_that_is_left_for_others() -> None:
 
 @pytest.mark.parametrize("is_early", [True, False])
 async def test_who_joins_a_wait_brings_the_turn_of_its_own_share(is_early: bool) -> None:
-    users, line = Users(Gate(4, thresholds(1))), Line()
+    users, line = Users(Gate(FairQueue(4, thresholds(1)))), Line()
     await users.enter("a1", "a2", "b1", "c1")
     if is_early:
         line.join("d")
@@ -198,7 +198,7 @@ async def test_who_joins_a_wait_brings_the_turn_of_its_own_share(is_early: bool)
 
 async def test_a_wait_that_was_joined_leaves_nothing_behind() -> None:
     for end in ("cancelled", "refused", "had"):
-        users, line = Users(gate := Gate(1)), Line()
+        users, line = Users(gate := Gate(FairQueue(1))), Line()
         await users.enter("a1")
         await users.enter("a2", line=line)
         for share in range(2 * MAX_JOINED):
@@ -221,7 +221,7 @@ async def test_a_wait_that_was_joined_leaves_nothing_behind() -> None:
 
 
 async def test_each_share_has_one_though_all_are_taken_where_that_is_guaranteed() -> None:
-    users = Users(Gate(2, one_each))
+    users = Users(Gate(FairQueue(2, one_each)))
     await users.enter("a1", "a2", "a3", "b1", "b2", "c1")
     assert users.inside == ["a1", "a2", "b1", "c1"]
     await users.go("b1")
@@ -231,7 +231,7 @@ async def test_each_share_has_one_though_all_are_taken_where_that_is_guaranteed(
 
 
 async def test_more_than_may_wait_are_refused_and_one_share_leaves_room_for_others() -> None:
-    users = Users(Gate(1, places=8))
+    users = Users(Gate(FairQueue(1, places=8)))
     await users.enter(*(f"a{number}" for number in range(10)))
     assert users.gate.waiting == 4
     for number in range(5, 10):
@@ -274,7 +274,7 @@ class GateMachine(RuleBasedStateMachine):
         super().__init__()
         self.runner = asyncio.Runner()
         self.slots = 4
-        self.gate = Gate(self.slots, thresholds(3.0, 1.0))
+        self.gate = Gate(FairQueue(self.slots, thresholds(3.0, 1.0)))
         self.users: dict[asyncio.Task[None], User] = {}
 
     @rule(client=st.sampled_from("xyz"), image=st.sampled_from("ab"), behind=st.booleans())
@@ -325,7 +325,7 @@ TestGateMachine = GateMachine.TestCase
 @given(st.lists(st.sampled_from("abc"), max_size=30))
 def test_everybody_gets_a_slot_in_the_end(order: list[str]) -> None:
     async def run() -> int:
-        gate, done = Gate(2, thresholds(1.0)), 0
+        gate, done = Gate(FairQueue(2, thresholds(1.0))), 0
 
         async def use(share: str) -> None:
             nonlocal done

@@ -8,12 +8,12 @@ from contextlib import suppress
 import pytest
 
 from pullthrough.fairness.gate import Gate
-from pullthrough.fairness.queue import QueueFull
+from pullthrough.fairness.queue import FairQueue, QueueFull
 
 
 def turns_of(turns: int, places: int) -> Gate:
     """As password checks are queued for."""
-    return Gate(turns, places=places, displaces=True, newest_by_turns=True)
+    return Gate(FairQueue(turns, places=places, displaces=True, newest_by_turns=True))
 
 
 class Crowd:

@@ -9,7 +9,7 @@ from pullthrough.engine.rules import Target
 from pullthrough.engine.tasks import Tasks
 from pullthrough.errors import SizeMismatch, UpstreamUnavailable
 from pullthrough.fairness.gate import Gate
-from pullthrough.fairness.queue import one_each
+from pullthrough.fairness.queue import FairQueue, one_each
 from pullthrough.oci.digests import Digest
 from pullthrough.oci.ranges import ByteRange
 from pullthrough.threads import wait_out
@@ -29,7 +29,7 @@ class RangesAhead:
         self._upstreams = upstreams
         self._tasks = tasks
         self._ahead_bytes = ahead_bytes
-        self._gate = Gate(_AT_ONCE, one_each, places=sys.maxsize)
+        self._gate = Gate(FairQueue(_AT_ONCE, one_each, places=sys.maxsize))
 
     def is_far_ahead(self, arrived_bytes: int, wanted: ByteRange) -> bool:
         """Whether a range is better fetched by itself than waited for."""
