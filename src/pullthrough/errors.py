@@ -313,10 +313,19 @@ class UpstreamThrottled(UpstreamError):
 
 
 class UpstreamUnavailable(UpstreamError):
-    """The upstream gives no connection, no answer in time, or a 5xx; or it was not asked because it just did."""
+    """The upstream gives no connection, no answer in time, or a 5xx; or it was not asked because it just did.
+
+    `is_silence`: the time for the first byte ran out; another try would take as long again.
+    """
 
     reference = "PT304"
     temporary = True
+
+    def __init__(
+        self, message: str, *, upstream: str, status: int | None = None, hint: str = "", is_silence: bool = False
+    ) -> None:
+        super().__init__(message, upstream=upstream, status=status, hint=hint)
+        self.is_silence = is_silence
 
 
 class UpstreamRefused(UpstreamError):

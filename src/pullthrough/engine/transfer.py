@@ -15,7 +15,6 @@ from pullthrough.engine.pull.receiving import Receiving
 from pullthrough.errors import DigestMismatch, DiskFull, UpstreamInvalid, UpstreamUnavailable
 from pullthrough.oci.digests import Digest, Hasher
 from pullthrough.storage.bodies import Sink
-from pullthrough.upstream.transport import Hung
 
 #: One read from the upstream's socket; the kernel gives what is there, so small reads stay small.
 _BUFFER_BYTES = 1024 * 1024
@@ -82,7 +81,7 @@ class Transfer:
                     body.close()
                 receiving.ended()
             except (UpstreamInvalid, UpstreamUnavailable) as error:
-                pause = receiving.broke(error, is_silence=isinstance(error, Hung), is_stopped=self.stop.is_set())
+                pause = receiving.broke(error, is_stopped=self.stop.is_set())
                 if pause and self.wait(pause):
                     raise
         size_bytes = receiving.finish()

@@ -20,7 +20,6 @@ from pullthrough.upstream.breaker import Breaker, BreakerState, Permit
 from pullthrough.upstream.errands import Errand
 from pullthrough.upstream.exchanges import Exchanges, RegistryCall
 from pullthrough.upstream.observer import UpstreamObserver
-from pullthrough.upstream.transport import Hung
 from pullthrough.upstream.urls import Url
 
 #: Before the first retry; doubled for each further one, and multiplied by 0.5 to 1.5 at random.
@@ -158,4 +157,4 @@ class Endpoints:
 def _is_worth_another_try(error: UpstreamUnavailable) -> bool:
     if isinstance(error, Busy):
         return error.wait_seconds <= MAX_BACKOFF_SECONDS
-    return not isinstance(error, Hung)
+    return not error.is_silence

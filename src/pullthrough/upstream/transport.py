@@ -26,10 +26,6 @@ MAX_HEAD_BYTES = 64 * 1024
 _USER_AGENT = f"pullthrough/{__version__}"
 
 
-class Hung(UpstreamUnavailable):
-    """The time for the first byte ran out; another try would take as long again."""
-
-
 class _Stale(Exception):
     """The server closed a kept connection before it had seen our request."""
 
@@ -113,8 +109,10 @@ class Transport:
             connection.close()
             abort.check(self.upstream)
             if isinstance(error, TimeoutError):
-                raise Hung(
-                    f"{url.authority} did not answer within {first_byte_seconds:g} s", upstream=self.upstream
+                raise UpstreamUnavailable(
+                    f"{url.authority} did not answer within {first_byte_seconds:g} s",
+                    upstream=self.upstream,
+                    is_silence=True,
                 ) from error
             if isinstance(error, OSError):  # RemoteDisconnected is one, too
                 if connection.used and not head.begun:

@@ -20,7 +20,6 @@ from pullthrough.oci.digests import Digest, digest_of
 from pullthrough.oci.spans import Spans
 from pullthrough.storage.blobs import writing
 from pullthrough.storage.bodies import Told
-from pullthrough.upstream.transport import Hung
 from tests.effort import examples
 
 BODY = bytes(range(256)) * 40
@@ -81,7 +80,7 @@ def failing(error: UpstreamUnavailable) -> Callable[[int], FakeBody]:
     return opening
 
 
-HUNG = failing(Hung("no answer in time", upstream="r.example"))
+HUNG = failing(UpstreamUnavailable("no answer in time", upstream="r.example", is_silence=True))
 DOWN = failing(UpstreamUnavailable("connection refused", upstream="r.example"))
 
 
@@ -260,8 +259,9 @@ def test_a_body_that_does_not_begin_is_asked_for_once(file: int, trouble: Callab
 def test_a_body_that_has_begun_is_gone_on_with_unless_nothing_is_answered(file: int) -> None:
     """Silence takes its whole time limit, and would again."""
     upstream = Upstream([cut(1000), DOWN, cut(1000), HUNG, whole])
-    with pytest.raises(Hung):
+    with pytest.raises(UpstreamUnavailable) as caught:
         transfer(file, upstream)
+    assert caught.value.is_silence
     assert upstream.starts == [0, 1000, 1000, 2000]
 
 

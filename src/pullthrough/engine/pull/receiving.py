@@ -91,11 +91,8 @@ class Receiving:
                 upstream=self._upstream,
             )
 
-    def broke(self, error: UpstreamInvalid | UpstreamUnavailable, *, is_silence: bool, is_stopped: bool) -> float:
-        """The answer broke off, or did not come. Seconds to wait before the next one; raises the error where none is worth it.
-
-        `is_silence`: nothing was answered within the time limit, which would take as long again.
-        """
+    def broke(self, error: UpstreamInvalid | UpstreamUnavailable, *, is_stopped: bool) -> float:
+        """The answer broke off, or did not come. Seconds to wait before the next one; raises the error where none is worth it."""
         if isinstance(error, UpstreamInvalid):
             if not self._resumes or self._before == 0:
                 raise error
@@ -106,7 +103,7 @@ class Receiving:
         if is_stopped or self._barren >= MAX_BARREN_ATTEMPTS or self._attempts >= MAX_ATTEMPTS:
             raise error
         # Opening a body has its own tries: only what came is worth more.
-        if not self._is_open and (self.written_bytes == 0 or (self._barren and is_silence)):
+        if not self._is_open and (self.written_bytes == 0 or (self._barren and error.is_silence)):
             raise error
         return min(5.0, 0.2 * (1 << self._barren))
 
