@@ -18,7 +18,8 @@ from pullthrough.distribution.exchange import Exchange, common_headers
 from pullthrough.distribution.permissions import Permissions
 from pullthrough.distribution.routes import Endpoint, Route
 from pullthrough.engine.configuration import Configuration
-from pullthrough.engine.pushes import Pushes
+from pullthrough.engine.push.blobs import BlobPushes
+from pullthrough.engine.push.manifests import ManifestPushes
 from pullthrough.engine.rules import Target
 from pullthrough.engine.tasks import Tasks
 from pullthrough.errors import Denied, DigestInvalid, ManifestTooLarge, RepositoryUnknown, UploadInvalid
@@ -41,8 +42,17 @@ _METHODS = {
 class PushFace:
     """Answers what is not a pull."""
 
-    def __init__(self, *, pushes: Pushes, configuration: Configuration, tasks: Tasks, permissions: Permissions) -> None:
-        self._pushes = pushes
+    def __init__(
+        self,
+        *,
+        blobs: BlobPushes,
+        manifests: ManifestPushes,
+        configuration: Configuration,
+        tasks: Tasks,
+        permissions: Permissions,
+    ) -> None:
+        self._blobs = blobs
+        self._manifests = manifests
         self._configuration = configuration
         self._tasks = tasks
         self._permissions = permissions
@@ -56,7 +66,7 @@ class PushFace:
                 allowed = "POST"
             case Endpoint.UPLOAD, "GET" | "HEAD":
                 self._permissions.check(exchange, "UploadLayerPart", target.repository)
-                size = await self._pushes.size(target, route.upload)
+                size = await self._blobs.size(target, route.upload)
                 return self._progress(exchange, target, route.upload, size, 204)
             case Endpoint.UPLOAD, "PATCH":
                 return await self._append(exchange, target, route.upload)
@@ -64,7 +74,7 @@ class PushFace:
                 return await self._finish(exchange, target, route.upload)
             case Endpoint.UPLOAD, "DELETE":
                 self._permissions.check(exchange, "UploadLayerPart", target.repository)
-                await self._pushes.cancel(target, route.upload)
+                await self._blobs.cancel(target, route.upload)
                 return _empty(exchange, 204)
             case Endpoint.MANIFEST, "PUT":
                 return await self._put_manifest(exchange, route, target)
@@ -86,14 +96,14 @@ class PushFace:
         if query.digest is not None:
             digest = parse_digest(query.digest)
             self._permissions.check(exchange, "CompleteLayerUpload", target.repository)
-        upload_id = await self._pushes.begin(target)
+        upload_id = await self._blobs.begin(target)
         if digest is None:
             return self._progress(exchange, target, upload_id, 0, 202)
         try:
-            await self._pushes.finish(target, upload_id, digest, _body(exchange))
+            await self._blobs.finish(target, upload_id, digest, _body(exchange))
         except BaseException:
             # Nobody has been told of it, so that nobody could go on with it.
-            self._tasks.spawn(self._pushes.cancel(target, upload_id), name=f"cancel the upload {upload_id}")
+            self._tasks.spawn(self._blobs.cancel(target, upload_id), name=f"cancel the upload {upload_id}")
             raise
         return self._created(exchange, target, digest)
 
@@ -102,7 +112,7 @@ class PushFace:
         if self._configuration.account_setting("BLOB_MOUNTING") != "ENABLED":
             return False
         source = exchange.query.source
-        names = [parse_repository_name(source)] if source is not None else await self._pushes.holders(digest)
+        names = [parse_repository_name(source)] if source is not None else await self._blobs.holders(digest)
         for name in names:
             try:
                 holder = self._configuration.rules.resolve(name).literal
@@ -110,7 +120,7 @@ class PushFace:
                 continue  # nobody may pull from there either
             if self._permissions.may(exchange, "GetDownloadUrlForLayer", holder.repository):
                 await self._check_creation(exchange, target)
-                if await self._pushes.mount(target, digest, holder):
+                if await self._blobs.mount(target, digest, holder):
                     return True
         return False
 
@@ -121,7 +131,7 @@ class PushFace:
     async def _append(self, exchange: Exchange, target: Target, upload_id: str) -> web.StreamResponse:
         self._permissions.check(exchange, "UploadLayerPart", target.repository)
         part = _content_range(exchange.request)
-        size = await self._pushes.append(target, upload_id, _body(exchange), part=part)
+        size = await self._blobs.append(target, upload_id, _body(exchange), part=part)
         return self._progress(exchange, target, upload_id, size, 202)
 
     async def _finish(self, exchange: Exchange, target: Target, upload_id: str) -> web.StreamResponse:
@@ -130,7 +140,7 @@ class PushFace:
             raise DigestInvalid("an upload ends with ?digest=<the blob's digest>")
         digest = parse_digest(exchange.query.digest)
         part = _content_range(exchange.request)
-        await self._pushes.finish(target, upload_id, digest, _body(exchange), part=part)
+        await self._blobs.finish(target, upload_id, digest, _body(exchange), part=part)
         return self._created(exchange, target, digest)
 
     def _progress(
@@ -157,7 +167,7 @@ class PushFace:
         assert route.reference is not None
         body = await _small_body(exchange)
         media_type = exchange.request.headers.get("Content-Type", "")
-        pushed = await self._pushes.put_manifest(target, route.reference, body, media_type)
+        pushed = await self._manifests.put_manifest(target, route.reference, body, media_type)
         response = _empty(exchange, 201)
         response.headers["Location"] = f"/v2/{target.repository}/manifests/{pushed.digest}"
         response.headers["Docker-Content-Digest"] = pushed.digest
@@ -168,12 +178,12 @@ class PushFace:
     async def _delete(self, exchange: Exchange, route: Route, target: Target) -> web.StreamResponse:
         self._permissions.check(exchange, "BatchDeleteImage", target.repository)
         if route.kind is Endpoint.BLOB:
-            await self._pushes.delete_blob(target, route.digest)
+            await self._blobs.delete_blob(target, route.digest)
         elif isinstance(route.reference, Digest):
-            await self._pushes.delete_manifest(target, route.reference)
+            await self._manifests.delete_manifest(target, route.reference)
         else:
             assert route.reference is not None
-            await self._pushes.delete_tag(target, route.reference)
+            await self._manifests.delete_tag(target, route.reference)
         return _empty(exchange, 202)
 
 

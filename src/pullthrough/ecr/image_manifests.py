@@ -16,7 +16,7 @@ from pullthrough.engine.configuration import Configuration
 from pullthrough.engine.manifests import ManifestAnswer, Manifests
 from pullthrough.engine.own import NOT_FOUND
 from pullthrough.engine.pull_times import PullTimes
-from pullthrough.engine.pushes import Pushes
+from pullthrough.engine.push.manifests import ManifestPushes
 from pullthrough.engine.rules import Target
 from pullthrough.errors import (
     AccessDenied,
@@ -62,7 +62,7 @@ class ManifestHandlers:
     images: Images
     manifests: Manifests
     pull_times: PullTimes
-    pushes: Pushes
+    pushes: ManifestPushes
 
     def handlers(self) -> Mapping[str, Handler]:
         return {"BatchGetImage": self.batch_get_image, "PutImage": self.put_image}

@@ -12,7 +12,7 @@ from pullthrough.ecr.errors import ApiError
 from pullthrough.ecr.image_ids import known_repository
 from pullthrough.ecr.parameters import invalid, repository_not_found
 from pullthrough.ecr.repository_names import RepositoryNames
-from pullthrough.engine.pushes import Pushes
+from pullthrough.engine.push.blobs import BlobPushes
 from pullthrough.engine.rules import Target
 from pullthrough.errors import DigestInvalid, RepositoryUnknown, UploadOutOfOrder, UploadUnknown
 from pullthrough.oci.digests import Digest, parse_digest
@@ -32,7 +32,7 @@ class LayerHandlers:
     names: RepositoryNames
     images: Images
     pushed: Pushed
-    pushes: Pushes
+    pushes: BlobPushes
 
     def handlers(self) -> Mapping[str, Handler]:
         return {

@@ -42,7 +42,9 @@ from pullthrough.engine.lifecycle_runs import LifecycleRuns
 from pullthrough.engine.listings import Listings
 from pullthrough.engine.manifests import Manifests
 from pullthrough.engine.pull_times import PullTimes
-from pullthrough.engine.pushes import Pushes
+from pullthrough.engine.push.admission import PushAdmission
+from pullthrough.engine.push.blobs import BlobPushes
+from pullthrough.engine.push.manifests import ManifestPushes
 from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.images import Images
 from pullthrough.storage.lifecycles import Lifecycles
@@ -70,7 +72,9 @@ def make_handlers(
     manifests: Manifests,
     pull_times: PullTimes,
     pushed: Pushed,
-    pushes: Pushes,
+    push_admission: PushAdmission,
+    blob_pushes: BlobPushes,
+    manifest_pushes: ManifestPushes,
     registry: Registry,
     repositories: Repositories,
     secrets: Secrets,
@@ -78,7 +82,7 @@ def make_handlers(
 ) -> Handlers:
     """`written` are the rules of pullthrough.toml, by prefix."""
     rights = Rights(access)
-    names = RepositoryNames(run, catalog, configuration, rights, pushed, pushes)
+    names = RepositoryNames(run, catalog, configuration, rights, pushed, push_admission)
     known_images = KnownImages(run, images, names)
     known_secrets = KnownSecrets(run, secrets, rights)
     checks = RuleChecks(run, secrets, known_secrets, upstreams, strict)
@@ -88,10 +92,12 @@ def make_handlers(
             AccountHandlers(run, registry, configuration),
             ExclusionHandlers(run, registry, configuration),
             ImageHandlers(run, names, images, events),
-            LayerHandlers(run, access, names, images, pushed, pushes),
+            LayerHandlers(run, access, names, images, pushed, blob_pushes),
             LifecycleHandlers(run, catalog, names, images, lifecycles, lifecycle_runs),
             LoginHandlers(access),
-            ManifestHandlers(run, catalog, configuration, rights, names, images, manifests, pull_times, pushes),
+            ManifestHandlers(
+                run, catalog, configuration, rights, names, images, manifests, pull_times, manifest_pushes
+            ),
             PolicyHandlers(run, repositories, registry, configuration),
             ReferrerHandlers(run, rights, names, pushed, listings),
             ReplicationHandlers(run, registry, configuration, known_images),

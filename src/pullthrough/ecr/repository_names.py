@@ -8,7 +8,7 @@ from pullthrough.ecr.calls import Call, Input
 from pullthrough.ecr.parameters import repository_name, repository_not_found
 from pullthrough.ecr.rights import Rights
 from pullthrough.engine.configuration import Configuration
-from pullthrough.engine.pushes import Pushes
+from pullthrough.engine.push.admission import PushAdmission
 from pullthrough.engine.rules import Target
 from pullthrough.errors import Denied, RepositoryUnknown
 from pullthrough.oci.names import RepositoryName
@@ -25,7 +25,7 @@ class RepositoryNames:
     configuration: Configuration
     rights: Rights
     pushed: Pushed
-    pushes: Pushes
+    push_admission: PushAdmission
 
     def stored(self, call: Call, operation: str, input: Input) -> RepositoryName:
         """The name under which it is kept: `docker-hub/nginx` is `docker-hub/library/nginx`.
@@ -78,6 +78,6 @@ class RepositoryNames:
 
         Raises PushRefused where it is filled from an upstream.
         """
-        self.pushes.require_own(target)
+        self.push_admission.require_own(target)
         if not await self.run(self.pushed.may_create, target.repository):
             raise repository_not_found(call.registry, target.repository)

@@ -35,7 +35,10 @@ from pullthrough.engine.pull.presence import Presence
 from pullthrough.engine.pull.pulls import Pulls
 from pullthrough.engine.pull.records import BlobRecords
 from pullthrough.engine.pull_times import PullTimes
-from pullthrough.engine.pushes import Pushes
+from pullthrough.engine.push.admission import PushAdmission
+from pullthrough.engine.push.blobs import BlobPushes
+from pullthrough.engine.push.manifests import ManifestPushes
+from pullthrough.engine.push.tidying import Tidying
 from pullthrough.engine.reserve import Reserve
 from pullthrough.engine.rules import RuleBook
 from pullthrough.engine.tasks import Tasks
@@ -245,19 +248,37 @@ class Engine:
             own=self._own,
             pushed=self.pushed,
         )
-        self.pushes = Pushes(
-            pushed=self.pushed,
-            bodies=self.bodies,
-            uploads=self.uploads,
-            locks=self.locks,
+        self.push_admission = PushAdmission(
             own=self._own,
+            pushed=self.pushed,
+            call=self.call,
+            make_room=self._make_room,
+            strict=settings.ecr.strict,
+        )
+        self.blob_pushes = BlobPushes(
+            admission=self.push_admission,
+            uploads=self.uploads,
+            bodies=self.bodies,
+            pushed=self.pushed,
+            call=self.call,
+            clock=clock,
+        )
+        self.manifest_pushes = ManifestPushes(
+            admission=self.push_admission,
+            pushed=self.pushed,
             call=self.call,
             call_slow=self.threads.body,
-            in_use=self._in_use,
-            room=self._make_room,
             happened=self.events.image,
             clock=clock,
-            strict=settings.ecr.strict,
+        )
+        self._tidying = Tidying(
+            uploads=self.uploads,
+            pushed=self.pushed,
+            bodies=self.bodies,
+            in_use=self._in_use,
+            locks=self.locks,
+            call_slow=self.threads.body,
+            clock=clock,
         )
         self.room = DiskRoom(
             evictor=Evictor(
@@ -333,7 +354,7 @@ class Engine:
         flush_seconds = self.settings.serve.pull_time_flush_seconds
         self.tasks.spawn(self.pull_times.keep(self.call, flush_seconds), name="writing pull times")
         self.tasks.spawn(self._limits.keep(), name="eviction")
-        self.tasks.spawn(self.pushes.keep_tidy(), name="tidying up after pushes")
+        self.tasks.spawn(self._tidying.keep(), name="tidying up after pushes")
         self.tasks.spawn(self._secret_keeper.keep(), name="keeping secrets")
         self.tasks.spawn(self.lifecycle_runs.keep(), name="lifecycle policies")
         self.events.start()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from pullthrough.engine.lifecycle import Decision, Fate, evaluate, together
 from pullthrough.engine.lifecycle_policy import Action, parse_lifecycle_policy
-from pullthrough.engine.pushes import Happened
+from pullthrough.engine.push.manifests import Happened
 from pullthrough.engine.tasks import Tasks
 from pullthrough.errors import LifecyclePolicyInvalid, RepositoryUnknown, StorageError
 from pullthrough.oci.digests import Digest

@@ -114,7 +114,11 @@ def _make_registry_face(engine: Engine, access: Access, access_log: AccessLogger
             server_name=SERVER_NAME,
         ),
         pushes=PushFace(
-            pushes=engine.pushes, configuration=engine.configuration, tasks=engine.tasks, permissions=permissions
+            blobs=engine.blob_pushes,
+            manifests=engine.manifest_pushes,
+            configuration=engine.configuration,
+            tasks=engine.tasks,
+            permissions=permissions,
         ),
         health=HealthFace(
             degradation=engine.degradation,
@@ -156,7 +160,9 @@ def _make_handlers(engine: Engine, access: Access) -> Handlers:
         manifests=engine.manifests,
         pull_times=engine.pull_times,
         pushed=engine.pushed,
-        pushes=engine.pushes,
+        push_admission=engine.push_admission,
+        blob_pushes=engine.blob_pushes,
+        manifest_pushes=engine.manifest_pushes,
         registry=engine.registry,
         repositories=engine.repositories,
         secrets=engine.secrets,

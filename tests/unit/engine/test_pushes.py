@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pullthrough.engine.own import Own
-from pullthrough.engine.pushes import Pushes
+from pullthrough.engine.push.admission import PushAdmission
+from pullthrough.engine.push.blobs import BlobPushes
 from pullthrough.engine.rules import OWN_RULE, RuleBook, Target
 from pullthrough.errors import DiskFull
 from pullthrough.oci.digests import Digest, digest_of
@@ -18,7 +19,6 @@ from pullthrough.oci.owners import OWN
 from pullthrough.server.upkeep import Upkeep
 from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.folder import DataFolder
-from pullthrough.storage.locks import FileLocks
 from pullthrough.storage.pushed import Pushed
 from pullthrough.storage.repositories import Repositories
 
@@ -55,24 +55,19 @@ async def test_a_push_is_recorded_once_there_is_room_also_of_a_blob_that_is_ther
     with DataFolder.open(tmp_path / "data", boot_id="boot") as folder:
         catalog = Catalog.open(folder.catalog_path)
         pushed, upkeep = NarrowPushed(catalog.database), Upkeep(folder, catalog.blobs)
-        pushes = Pushes(
-            pushed=pushed,
-            bodies=upkeep.bodies,
-            uploads=upkeep.uploads,
-            locks=FileLocks(folder.locks_path),
-            own=Own(
-                repositories=Repositories(catalog.database),
-                call=call,
-                rules=lambda: RuleBook([]),
-                account="000000000000",
-            ),
+        own = Own(
+            repositories=Repositories(catalog.database),
             call=call,
-            call_slow=call,
-            in_use=set,
-            room=room,
-            happened=lambda *_, **__: None,
+            rules=lambda: RuleBook([]),
+            account="000000000000",
+        )
+        pushes = BlobPushes(
+            admission=PushAdmission(own=own, pushed=pushed, call=call, make_room=room, strict=False),
+            uploads=upkeep.uploads,
+            bodies=upkeep.bodies,
+            pushed=pushed,
+            call=call,
             clock=lambda: 1.0,
-            strict=False,
         )
         for name in ("team/new", "team/again"):  # for the second one, the blob is there already
             target = Target(OWN_RULE, parse_repository_name(name), "")

@@ -1,0 +1,1 @@
+"""What clients push to the registry's own repositories, and delete from them."""
