@@ -5,7 +5,7 @@ from __future__ import annotations
 from pullthrough.ecr.errors import ApiError
 from pullthrough.ecr.parameters import invalid
 from pullthrough.oci.ecr_upstreams import ECR, WANT_SECRET, kind_of, upstream_host
-from pullthrough.settings.values.network import is_upstream_host
+from pullthrough.settings import is_upstream_host
 
 
 def read_upstream(url: str, given_kind: str | None, *, strict: bool) -> str | None:

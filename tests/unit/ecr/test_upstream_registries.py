@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pullthrough.ecr.errors import ApiError
 from pullthrough.ecr.upstream_registries import check_credential, read_upstream
 from pullthrough.oci.ecr_upstreams import kind_of, upstream_host
-from pullthrough.settings.values.network import is_upstream_host
+from pullthrough.settings import is_upstream_host
 
 SECRET = "arn:aws:secretsmanager:us-east-1:123456789012:secret:ecr-pullthroughcache/hub-AbCdEf"
 
