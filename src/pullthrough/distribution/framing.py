@@ -54,7 +54,7 @@ class Head:
         return end + len(_END) if end >= 0 else 0
 
 
-class SizedBody:
+class CountedBody:
     """A body of so many bytes. RFC 9112, section 6.2."""
 
     __slots__ = ("_left",)

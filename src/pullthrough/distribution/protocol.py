@@ -18,7 +18,7 @@ from aiohttp.http import HttpProcessingError
 from aiohttp.web_protocol import _ErrInfo
 
 from pullthrough.distribution.admission import Place
-from pullthrough.distribution.framing import MAX_HEAD_BYTES, ChunkedBody, Head, SizedBody
+from pullthrough.distribution.framing import MAX_HEAD_BYTES, ChunkedBody, CountedBody, Head
 from pullthrough.faces.face import FastAnswer, Handler
 from pullthrough.oci.codes import ErrorCode, error_body
 
@@ -35,7 +35,7 @@ _KEEPALIVE_SECONDS = 75.0
 #: connection is reset, and not why.
 _LINGERING_SECONDS = 10.0
 
-_NO_BODY = SizedBody(0)
+_NO_BODY = CountedBody(0)
 #: The parser knows others, such as that of a request line that names none.
 _VERSIONS = ((1, 0), (1, 1))
 
@@ -92,7 +92,7 @@ class HttpProtocol(web.RequestHandler):
         self._head = Head()
         #: The body that the parser is in, at its end where it is in none; and what of it has been handed to the parser.
         self._body = EMPTY_PAYLOAD
-        self._framing: SizedBody | ChunkedBody = _NO_BODY
+        self._framing: CountedBody | ChunkedBody = _NO_BODY
         #: From the end of a request's head to the end of its answer.
         self._is_answering = False
         #: No other request is taken.
@@ -243,7 +243,7 @@ class HttpProtocol(web.RequestHandler):
                 elif message.chunked:
                     self._framing = ChunkedBody()
                 else:
-                    self._framing = SizedBody(int(message.headers.get("Content-Length", "0")))
+                    self._framing = CountedBody(int(message.headers.get("Content-Length", "0")))
                 self._is_last = message.should_close
             self._begin_answer()
         if self._upgraded:

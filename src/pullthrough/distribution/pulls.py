@@ -21,7 +21,7 @@ from pullthrough.engine.configuration import Configuration
 from pullthrough.engine.listings import Listing
 from pullthrough.engine.manifests import ManifestAnswer, Manifests
 from pullthrough.engine.outcomes import Outcome
-from pullthrough.engine.pull.content import BlobBody
+from pullthrough.engine.pull.content import BlobPieces
 from pullthrough.engine.pull.pulls import Pulls
 from pullthrough.engine.pull_times import PullTimes
 from pullthrough.engine.rules import Targets
@@ -171,7 +171,7 @@ class PullFace:
     async def _send(
         self,
         exchange: Exchange,
-        body: BlobBody,
+        body: BlobPieces,
         headers: dict[str, str],
         wanted: ByteRange | None,
         size: int | None,

@@ -10,7 +10,7 @@ from aiohttp import ClientPayloadError, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from pullthrough.ecr.errors import ApiError
-from pullthrough.ecr.room import Room, Sender
+from pullthrough.ecr.room import BodySender, Room
 
 #: What needs no room: a connection may have as much in its buffers without a body.
 SMALL_BYTES = 64 * 1024
@@ -25,7 +25,7 @@ _BYTES_PER_SECOND = 64 * 1024
 _ENCODINGS = ("", "identity")
 
 
-class Bodies:
+class RequestBodies:
     """Those of one worker. Belongs to its event loop."""
 
     def __init__(
@@ -49,7 +49,7 @@ class Bodies:
         return content.read_nowait() if is_whole else None
 
     @asynccontextmanager
-    async def read(self, request: web.BaseRequest, limit: int, sender: Sender) -> AsyncIterator[bytes]:
+    async def read(self, request: web.BaseRequest, limit: int, sender: BodySender) -> AsyncIterator[bytes]:
         """The body, which counts as held until the block ends. To be called once the sender's key is known.
 
         Raises ApiError where it is larger than `limit`, compressed, broken, comes too slowly, or there is no room for it.

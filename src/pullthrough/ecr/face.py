@@ -29,7 +29,7 @@ from pullthrough.access.principals import Principal
 from pullthrough.access.signatures import ApiDenied
 from pullthrough.asker import ASKER, client_of
 from pullthrough.ecr import protocol
-from pullthrough.ecr.bodies import SMALL_BYTES, Bodies, is_left
+from pullthrough.ecr.bodies import SMALL_BYTES, RequestBodies, is_left
 from pullthrough.ecr.calls import Call, Handler, Handlers, Input, Output, RegistryIdentity, check_registry
 from pullthrough.ecr.errors import ApiError, api_error
 from pullthrough.ecr.inputs import parse_json, read_input
@@ -37,7 +37,7 @@ from pullthrough.ecr.models import Operation, Service, service_model
 from pullthrough.ecr.outputs import OutputMismatch, is_large
 from pullthrough.ecr.resources import request_tags_of, resources_of
 from pullthrough.ecr.rights import Rights
-from pullthrough.ecr.room import Sender
+from pullthrough.ecr.room import BodySender
 from pullthrough.engine.configuration import Configuration
 from pullthrough.engine.tasks import Tasks
 from pullthrough.errors import PullthroughError
@@ -127,7 +127,7 @@ class EcrFace:
         self._server_name = server_name
         self._handlers: Handlers | None = None
         self._found: dict[tuple[str, str], _Found] = {}
-        self._bodies = Bodies()
+        self._bodies = RequestBodies()
         self._rights = Rights(access)
         self._threads = threads
 
@@ -287,8 +287,8 @@ def _sha256(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
-def _sender(request: web.BaseRequest, claimed: Claimed | None) -> Sender:
-    return Sender(client_of(request.remote), claimed.key.access_key_id if claimed is not None else "")
+def _sender(request: web.BaseRequest, claimed: Claimed | None) -> BodySender:
+    return BodySender(client_of(request.remote), claimed.key.access_key_id if claimed is not None else "")
 
 
 def _signed(request: web.BaseRequest) -> SignedRequest:

@@ -24,7 +24,7 @@ _REPOSITORY_ARN = re.compile(r"arn:aws[a-z-]*:ecr:[^:]*:[0-9]*:repository/(.+)")
 
 
 @dataclass(frozen=True, slots=True)
-class Resource:
+class TouchedResource:
     """`repository` is the one whose own policy and tags count too; None where there is none. `tags`: others than those."""
 
     arn: str
@@ -39,7 +39,9 @@ def request_tags_of(input: Mapping[str, Any]) -> RequestTags:
     return RequestTags(tuple((tag.get("Key", ""), tag.get("Value", "")) for tag in given), tuple(taken))
 
 
-def resources_of(operation: Operation, input: Mapping[str, Any], registry: RegistryIdentity) -> Iterator[Resource]:
+def resources_of(
+    operation: Operation, input: Mapping[str, Any], registry: RegistryIdentity
+) -> Iterator[TouchedResource]:
     """Each must be allowed. What concerns the registry as a whole is `*`.
 
     None only for what is done to one secret: its handler asks, since the secret has a policy of its own (secret_ids).
@@ -48,7 +50,7 @@ def resources_of(operation: Operation, input: Mapping[str, Any], registry: Regis
     tags = request_tags_of(input).given if operation.name in _CREATE else None
     if operation.service == "secretsmanager":
         if "SecretId" not in input:
-            yield Resource(secret_arn(input["Name"], registry) if "Name" in input else "*", tags=tags)
+            yield TouchedResource(secret_arn(input["Name"], registry) if "Name" in input else "*", tags=tags)
     elif "repositoryName" in input:
         yield _repository(input["repositoryName"], registry, tags)
     elif "repositoryNames" in members:
@@ -57,13 +59,13 @@ def resources_of(operation: Operation, input: Mapping[str, Any], registry: Regis
     elif "resourceArn" in input:
         named = _REPOSITORY_ARN.fullmatch(input["resourceArn"])
         # By the ARN that policies know it by: handlers refuse other regions and accounts, and take any partition.
-        yield _repository(named[1], registry) if named else Resource(input["resourceArn"])
+        yield _repository(named[1], registry) if named else TouchedResource(input["resourceArn"])
     else:
-        yield Resource("*")
+        yield TouchedResource("*")
 
 
-def _repository(name: str, registry: RegistryIdentity, tags: Tags | None = None) -> Resource:
-    return Resource(registry.repository_arn(name), _valid(name), tags)
+def _repository(name: str, registry: RegistryIdentity, tags: Tags | None = None) -> TouchedResource:
+    return TouchedResource(registry.repository_arn(name), _valid(name), tags)
 
 
 def _valid(name: str) -> RepositoryName | None:

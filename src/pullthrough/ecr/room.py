@@ -12,7 +12,7 @@ from pullthrough.fairness.gate import Gate
 from pullthrough.fairness.queue import FairQueue, Shares
 
 
-class Sender(NamedTuple):
+class BodySender(NamedTuple):
     """Whose a body is: the client's, as `asker` has it, and the API key's; that is empty where none is asked for.
 
     Key ids are no secret: a body in a key's name need not be from whom the key belongs to, until it has been verified.
@@ -34,7 +34,7 @@ class Room:
         self._bytes = Gate(FairQueue(total_bytes, _leaves_room, places=sys.maxsize))
 
     @asynccontextmanager
-    async def take(self, sender: Sender, size_bytes: int, *, patience_seconds: float) -> AsyncIterator[None]:
+    async def take(self, sender: BodySender, size_bytes: int, *, patience_seconds: float) -> AsyncIterator[None]:
         """Hold so much until the block ends. Raises TimeoutError where there is no room within that time."""
         async with AsyncExitStack() as stack:
             async with asyncio.timeout(patience_seconds):
@@ -47,7 +47,7 @@ class Room:
         return self._bytes.is_idle
 
 
-def _shares(sender: Sender) -> Shares:
+def _shares(sender: BodySender) -> Shares:
     """The client, the key, the key at the client."""
     return (sender.client, sender.access_key_id, sender) if sender.access_key_id else (sender.client,)
 

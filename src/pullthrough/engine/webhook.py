@@ -48,7 +48,7 @@ class Delivery(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class DeliveryReport:
     delivery: Delivery
     #: For the log: what the receiver answered. Never holds the address, whose path or query may be a secret.
     reason: str = ""
@@ -94,7 +94,7 @@ class Webhook:
         self._secret_file = secret_file
         self._send = send or post
 
-    def tell(self, body: str, now: float) -> Told:
+    def tell(self, body: str, now: float) -> DeliveryReport:
         payload = body.encode()
         headers = {
             "Content-Type": "application/json",
@@ -105,19 +105,19 @@ class Webhook:
             if self._secret_file is not None:
                 headers["X-Pullthrough-Signature"] = signature(_read_secret(self._secret_file), int(now), payload)
         except (OSError, ValueError) as error:
-            return Told(Delivery.LATER, f"the webhook's secret file {_why(error)}")
+            return DeliveryReport(Delivery.LATER, f"the webhook's secret file {_why(error)}")
         try:
             status = self._send(self._url, headers, payload, TIMEOUT_SECONDS)
         except TimeoutError:
-            return Told(Delivery.LATER, f"the webhook did not answer within {TIMEOUT_SECONDS:g} s")
+            return DeliveryReport(Delivery.LATER, f"the webhook did not answer within {TIMEOUT_SECONDS:g} s")
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or type(error).__name__
-            return Told(Delivery.LATER, f"the webhook cannot be reached: {reason}")
+            return DeliveryReport(Delivery.LATER, f"the webhook cannot be reached: {reason}")
         if 200 <= status < 300:
-            return Told(Delivery.DONE)
+            return DeliveryReport(Delivery.DONE)
         if 400 <= status < 500 and status not in _TRANSIENT:
-            return Told(Delivery.REFUSED, f"the webhook answered {status}")
-        return Told(Delivery.LATER, f"the webhook answered {status}")
+            return DeliveryReport(Delivery.REFUSED, f"the webhook answered {status}")
+        return DeliveryReport(Delivery.LATER, f"the webhook answered {status}")
 
 
 def signature(secret: bytes, timestamp: int, payload: bytes) -> str:

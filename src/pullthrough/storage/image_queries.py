@@ -45,7 +45,7 @@ IS_CHILD = and_(
 
 
 @dataclass(frozen=True, slots=True)
-class Parent:
+class ParentIndex:
     """That an index of the repository has a stored image as a child."""
 
     image_id: int
@@ -168,9 +168,9 @@ def image_states(connection: Connection, repository_id: int) -> list[ImageState]
     ]
 
 
-def find_parents(connection: Connection, repository_id: int, digests: Iterable[str]) -> list[Parent]:
+def find_parents(connection: Connection, repository_id: int, digests: Iterable[str]) -> list[ParentIndex]:
     """The indexes of the repository that have one of these as a child."""
-    found: list[Parent] = []
+    found: list[ParentIndex] = []
     for part in in_parts(digests):
         statement = (
             select(_images.c.id, _images.c.digest, _images.c.archived_at, manifest_children.c.child_digest)
@@ -178,7 +178,7 @@ def find_parents(connection: Connection, repository_id: int, digests: Iterable[s
             .where(manifest_children.c.child_digest.in_(part), manifest_children.c.repository_id == repository_id)
         )
         found += [
-            Parent(row.id, row.digest, row.archived_at is not None, row.child_digest)
+            ParentIndex(row.id, row.digest, row.archived_at is not None, row.child_digest)
             for row in connection.execute(statement)
         ]
     return found

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pullthrough.distribution.framing import MAX_HEAD_BYTES, ChunkedBody, Head, SizedBody
+from pullthrough.distribution.framing import MAX_HEAD_BYTES, ChunkedBody, CountedBody, Head
 
 TEXT = st.text(alphabet="a\r\n", max_size=30).map(str.encode)
 
@@ -80,7 +80,7 @@ def test_the_lines_of_a_body_in_chunks_are_limited(line: bytes) -> None:
 
 
 def test_a_body_of_a_size_ends_there() -> None:
-    framing = SizedBody(5)
+    framing = CountedBody(5)
     assert [framing.take(b"abc"), framing.is_over, framing.take(b"defg"), framing.is_over, framing.take(b"h")] == [
         *(3, False, 2, True, 0)
     ]

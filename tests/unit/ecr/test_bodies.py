@@ -11,9 +11,9 @@ from aiohttp.http_exceptions import ContentLengthError, TransferEncodingError
 from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
-from pullthrough.ecr.bodies import SMALL_BYTES, Bodies, is_left, waits
+from pullthrough.ecr.bodies import SMALL_BYTES, RequestBodies, is_left, waits
 from pullthrough.ecr.errors import ApiError
-from pullthrough.ecr.room import Sender
+from pullthrough.ecr.room import BodySender
 
 
 def request(*chunks: bytes, **headers: str) -> web.Request:
@@ -28,12 +28,12 @@ def request(*chunks: bytes, **headers: str) -> web.Request:
     )
 
 
-ALICE = Sender("192.0.2.1", "AKIALICE")
+ALICE = BodySender("192.0.2.1", "AKIALICE")
 #: More than needs no room.
 LARGE = SMALL_BYTES + 1
 
 
-async def refusal(bodies: Bodies, asked: web.Request, limit: int, sender: Sender = ALICE) -> str:
+async def refusal(bodies: RequestBodies, asked: web.Request, limit: int, sender: BodySender = ALICE) -> str:
     with pytest.raises(ApiError) as raised:
         async with bodies.read(asked, limit, sender):
             pass
@@ -41,7 +41,7 @@ async def refusal(bodies: Bodies, asked: web.Request, limit: int, sender: Sender
 
 
 async def test_a_body_is_put_together() -> None:
-    async with Bodies().read(request(b"ab", b"c"), 3, ALICE) as body:
+    async with RequestBodies().read(request(b"ab", b"c"), 3, ALICE) as body:
         assert body == b"abc"
 
 
@@ -56,21 +56,21 @@ async def test_a_body_is_put_together() -> None:
     ],
 )
 async def test_what_may_not_be_is_refused(headers: dict[str, str], code: str) -> None:
-    assert await refusal(Bodies(), request(b"abcd", b"e", **headers), 4) == code
+    assert await refusal(RequestBodies(), request(b"abcd", b"e", **headers), 4) == code
 
 
 async def test_of_several_encodings_none_is_passed_over() -> None:
     asked = request(b"abcd").clone(
         headers=CIMultiDict([("Content-Encoding", "identity"), ("Content-Encoding", "gzip")])
     )
-    assert await refusal(Bodies(), asked, 4) == "UnsupportedMediaTypeException"
+    assert await refusal(RequestBodies(), asked, 4) == "UnsupportedMediaTypeException"
     for harmless in ("", "identity", "aws-chunked"):
-        async with Bodies().read(request(b"abcd", Content_Encoding=harmless), 4, ALICE) as body:
+        async with RequestBodies().read(request(b"abcd", Content_Encoding=harmless), 4, ALICE) as body:
             assert body == b"abcd"
 
 
 async def test_bodies_that_are_held_leave_no_room_for_others() -> None:
-    bodies = Bodies(max_held_bytes=4 * LARGE, patience_seconds=0)
+    bodies = RequestBodies(max_held_bytes=4 * LARGE, patience_seconds=0)
     body = b"x" * LARGE
     async with bodies.read(request(body, Content_Length=str(LARGE)), LARGE, ALICE) as held:
         assert held == body
@@ -96,7 +96,7 @@ async def test_a_body_that_comes_too_slowly_is_not_waited_for() -> None:
         if sent:
             reader.feed_data(sent)
         asked = make_mocked_request("POST", "/", headers={"Content-Length": "5"}, payload=reader)
-        assert await refusal(Bodies(grace_seconds=0), asked, 5) == "RequestTimeoutException"
+        assert await refusal(RequestBodies(grace_seconds=0), asked, 5) == "RequestTimeoutException"
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ async def test_a_body_that_is_no_http_is_said_to_be_so(error: Exception) -> None
     reader = StreamReader(BaseProtocol(loop), 2**16, loop=loop)
     reader.set_exception(error)
     asked = make_mocked_request("POST", "/", payload=reader)
-    assert await refusal(Bodies(), asked, 5) == "SerializationException"
+    assert await refusal(RequestBodies(), asked, 5) == "SerializationException"
 
 
 async def test_a_sender_that_waits_to_be_told_is_told_only_if_its_body_is_wanted() -> None:
@@ -117,7 +117,7 @@ async def test_a_sender_that_waits_to_be_told_is_told_only_if_its_body_is_wanted
     asked = make_mocked_request("POST", "/", headers=expecting, payload=reader)
     assert waits(asked)
     assert is_left(asked)
-    assert await refusal(Bodies(), asked, 4) == "RequestEntityTooLargeException"
+    assert await refusal(RequestBodies(), asked, 4) == "RequestEntityTooLargeException"
     assert waits(asked)
     reader.feed_data(b"12345")
     assert not waits(asked)

@@ -150,7 +150,7 @@ class PassThrough(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class BlobBody:
+class BlobPieces:
     """A blob's bytes, or a part of them, to be sent once. Whoever stops in the middle closes `pieces`."""
 
     outcome: Outcome
@@ -195,7 +195,7 @@ class BlobAnswer:
             offset = end
         return offset
 
-    async def body(self, wanted: ByteRange | None) -> BlobBody:
+    async def body(self, wanted: ByteRange | None) -> BlobPieces:
         """All of it, or a range: what is here or comes, or, far ahead of what comes, fetched by itself.
 
         Unless it is late, waits for the first byte: an error that comes before any is still answered as an error. Raises
@@ -209,7 +209,7 @@ class BlobAnswer:
             else:
                 reason = "fetched ahead of the fill"
                 outcome = Outcome(CacheResult.MISS, self.target.rule.prefix, None, reason, verified=False)
-                return BlobBody(outcome, _one(data))
+                return BlobPieces(outcome, _one(data))
         # The client may have all of a range before the digest of the whole is known.
         is_sure = wanted is None or self._content.is_verified
         outcome = self.outcome if is_sure else replace(self.outcome, verified=False)
@@ -219,7 +219,7 @@ class BlobAnswer:
                 await self._content.wait(start)
             except DiskFull:
                 pass  # passed through then
-        return BlobBody(outcome, self._pieces(start, wanted.stop if wanted else None))
+        return BlobPieces(outcome, self._pieces(start, wanted.stop if wanted else None))
 
     def _is_far_ahead(self, wanted: ByteRange) -> bool:
         content = self._content

@@ -20,7 +20,7 @@ from pullthrough.asker import ASKER
 from pullthrough.engine.pull.course import Course, LookAgain, Next
 from pullthrough.engine.pull.fetching import Fetch, Fetcher
 from pullthrough.engine.pull.landing import Landing
-from pullthrough.engine.pull.queueing import Place, Queue
+from pullthrough.engine.pull.queueing import Queue, QueuePlace
 from pullthrough.engine.pull.readers import Readers
 from pullthrough.engine.rules import Target
 from pullthrough.engine.tasks import Tasks
@@ -95,7 +95,7 @@ class Fill:
         self._readers = Readers(self.course)
         errand = upstream.errand()
         self._fetch = Fetch(upstream, target, digest, errand)
-        self._place = Place(
+        self._place = QueuePlace(
             queue,
             upstream,
             target,

@@ -33,7 +33,7 @@ class Queue:
         self.queued = queued
 
 
-class Place:
+class QueuePlace:
     """Of one fill. `is_led_elsewhere` is None where no other worker shares the folder; `admitted` holds the turn once it has
     come, or at once where it was brought along."""
 
