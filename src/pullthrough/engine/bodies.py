@@ -34,7 +34,7 @@ ROW_BYTES = 64 * 1024
 _CHUNK_BYTES = 1024 * 1024
 
 
-class Step(Enum):
+class BodyStep(Enum):
     """What is to be done next to publish a body."""
 
     #: Put the body into its place; done again, it changes nothing.
@@ -45,7 +45,7 @@ class Step(Enum):
     WITHDRAW = auto()
 
 
-def publication() -> Generator[Step, StorageError | None, None]:
+def publication() -> Generator[BodyStep, StorageError | None, None]:
     """The steps of publishing one body; each is answered with the error it ended with, or None.
 
     A full disk gets one more chance, after room was made. Raises the error that remains.
@@ -53,14 +53,14 @@ def publication() -> Generator[Step, StorageError | None, None]:
     error: StorageError | None = None
     for chance in range(2):
         if chance:
-            yield Step.MAKE_ROOM
-        error = yield Step.PLACE
+            yield BodyStep.MAKE_ROOM
+        error = yield BodyStep.PLACE
         if error is None:
-            error = yield Step.RECORD
+            error = yield BodyStep.RECORD
         if not isinstance(error, DiskFull):
             break
     if error is not None:
-        yield Step.WITHDRAW
+        yield BodyStep.WITHDRAW
         raise error
 
 
@@ -158,15 +158,15 @@ class Bodies:
         or another StorageError.
         """
 
-        async def do(step: Step) -> None:
+        async def do(step: BodyStep) -> None:
             match step:
-                case Step.PLACE:
+                case BodyStep.PLACE:
                     await body.publish(digest)
-                case Step.RECORD:
+                case BodyStep.RECORD:
                     await self._run(record, self._store.boot_id)
-                case Step.MAKE_ROOM:
+                case BodyStep.MAKE_ROOM:
                     await self._make_room(ROW_BYTES)
-                case Step.WITHDRAW:
+                case BodyStep.WITHDRAW:
                     if await self._run(self._blob_rows.unknown_blobs, [digest]):
                         await body.withdraw(digest)
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pullthrough.engine.bodies import Bodies, Step, publication
+from pullthrough.engine.bodies import Bodies, BodyStep, publication
 from pullthrough.errors import DiskFull, StorageError
 from pullthrough.oci.digests import Digest, digest_of
 from pullthrough.storage.bodies import GrowingKey
@@ -30,7 +30,7 @@ ERRORS = st.sampled_from([None, None, DiskFull("full"), StorageError("broken")])
 def test_a_body_is_withdrawn_unless_its_row_was_written_and_room_is_made_once(
     errors: list[StorageError | None],
 ) -> None:
-    steps, taken, results = publication(), list[Step](), list[tuple[Step, StorageError | None]]()
+    steps, taken, results = publication(), list[BodyStep](), list[tuple[BodyStep, StorageError | None]]()
     ended: StorageError | None = None
     try:
         step = next(steps)
@@ -39,15 +39,15 @@ def test_a_body_is_withdrawn_unless_its_row_was_written_and_room_is_made_once(
             results.append((step, result))
             step = steps.send(result)
     except StopIteration:
-        assert results[-1] == (Step.RECORD, None)
-        assert Step.WITHDRAW not in taken
+        assert results[-1] == (BodyStep.RECORD, None)
+        assert BodyStep.WITHDRAW not in taken
     except StorageError as error:
         ended = error
     if ended is not None:
-        assert taken[-1] is Step.WITHDRAW
+        assert taken[-1] is BodyStep.WITHDRAW
         assert ended is results[-2][1]
-    assert taken.count(Step.MAKE_ROOM) <= 1
-    assert all(taken[index - 1] is Step.PLACE for index, step in enumerate(taken) if step is Step.RECORD)
+    assert taken.count(BodyStep.MAKE_ROOM) <= 1
+    assert all(taken[index - 1] is BodyStep.PLACE for index, step in enumerate(taken) if step is BodyStep.RECORD)
 
 
 @dataclass
