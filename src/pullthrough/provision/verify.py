@@ -1,11 +1,11 @@
 """Whether the cache really works, end to end: each rule, a pull through it, what nodes may do, how a VPC gets there.
 
     verify
-      ├── templates         ECR can create repositories by them             verify_roles
-      ├── the rules         ValidatePullThroughCacheRule, their secrets     verify_rules
-      ├── pulls             a manifest through the registry endpoint        verify_pulls
-      ├── node roles        IAM's own simulation                            verify_rights
-      └── a VPC's endpoints                                                 verify_endpoints
+      ├── templates         ECR can create repositories by them             roles
+      ├── the rules         ValidatePullThroughCacheRule, their secrets     rules
+      ├── pulls             a manifest through the registry endpoint        pulls
+      ├── node roles        IAM's own simulation                            rights
+      └── a VPC's endpoints                                                 endpoints
 
 Changes nothing but what a pull changes: it fills the cache. Everything goes out together, and nothing that fails keeps
 the rest from being looked at.

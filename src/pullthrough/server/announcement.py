@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 
+from pullthrough.addressing.names import prefixed
 from pullthrough.server.sockets import BoundAddress
 from pullthrough.settings import EcrAuth, Settings
 
@@ -59,6 +60,5 @@ def announce(settings: Settings, listeners: Sequence[BoundAddress]) -> None:
 def _example(settings: Settings) -> str:
     for rule in settings.rules:
         if rule.upstream in _EXAMPLES and not rule.upstream_repository_prefix:
-            inner = _EXAMPLES[rule.upstream]
-            return inner if rule.prefix == "ROOT" else f"{rule.prefix}/{inner}"
+            return prefixed(rule.prefix, _EXAMPLES[rule.upstream])
     return ""

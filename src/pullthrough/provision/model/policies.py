@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import cast
 
 from pullthrough.provision.resources import Attributes, Json
 
@@ -11,7 +12,7 @@ from pullthrough.provision.resources import Attributes, Json
 def parse_document(text: object) -> Json:
     """A policy document as a value; None for none. The SDK parses IAM's; what is not JSON stays a text."""
     if not isinstance(text, str):
-        return text or None  # type: ignore[return-value] # the SDK parses IAM's documents
+        return cast("Json", text or None)
     if not text:
         return None
     try:
