@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from pullthrough.access.access import Access
+from pullthrough.access.authentication import Authentication
+from pullthrough.access.authorization import Authorization
 from pullthrough.access.principals import Principal
 from pullthrough.distribution.exchange import READS, Exchange
 from pullthrough.distribution.routes import Endpoint, parse_path, parse_query
@@ -28,7 +29,8 @@ class Permissions:
 
     def __init__(
         self,
-        access: Access,
+        authentication: Authentication,
+        authorization: Authorization,
         repositories: Repositories,
         manifest_rows: ManifestRows,
         call: Runner,
@@ -37,7 +39,8 @@ class Permissions:
         account: str,
     ) -> None:
         """`region` and `account` are the registry's, as ARNs have them."""
-        self._access = access
+        self._authentication = authentication
+        self._authorization = authorization
         self._repositories = repositories
         self._manifest_rows = manifest_rows
         self._call = call
@@ -55,26 +58,26 @@ class Permissions:
         if reads and "Signature" in raw_query and exchange.mirror is None and parse_query(raw_query).ns is None:
             route = parse_path(raw_path)
             if route.kind is Endpoint.BLOB and route.name is not None:
-                principal = await self._access.authenticate_layer_url(route.name, route.digest, raw_query)
+                principal = await self._authentication.authenticate_layer_url(route.name, route.digest, raw_query)
         if principal is None:
             writes = not reads or "/blobs/uploads/" in raw_path
-            principal = await self._access.authenticate_registry(
+            principal = await self._authentication.authenticate_registry(
                 request.headers, address=request.remote, wants_write=writes, mirror=exchange.mirror
             )
-        await self._access.prepare(principal)
+        await self._authorization.prepare(principal)
         return principal
 
     def invitation(self, exchange: Exchange) -> str | None:
         """The challenge that goes with `/v2/` though it is open, so that clients log in before they push."""
         principal = exchange.principal
         if principal is not None and principal.is_anonymous:
-            return self._access.challenge(exchange.request.headers)
+            return self._authentication.challenge(exchange.request.headers)
         return None
 
     def check(self, exchange: Exchange, action: str, repository: RepositoryName | None = None) -> None:
         """Raises AccessDenied, or Unauthorized for who has not logged in. Without a repository: for all of them."""
         assert exchange.principal is not None
-        self._access.authorize(
+        self._authorization.authorize(
             exchange.principal,
             f"ecr:{action}",
             self._arn + ("*" if repository is None else repository),

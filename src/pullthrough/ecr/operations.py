@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pullthrough.access.access import Access
+from pullthrough.access.authentication import Authentication
+from pullthrough.access.authorization import Authorization
 from pullthrough.declaration import Rule
 from pullthrough.ecr.account import AccountHandlers
 from pullthrough.ecr.calls import Handler, HandlerGroup, Handlers
@@ -60,7 +61,8 @@ def make_handlers(
     *,
     strict: bool,
     written: Mapping[str, Rule],
-    access: Access,
+    authentication: Authentication,
+    authorization: Authorization,
     run: Runner,
     catalog: Catalog,
     configuration: Configuration,
@@ -81,7 +83,7 @@ def make_handlers(
     upstreams: Upstreams,
 ) -> Handlers:
     """`written` are the rules of pullthrough.toml, by prefix."""
-    rights = Rights(access)
+    rights = Rights(authorization)
     names = RepositoryNames(run, catalog, configuration, rights, pushed, push_admission)
     known_images = KnownImages(run, images, names)
     known_secrets = KnownSecrets(run, secrets, rights)
@@ -92,9 +94,9 @@ def make_handlers(
             AccountHandlers(run, registry, configuration),
             ExclusionHandlers(run, registry, configuration),
             ImageHandlers(run, names, images, events),
-            LayerHandlers(run, access, names, images, pushed, blob_pushes),
+            LayerHandlers(run, authentication, names, images, pushed, blob_pushes),
             LifecycleHandlers(run, catalog, names, images, lifecycles, lifecycle_runs),
-            LoginHandlers(access),
+            LoginHandlers(authentication),
             ManifestHandlers(
                 run, catalog, configuration, rights, names, images, manifests, pull_times, manifest_pushes
             ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pullthrough.access.access import Access
+from pullthrough.access.authorization import Authorization
 from pullthrough.access.context import Tags
 from pullthrough.ecr.calls import Call
 from pullthrough.oci.names import RepositoryName
@@ -12,9 +12,9 @@ from pullthrough.oci.names import RepositoryName
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """Asks `access`. Every method raises AccessDenied where the sender may not; see `Access.authorize`."""
+    """Every method raises AccessDenied where the sender may not; see `Authorization.authorize`."""
 
-    access: Access
+    authorization: Authorization
 
     def check(
         self,
@@ -26,7 +26,7 @@ class Rights:
         secret_policy: str | None = None,
         resource_tags: Tags | None = None,
     ) -> None:
-        self.access.authorize(
+        self.authorization.authorize(
             call.principal,
             action,
             resource,

@@ -25,7 +25,7 @@ _EXAMPLES = {
 
 def announce(settings: Settings, listeners: Sequence[BoundAddress]) -> None:
     """What a person needs first, then the log line that means ready."""
-    from pullthrough.access.access import pulls_are_open
+    from pullthrough.access.listeners import pulls_are_open
 
     scheme = "https" if settings.serve.tls_cert else "http"
     url = listeners[0].url(scheme)

@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from pullthrough.access.access import Access
-from pullthrough.access.assembly import make_access
+from pullthrough.access.assembly import make_authentication
+from pullthrough.access.authentication import Authentication
+from pullthrough.access.authorization import Authorization
 from pullthrough.distribution.access_log import AccessLogger, Entry
 from pullthrough.distribution.face import SERVER_NAME, MirrorFace, RegistryFace
 from pullthrough.distribution.fast_path import FastPath
@@ -51,9 +52,8 @@ def make_faces(engine: Engine, shared: Opened, stack: AsyncExitStack, *, has_tls
     Raises ConfigurationError where a file that the settings name cannot be used.
     """
     settings = engine.settings
-    access = make_access(
+    authentication = make_authentication(
         settings,
-        engine.configuration,
         database=engine.catalog.database,
         sealer=engine.sealer,
         generation=engine.configuration_generation,
@@ -61,9 +61,10 @@ def make_faces(engine: Engine, shared: Opened, stack: AsyncExitStack, *, has_tls
         clock=engine.clock,
         url_key=shared.url_key,
     )
-    stack.callback(access.close)
+    stack.callback(authentication.close)
+    authorization = Authorization(settings, engine.configuration, clock=engine.clock)
     access_log = _make_access_log(engine, stack)
-    registry = _make_registry_face(engine, access, access_log)
+    registry = _make_registry_face(engine, authentication, authorization, access_log)
     api_threads = ThreadPoolExecutor(LARGE_AT_ONCE, thread_name_prefix="api")
     stack.callback(api_threads.shutdown)
     main = shared.listeners[0]
@@ -71,8 +72,9 @@ def make_faces(engine: Engine, shared: Opened, stack: AsyncExitStack, *, has_tls
     record = functools.partial(_record_api, engine.metrics, access_log)
     apis = EcrFace(
         identity,
-        access,
-        make_handlers=functools.partial(_make_handlers, engine, access),
+        authentication,
+        authorization,
+        make_handlers=functools.partial(_make_handlers, engine, authentication, authorization),
         configuration=engine.configuration,
         tasks=engine.tasks,
         call=engine.threads.catalog,
@@ -88,10 +90,13 @@ def make_faces(engine: Engine, shared: Opened, stack: AsyncExitStack, *, has_tls
     )
 
 
-def _make_registry_face(engine: Engine, access: Access, access_log: AccessLogger) -> RegistryFace:
+def _make_registry_face(
+    engine: Engine, authentication: Authentication, authorization: Authorization, access_log: AccessLogger
+) -> RegistryFace:
     ecr = engine.settings.ecr
     permissions = Permissions(
-        access,
+        authentication,
+        authorization,
         engine.repositories,
         engine.catalog.manifests,
         engine.threads.catalog,
@@ -131,7 +136,7 @@ def _make_registry_face(engine: Engine, access: Access, access_log: AccessLogger
             configuration=engine.configuration,
             manifests=engine.manifests,
             pull_times=engine.pull_times,
-            access=access,
+            authorization=authorization,
             server_name=SERVER_NAME,
             record=log.add,
             clock=time.time,
@@ -140,7 +145,7 @@ def _make_registry_face(engine: Engine, access: Access, access_log: AccessLogger
     )
 
 
-def _make_handlers(engine: Engine, access: Access) -> Handlers:
+def _make_handlers(engine: Engine, authentication: Authentication, authorization: Authorization) -> Handlers:
     # Here, not above: a start should not wait for what only the APIs need.
     from pullthrough.ecr.operations import make_handlers
     from pullthrough.ecr.rules import written_rules
@@ -148,7 +153,8 @@ def _make_handlers(engine: Engine, access: Access) -> Handlers:
     return make_handlers(
         strict=engine.settings.ecr.strict,
         written=written_rules(engine.settings.rules),
-        access=access,
+        authentication=authentication,
+        authorization=authorization,
         run=engine.threads.catalog,
         catalog=engine.catalog,
         configuration=engine.configuration,

@@ -10,8 +10,9 @@ from typing import ParamSpec, TypeVar
 
 import pytest
 
-from pullthrough.access.access import Access
 from pullthrough.access.administration import KeyAdministration
+from pullthrough.access.authentication import Authentication
+from pullthrough.access.authorization import Authorization
 from pullthrough.access.htpasswd import Htpasswd
 from pullthrough.access.keys import Keys
 from pullthrough.oci.names import RepositoryName
@@ -62,7 +63,8 @@ class Worker:
     texts: Texts
     stored: AccessKeys
     keys: Keys
-    access: Access
+    authentication: Authentication
+    authorization: Authorization
     administration: KeyAdministration
 
 
@@ -87,18 +89,18 @@ class House:
         stored = AccessKeys(database, sealer)
         keys = Keys(settings.ecr_keys, stored, generation=generation, call=call)
         file = settings.ecr.htpasswd_file
-        access = Access(
+        authentication = Authentication(
             settings,
-            self.texts,
             keys,
             htpasswd=Htpasswd(file, call=call) if file else None,
             url_key=URL_KEY,
             clock=lambda: self.now,
         )
+        authorization = Authorization(settings, self.texts, clock=lambda: self.now)
         administration = KeyAdministration(
             settings.ecr_keys, stored, sealer=sealer, database=database, clock=lambda: self.now
         )
-        return Worker(settings, self.texts, stored, keys, access, administration)
+        return Worker(settings, self.texts, stored, keys, authentication, authorization, administration)
 
 
 @pytest.fixture
