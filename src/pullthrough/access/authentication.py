@@ -74,7 +74,7 @@ class Authentication:
             self._htpasswd.close()
 
     async def read_api_claim(self, request: SignedRequest, service: str) -> Claimed | None:
-        """Who a request of `ecr`, `secretsmanager` or `sts` says it is from, by its head alone: there is such a key.
+        """Which key a request of `ecr`, `secretsmanager` or `sts` says it is from, by its head alone. The key exists.
 
         None where nobody is asked. Raises ApiDenied, with AWS's codes and words; StorageError and SealingKeyMissing where
         keys cannot be read.
@@ -98,7 +98,7 @@ class Authentication:
     async def authenticate_api(
         self, claimed: Claimed | None, request: SignedRequest, body_sha256: str, service: str, *, is_late: bool = True
     ) -> Principal:
-        """Who signed the request, of which `read_api_claim` gave the claim. Raises as that does.
+        """Who signed the request; `read_api_claim` gave the claim. Raises what that raises.
 
         The key is looked up again where it `is_late`: a body may take minutes, and the key may end meanwhile.
         """
@@ -118,10 +118,9 @@ class Authentication:
     async def authenticate_registry(
         self, headers: Mapping[str, str], *, address: str | None, wants_write: bool, mirror: str | None = None
     ) -> Principal:
-        """Who a registry client at this address is. `mirror` is the rule of the listener it came in by, where that is bound
-        to one.
+        """Who a registry client at this address is. `mirror` is the rule that the listener is bound to, if it is.
 
-        A login that is wrong is refused also where none is needed. Raises Unauthorized; AccessDenied where the token has
+        A wrong login is refused even where none is needed. Raises Unauthorized; AccessDenied where the token has
         expired; TooManyLogins; StorageError and SealingKeyMissing where keys cannot be read.
         """
         if self._everybody is not None:
@@ -157,7 +156,7 @@ class Authentication:
         return self._user(key)
 
     def challenge(self, headers: Mapping[str, str]) -> str:
-        """The value of WWW-Authenticate, as ECR has it. Goes also with the 200 of `/v2/` where pulls are open: podman,
+        """The value of WWW-Authenticate, as ECR has it. Where pulls are open, it goes with the 200 of `/v2/` too: podman,
         skopeo and buildah log in for a push only if they were told of it there."""
         host = headers.get("Host", "")
         return f'Basic realm="{self._scheme}://{host if is_host(host) else "registry"}/",service="ecr.amazonaws.com"'
@@ -177,7 +176,7 @@ class Authentication:
         return tokens.make_token(key.access_key_id, self._account, expires_at, key.secret), float(expires_at)
 
     def sign_layer_url(self, principal: Principal, repository: RepositoryName, digest: Digest) -> str:
-        """The query string with which anybody gets this blob as this principal, at the blob's path, for a short time.
+        """A query string for the blob's path. Whoever has it gets this blob, for a short time, as if they were this principal.
 
         Raises ApiDenied where the key has been removed since the request began.
         """
@@ -190,9 +189,9 @@ class Authentication:
     async def authenticate_layer_url(
         self, repository: RepositoryName, digest: Digest, raw_query: str
     ) -> Principal | None:
-        """Whose URL of `sign_layer_url` this is; None where the query has no such signature.
+        """Who signed this URL with `sign_layer_url`; None where the query has no such signature.
 
-        Raises AccessDenied where it has one that is wrong, has expired, or ended with its key; StorageError and
+        Raises AccessDenied where the signature is wrong or has expired, or its key is gone; StorageError and
         SealingKeyMissing where keys cannot be read.
         """
         url = urls.read(raw_query)

@@ -78,7 +78,7 @@ class Authorization:
         return self._all_open and self._texts.registry_policy is None and not self._texts.repository_policies
 
     async def prepare(self, principal: Principal) -> None:
-        """Read what the policies ask for that may decide on this principal's request: once a request, before `authorize`.
+        """Read the tags, if a policy that may decide on this principal's request asks for any. Comes before `authorize`.
 
         Raises StorageError.
         """
@@ -111,8 +111,9 @@ class Authorization:
         request_tags: RequestTags = NO_TAGS,
         resource_tags: Tags | None = None,
     ) -> None:
-        """Raises AccessDenied unless the policies allow it: an explicit Deny in any of them wins, else one Allow is
-        enough. For anonymous clients Unauthorized instead, so that they log in.
+        """Raises AccessDenied unless the policies allow it; Unauthorized for anonymous clients, so that they log in.
+
+        An explicit Deny in any policy wins; without one, a single Allow is enough.
 
         `action` is `ecr:BatchGetImage`, `resource` an ARN or `*`; `repository` the one whose policy and tags have a say,
         `secret_policy` that of the secret. For conditions: `source_ip` is the client's address, `request_tags` those that

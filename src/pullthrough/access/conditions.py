@@ -5,9 +5,9 @@ https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-si
 A key that is not there does not match; negated operators, `...IfExists` and `ForAllValues:` hold without it, and
 `ForAnyValue:` never does.
 
-Nothing here may permit more than AWS would. So a condition on what the engine does not know is refused where it would
-make a Deny never apply, or an Allow always; and where it cannot be said whether a condition holds, it does for a Deny, and
-does not for an Allow.
+Nothing here may permit more than AWS would. So a condition on something that the engine does not know is refused if it would
+make a Deny never apply, or an Allow always. Where nobody can say whether a condition holds, it holds for a Deny, and does not
+for an Allow.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ class Condition:
         return is_resource_tag(self.key) or any(asks_for_resource_tags(value) for value in self.values)
 
     def holds(self, context: Context, *, denies: bool, variables: bool) -> bool:
-        """`denies`: what it is where that cannot be said."""
+        """`denies` is the answer where nobody can say."""
         given = context.get(self.key, ())
         if not given:
             return denies if is_always_there(self.key) else self.holds_without
@@ -209,7 +209,7 @@ class Condition:
 
 
 def parse_conditions(block: object, *, denies: bool, variables: bool) -> tuple[tuple[Condition, ...], list[str]]:
-    """The conditions of a statement, and what of them is not known here and does no harm: sentences.
+    """The conditions of a statement, and a sentence for each part that is not known here and does no harm.
 
     Raises ValueError. All sentences continue "the Condition of statement 1".
     """
@@ -297,9 +297,9 @@ def substitute(text: str, context: Context, *, is_pattern: bool) -> str | None:
 
 
 def check_variables(text: str, *, without: bool, denies: bool) -> list[str]:
-    """What of its variables is not known here and does no harm: sentences. Raises ValueError; see `parse_conditions`.
+    """A sentence for each variable that is not known here and does no harm. Raises ValueError; see `parse_conditions`.
 
-    `without`: whether what it stands in applies where a variable has no value.
+    `without`: whether the element applies where a variable has no value.
     """
     if "${" in _VARIABLE.sub("", text):
         raise ValueError(f"has a variable that does not end: {text[:200]!r}")
@@ -325,7 +325,7 @@ def _variable(match: re.Match[str]) -> tuple[str, str | None]:
 
 
 def _harmless(what: str, *, without: bool, denies: bool) -> str:
-    """The sentence for something that counts as not there. Raises ValueError where that permits more than AWS would."""
+    """The sentence for something that is ignored. Raises ValueError where to ignore it permits more than AWS would."""
     if without is denies:
         return f"{what}: it counts as not there, and the condition {'always' if without else 'never'} holds"
     effect = "this Deny would never apply" if denies else "this Allow would allow more than it says"

@@ -1,4 +1,4 @@
-"""What is known of a request beside who does what to which resource: the keys that policies' conditions may ask for.
+"""The circumstances of a request, beyond who does what to which resource: the keys that policies' conditions ask for.
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html
 Keys are compared without case, the tag keys in them too. No I/O.

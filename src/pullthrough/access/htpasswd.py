@@ -1,9 +1,9 @@
 """Users of an htpasswd file: name and bcrypt hash, a line each.
 
 https://httpd.apache.org/docs/2.4/misc/password_encryptions.html
-A check costs tens of milliseconds of a processor by design. So few run at once, in threads of their own, and clients wait
-for them in rotation: however many one of them sends, others' logins are checked. A login that was right is remembered for a
-while, since clients send it with every request, and so is one that was wrong, for the client that sent it.
+A check costs tens of milliseconds of a processor by design. So few run at once, in threads of their own, and clients take
+turns: one that sends many does not keep the others waiting. A right login is remembered for a while, since clients send it
+with every request. A wrong one is remembered too, for the client that sent it.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class _Remembered:
 
 @dataclass(slots=True, eq=False)
 class _Check:
-    """Of one login of one client; who sends the same meanwhile waits for the same."""
+    """A check of one client's login. Whoever sends the same login meanwhile waits for the same check."""
 
     waiting: int = 0
     has_begun: bool = False

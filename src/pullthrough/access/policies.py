@@ -193,9 +193,9 @@ def _is_named(name: str, request: JudgedRequest, *, whole_account: bool) -> bool
 
 @lru_cache(maxsize=4096)
 def parse_policy(text: str, kind: PolicyKind) -> Policy:
-    """Raises PolicyInvalid, also for what the engine does not know where that would permit more than AWS would.
+    """Raises PolicyInvalid, also where an element is not known here and to ignore it would permit more than AWS does.
 
-    What was parsed is remembered, so that it may be asked for each request, and what is not known is logged once.
+    Results are remembered, so that every request may ask, and what is not known is logged once.
     """
     try:
         document = json.loads(text, object_pairs_hook=_object)
@@ -237,7 +237,7 @@ def parse_policy(text: str, kind: PolicyKind) -> Policy:
 def _statement(
     entry: dict[str, Any], kind: PolicyKind, where: str, unknown: list[str], *, has_variables: bool
 ) -> Statement:
-    """Adds to `unknown` what it has that is not known here, and does no harm."""
+    """`unknown` gets a sentence for each element that is not known here and does no harm."""
     _known(
         entry,
         (

@@ -51,7 +51,7 @@ def root(account: str) -> Principal:
 
 
 def anonymous(account: str, challenge: str) -> Principal:
-    """A registry client without login, where that may pull. It is of no account."""
+    """A registry client that did not log in, where none needs to. It belongs to no account."""
     arn = "anonymous"
     return Principal(
         "anonymous", arn, arn, account, (ROLE_POLICIES[Role.PULL],), is_anonymous=True, challenge=challenge

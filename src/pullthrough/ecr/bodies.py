@@ -26,7 +26,7 @@ _ENCODINGS = ("", "identity")
 
 
 class RequestBodies:
-    """Those of one worker. Belongs to its event loop."""
+    """Reads the bodies of one worker's requests. Belongs to its event loop."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ def waits(request: web.BaseRequest) -> bool:
 
 
 def is_left(request: web.BaseRequest) -> bool:
-    """Whether so much of the body is still to come, or it never will, that the connection is of no use any more."""
+    """Whether the connection is of no use any more: too much of the body is still to come, or it never will."""
     if request.content.is_eof():
         return False
     return waits(request) or request.content_length is None or request.content_length > SMALL_BYTES

@@ -1,7 +1,7 @@
 """Errors as AWS's APIs give them: a code that the service's model knows, and a sentence.
 
 One table leads from our error tree to the codes of each service. Handlers raise `ApiError` where AWS has a code for what
-happened; what they let through of our own errors is answered by the table.
+happened; our own errors, which they let through, are answered by the table.
 """
 
 from __future__ import annotations
@@ -42,8 +42,9 @@ COMMON_STATUSES = {
 
 @dataclass(frozen=True, slots=True)
 class Codes:
-    """What one class of ours is called by each service: the first of the codes that the operation's model has, else the
-    last one. `status` is for the last one; None: the model's."""
+    """What each service calls one class of ours: the first code that the operation's model has, else the last one.
+
+    `status` goes with the last one; None means the model's."""
 
     ecr: tuple[str, ...]
     secretsmanager: tuple[str, ...]

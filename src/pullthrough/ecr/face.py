@@ -223,7 +223,7 @@ class EcrFace:
         return principal, await call(_input, found, body)
 
     async def _in_thread(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """To its end, though the client goes away: so long the body is held, and counts as that."""
+        """To its end, though the client goes away: until then the body is held, and counts as held."""
         work = functools.partial(function, *args, **kwargs)
         return await wait_out(asyncio.get_running_loop().run_in_executor(self._threads, work))
 
@@ -244,7 +244,7 @@ class EcrFace:
         return write(found.service, found.operation, output, api.request_id)
 
     def _authorize(self, operation: Operation, call: Call, input: Input) -> None:
-        """Raises ApiError for another registry than ours, AccessDenied."""
+        """Raises ApiError for another registry than ours, and AccessDenied."""
         if "registryId" in operation.input.members or "registryIds" in operation.input.members:
             check_registry(self._registry, input, knows_repositories="RepositoryNotFoundException" in operation.errors)
         if (operation.service, operation.name) in _OPEN_TO_ALL:
@@ -275,7 +275,7 @@ class EcrFace:
 
 
 async def _outcome(work: Awaitable[Output]) -> Output | Exception:
-    """An error as a value: that an operation is refused is no failure of a task, to be logged as one."""
+    """An error as a value: a refused operation is not logged as a failed task."""
     try:
         return await work
     except Exception as error:

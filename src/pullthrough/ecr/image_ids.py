@@ -19,7 +19,7 @@ from pullthrough.threads import Runner
 
 
 def read_image_id(given: Mapping[str, str]) -> ImageId:
-    """Raises ApiError where neither is given, DigestInvalid or TagInvalid where one cannot be."""
+    """Raises ApiError where neither digest nor tag is given, DigestInvalid or TagInvalid where one is not valid."""
     if not given:
         raise invalid("imageId", "it must have an imageDigest or an imageTag")
     digest, tag = given.get("imageDigest"), given.get("imageTag")
@@ -32,7 +32,7 @@ def shown(given: Mapping[str, str]) -> str:
 
 
 def read_image_ids(given: Sequence[Mapping[str, str]]) -> tuple[list[ImageId], list[Output]]:
-    """The images, and an entry of `failures` for each that cannot be one."""
+    """The images, and an entry of `failures` for each that is not valid."""
     ids: list[ImageId] = []
     failures: list[Output] = []
     for entry in given:

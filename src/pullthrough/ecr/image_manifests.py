@@ -201,7 +201,7 @@ class ManifestHandlers:
 
 
 def _choose(children: Iterable[Descriptor]) -> Descriptor | None:
-    """The child of an index for who does not know indexes, as ECR chooses."""
+    """The child of an index for a client that does not take indexes, chosen as ECR does."""
     images = [child for child in children if child.platform != _NO_PLATFORM]
     preferred = (child for child in images if child.platform.startswith(_PREFERRED_PLATFORM))
     return next(preferred, images[0] if images else None)

@@ -150,7 +150,7 @@ def refuse_paging(input: Input) -> None:
 
 
 def _filter(input: Input, *, default_status: str = "ACTIVE") -> Filter | None:
-    """None where no image can be as the filter wants it: one is restored at once, and never ACTIVATING."""
+    """None where no image can match: none is ever ACTIVATING, as images are restored at once."""
     given = input.get("filter", {})
     status = given.get("imageStatus", default_status)
     if status == "ACTIVATING":

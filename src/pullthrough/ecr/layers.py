@@ -44,7 +44,7 @@ class LayerHandlers:
         }
 
     async def batch_check_layer_availability(self, call: Call, input: Input) -> Output:
-        """A layer that a cached image names is there: who asks for it gets it, from the upstream if need be."""
+        """A layer that a cached image names is AVAILABLE: whoever asks for it gets it, from the upstream if need be."""
         target = self.names.target(call, "BatchCheckLayerAvailability", input)
         digests: list[Digest] = []
         failures: list[Output] = []
@@ -60,8 +60,8 @@ class LayerHandlers:
         return {"layers": layers, "failures": failures}
 
     async def get_download_url_for_layer(self, call: Call, input: Input) -> Output:
-        """An address on this engine that needs no login for a while, as long as the caller's key is there and may still have
-        the layer; asking it for one that is not cached fetches it."""
+        """An address on this engine that needs no login for a while. It ends with the caller's key, or its right to the layer.
+        A layer that is not cached is fetched when the address is asked for it."""
         target = self.names.target(call, "GetDownloadUrlForLayer", input)
         name, digest = target.repository, parse_digest(input["layerDigest"])
         with known_repository(call.registry, name):
@@ -153,7 +153,7 @@ class LayerHandlers:
         }
 
     async def _known_layers(self, call: Call, target: Target, digests: Sequence[Digest]) -> Mapping[Digest, LayerState]:
-        """Those that the repository knows something of. One that a push would make has none yet; any other must be there."""
+        """Those that the repository knows something of. None yet, if a push would make it; any other repository must exist."""
         try:
             return await self.run(self.images.layers, target.repository, target.owner, digests)
         except RepositoryUnknown as error:

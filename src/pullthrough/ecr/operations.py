@@ -1,7 +1,7 @@
 """Every operation that can be called, and the handler that does it: one table.
 
-Each group of operations is made here, with exactly the parts that it uses. This module and the groups' are imported when
-the first request of the APIs comes: a start of the engine should not wait for what only they need.
+Each group of operations is made here, with exactly the parts that it uses. This module and those of the groups are
+imported when the first request of the APIs comes: a start of the engine should not wait for what only they need.
 """
 
 from __future__ import annotations

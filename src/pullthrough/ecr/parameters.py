@@ -27,7 +27,7 @@ def invalid(field: str, reason: str) -> ApiError:
 
 
 def repository_name(input: Input) -> RepositoryName:
-    """Raises NameInvalid for the one name that the model allows and a registry does not: of 256 characters."""
+    """Raises NameInvalid for a name of 256 characters, which the model allows and a registry does not."""
     return parse_repository_name(input["repositoryName"])
 
 
@@ -54,7 +54,7 @@ def check_mutability(mutability: str, filters: Sequence[Mapping[str, str]]) -> N
 
 
 def read_encryption(configuration: Mapping[str, str]) -> dict[str, str]:
-    """The configuration without what says nothing. Recorded only: what is stored here is not encrypted by it."""
+    """The configuration without its empty members. It is only recorded: nothing here is encrypted by it."""
     read = {name: value for name, value in configuration.items() if value}
     if "kmsKey" in read and read["encryptionType"] == "AES256":
         raise invalid("encryptionConfiguration", "kmsKey goes with an encryptionType of KMS or KMS_DSSE only")

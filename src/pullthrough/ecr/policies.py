@@ -39,7 +39,7 @@ class PolicyHandlers:
         }
 
     async def set_repository_policy(self, call: Call, input: Input) -> Output:
-        """Without `force`, a policy that denies everybody to set another one is refused, as it would lock all out."""
+        """A policy that denies everybody to set another one would lock all out, and is refused without `force`."""
         name, text = repository_name(input), input["policyText"]
         check_policy(text, PolicyKind.REPOSITORY)
         if not input.get("force", False) and _locks_out(text):

@@ -25,7 +25,7 @@ _REPOSITORY_ARN = re.compile(r"arn:aws[a-z-]*:ecr:[^:]*:[0-9]*:repository/(.+)")
 
 @dataclass(frozen=True, slots=True)
 class TouchedResource:
-    """`repository` is the one whose own policy and tags count too; None where there is none. `tags`: others than those."""
+    """`repository`, if there is one, has a policy and tags that count. `tags`, if given, count instead of its own."""
 
     arn: str
     repository: RepositoryName | None = None
@@ -42,9 +42,9 @@ def request_tags_of(input: Mapping[str, Any]) -> RequestTags:
 def resources_of(
     operation: Operation, input: Mapping[str, Any], registry: RegistryIdentity
 ) -> Iterator[TouchedResource]:
-    """Each must be allowed. What concerns the registry as a whole is `*`.
+    """Each must be allowed. The registry as a whole is `*`.
 
-    None only for what is done to one secret: its handler asks, since the secret has a policy of its own (secret_ids).
+    An operation on one secret has none: its handler asks, since the secret has a policy of its own (secret_ids).
     """
     members = operation.input.members
     tags = request_tags_of(input).given if operation.name in _CREATE else None
@@ -76,7 +76,7 @@ def _valid(name: str) -> RepositoryName | None:
 
 
 def secret_arn(identifier: str, registry: RegistryIdentity) -> str:
-    """A secret that is named without the six characters behind its name stands for all of that name, as in policies."""
+    """A name without the six characters behind it stands for all secrets of that name, as in policies."""
     if identifier.startswith("arn:"):
         return identifier
     return f"arn:aws:secretsmanager:{registry.region}:{registry.account}:secret:{identifier}-??????"

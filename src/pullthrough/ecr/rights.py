@@ -38,7 +38,7 @@ class Rights:
         )
 
     def check_repository(self, call: Call, operation: str, name: RepositoryName, *, tags: Tags | None = None) -> None:
-        """An operation of ECR on this repository. `tags`: those that it is given, where they are not there yet."""
+        """An operation of ECR on this repository. `tags`, if given, count instead of those that it has."""
         arn = call.registry.repository_arn(name)
         self.check(call, f"ecr:{operation}", arn, repository=name, resource_tags=tags)
 

@@ -15,7 +15,7 @@ from pullthrough.fairness.queue import FairQueue, Shares
 class BodySender(NamedTuple):
     """Whose a body is: the client's, as `asker` has it, and the API key's; that is empty where none is asked for.
 
-    Key ids are no secret: a body in a key's name need not be from whom the key belongs to, until it has been verified.
+    Key ids are no secret: until its signature is verified, a body that names a key may be from anybody.
     """
 
     client: str

@@ -173,7 +173,7 @@ class RuleHandlers:
             self.events.rule_covers_own(rule.prefix, upstream, names)
 
     def _listed(self) -> dict[str, CacheRule]:
-        """By prefix: those made here, and those of the file in the same shape. No times are known of the latter."""
+        """By prefix: those made here, and those of the file in the same shape, whose times are not known."""
         made = {rule.prefix: rule for rule in self.configuration.cache_rules}
         return made | {prefix: _as_made(rule) for prefix, rule in self.written.items()}
 

@@ -94,7 +94,7 @@ class ScanningHandlers:
 
 
 def _of_repository(call: Call, record: RepositoryRecord, configuration: Mapping[str, Any]) -> Output:
-    """By the registry's rules, the last that fits, a continuous one above all; else by the repository's own setting."""
+    """The registry's last rule that fits decides, a continuous one before others; else the repository's own setting."""
     frequency, applied = "SCAN_ON_PUSH" if record.scan_on_push else "MANUAL", []
     for rule in sorted(configuration["rules"], key=lambda rule: bool(rule["scanFrequency"] == _CONTINUOUS)):
         for one in rule["repositoryFilters"]:
@@ -110,7 +110,7 @@ def _of_repository(call: Call, record: RepositoryRecord, configuration: Mapping[
 
 
 def _fits(text: str, name: str) -> bool:
-    """One without a wildcard fits every name that it is part of.
+    """A filter without a wildcard fits every name that it is part of.
 
     https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-scanning-filters.html
     """

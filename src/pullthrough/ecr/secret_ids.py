@@ -1,6 +1,7 @@
 """What every operation with a `SecretId` begins with: which secret it is about, and whether its caller may do this to it.
 
-The face leaves this to the handlers: the secret's own policy has a say, and it is known once the secret is found, as the ARN is.
+The face leaves this to the handlers: the secret's own policy has a say, and policy and ARN are known only once the secret
+is found.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class SecretValueHandlers:
         return _value(record, found)
 
     async def batch_get_secret_value(self, call: Call, input: Input) -> Output:
-        """By ids all at once, by filters in pages. What one secret's value cannot be had for is said beside the others."""
+        """By ids all at once, by filters in pages. A secret whose value cannot be had is an error beside the other values."""
         if ("SecretIdList" in input) == ("Filters" in input):
             raise invalid("Either 'SecretIdList' or 'Filters' must be provided, but not both.")
         following: str | None = None
