@@ -1,4 +1,7 @@
-"""Account settings: https://docs.aws.amazon.com/AmazonECR/latest/userguide/ecr-account-settings.html"""
+"""Settings of the account, and the principals whose pulls count for nothing.
+
+https://docs.aws.amazon.com/AmazonECR/latest/userguide/ecr-account-settings.html
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pullthrough.ecr.calls import Call, Handler, Input, Output
+from pullthrough.ecr.errors import ApiError
+from pullthrough.ecr.paging import page_request
 from pullthrough.ecr.parameters import invalid
 from pullthrough.engine.configuration import Configuration, account_setting_document
+from pullthrough.errors import AlreadyExists, LimitReached
 from pullthrough.storage.registry import Registry
 from pullthrough.threads import Runner
 
@@ -49,3 +55,43 @@ def _name(input: Input) -> str:
     if name not in _VALUES:
         raise invalid("name", f"Member must satisfy enum value set: [{', '.join(_VALUES)}]")
     return name
+
+
+@dataclass(frozen=True, slots=True)
+class ExclusionHandlers:
+    """Of principals whose pulls leave an image's pull time as it is: scanners and cleaners must not keep images alive."""
+
+    run: Runner
+    registry: Registry
+    configuration: Configuration
+
+    def handlers(self) -> Mapping[str, Handler]:
+        return {
+            "RegisterPullTimeUpdateExclusion": self.register_exclusion,
+            "DeregisterPullTimeUpdateExclusion": self.deregister_exclusion,
+            "ListPullTimeUpdateExclusions": self.list_exclusions,
+        }
+
+    async def register_exclusion(self, call: Call, input: Input) -> Output:
+        arn, now = input["principalArn"], call.now
+        try:
+            await self.run(self.registry.add_exclusion, arn, now)
+        except AlreadyExists as error:
+            raise ApiError(
+                "ExclusionAlreadyExistsException",
+                "The specified pull time update exclusion already exists for the registry.",
+            ) from error
+        except LimitReached as error:
+            raise ApiError("LimitExceededException", error.message) from error
+        return {"principalArn": arn, "createdAt": now}
+
+    async def deregister_exclusion(self, call: Call, input: Input) -> Output:
+        if not await self.run(self.registry.remove_exclusion, input["principalArn"]):
+            raise ApiError("ExclusionNotFoundException", "The specified pull time update exclusion was not found.")
+        return {"principalArn": input["principalArn"]}
+
+    async def list_exclusions(self, call: Call, input: Input) -> Output:
+        page = page_request("ListPullTimeUpdateExclusions", input)
+        arns = sorted(self.configuration.pull_time_exclusions)
+        found, token = page.cut([arn for arn in arns if page.after is None or (arn,) > page.after], lambda arn: (arn,))
+        return {"pullTimeUpdateExclusions": found, "nextToken": token}

@@ -198,12 +198,7 @@ class _Reader:
         if not -(2 ** _INTEGER_BITS[shape.kind]) <= given < 2 ** _INTEGER_BITS[shape.kind]:
             _malformed(f"the number at '{path}' is too large")
         shown = None if secret else f"'{given}'"
-        if shape.minimum is not None and given < shape.minimum:
-            constraint = f"Member must have value greater than or equal to {shape.minimum}"
-            self._violations.append(_Violation(path, constraint, shown))
-        if shape.maximum is not None and given > shape.maximum:
-            constraint = f"Member must have value less than or equal to {shape.maximum}"
-            self._violations.append(_Violation(path, constraint, shown))
+        self._check_bounds(shape, given, path, "value", shown)
         return given
 
     def _float(self, shape: Shape, given: Any, path: str) -> float:
@@ -219,11 +214,14 @@ class _Reader:
         return value
 
     def _check_size(self, shape: Shape, size: int, path: str, shown: str | None = None) -> None:
-        if shape.minimum is not None and size < shape.minimum:
-            constraint = f"Member must have length greater than or equal to {shape.minimum}"
+        self._check_bounds(shape, size, path, "length", shown)
+
+    def _check_bounds(self, shape: Shape, number: int, path: str, what: str, shown: str | None) -> None:
+        if shape.minimum is not None and number < shape.minimum:
+            constraint = f"Member must have {what} greater than or equal to {shape.minimum}"
             self._violations.append(_Violation(path, constraint, shown))
-        if shape.maximum is not None and size > shape.maximum:
-            constraint = f"Member must have length less than or equal to {shape.maximum}"
+        if shape.maximum is not None and number > shape.maximum:
+            constraint = f"Member must have {what} less than or equal to {shape.maximum}"
             self._violations.append(_Violation(path, constraint, shown))
 
 

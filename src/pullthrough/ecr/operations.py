@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pullthrough.access.authentication import Authentication
 from pullthrough.access.authorization import Authorization
 from pullthrough.declaration import Rule
-from pullthrough.ecr.account import AccountHandlers
+from pullthrough.ecr.account import AccountHandlers, ExclusionHandlers
 from pullthrough.ecr.calls import Handler, HandlerGroup, Handlers
-from pullthrough.ecr.exclusions import ExclusionHandlers
+from pullthrough.ecr.documents import RegistryDocuments
 from pullthrough.ecr.image_ids import KnownImages
 from pullthrough.ecr.image_manifests import ManifestHandlers
 from pullthrough.ecr.images import ImageHandlers
@@ -85,6 +85,7 @@ def make_handlers(
     """`written` are the rules of pullthrough.toml, by prefix."""
     rights = Rights(authorization)
     names = RepositoryNames(run, catalog, configuration, rights, pushed, push_admission)
+    documents = RegistryDocuments(run, registry, configuration)
     known_images = KnownImages(run, images, names)
     known_secrets = KnownSecrets(run, secrets, rights)
     checks = RuleChecks(run, secrets, known_secrets, upstreams, strict)
@@ -102,11 +103,11 @@ def make_handlers(
             ),
             PolicyHandlers(run, repositories, registry, configuration),
             ReferrerHandlers(run, rights, names, pushed, listings),
-            ReplicationHandlers(run, registry, configuration, known_images),
+            ReplicationHandlers(documents, known_images),
             RepositoryHandlers(run, repositories, rights),
             RuleHandlers(run, written, strict, registry, repositories, configuration, events, checks),
-            ScanningHandlers(run, registry, repositories, configuration, known_images),
-            SigningHandlers(run, registry, configuration, known_images),
+            ScanningHandlers(run, repositories, documents, known_images),
+            SigningHandlers(documents, known_images),
             TagHandlers(run, repositories, configuration),
             TemplateHandlers(run, registry, rights),
         ),

@@ -6,19 +6,16 @@ before its rule, can be begun.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from pullthrough.ecr.calls import Call, Handler, Input, Output
+from pullthrough.ecr.documents import RegistryDocuments
 from pullthrough.ecr.errors import ApiError
 from pullthrough.ecr.image_ids import KnownImages
 from pullthrough.ecr.paging import page_request
 from pullthrough.ecr.parameters import invalid, repository_name
-from pullthrough.engine.configuration import REPLICATION, Configuration
-from pullthrough.storage.registry import Registry
-from pullthrough.threads import Runner
+from pullthrough.engine.configuration import REPLICATION
 
 #: https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html
 _MAX_RULES = 10
@@ -28,9 +25,7 @@ _NOT_REPLICATED = "ReplicationNotAvailable"
 
 @dataclass(frozen=True, slots=True)
 class ReplicationHandlers:
-    run: Runner
-    registry: Registry
-    configuration: Configuration
+    documents: RegistryDocuments
     known_images: KnownImages
 
     def handlers(self) -> Mapping[str, Handler]:
@@ -45,7 +40,7 @@ class ReplicationHandlers:
         }
 
     async def describe_registry(self, call: Call, input: Input) -> Output:
-        return {"registryId": call.registry.account, "replicationConfiguration": self._document()}
+        return {"registryId": call.registry.account, "replicationConfiguration": self._configuration()}
 
     async def put_replication_configuration(self, call: Call, input: Input) -> Output:
         configuration = input["replicationConfiguration"]
@@ -59,8 +54,7 @@ class ReplicationHandlers:
             raise invalid(
                 "replicationConfiguration", "Replication destination cannot be the same as the source registry"
             )
-        text = json.dumps(configuration)
-        await self.run(self.registry.put_document, REPLICATION, text, call.now)
+        await self.documents.put(call, REPLICATION, configuration)
         return {"replicationConfiguration": configuration}
 
     async def describe_image_replication_status(self, call: Call, input: Input) -> Output:
@@ -69,7 +63,7 @@ class ReplicationHandlers:
         image = await self.known_images.require(call, name, input["imageId"])
         destinations = {
             (one["region"], one["registryId"])
-            for rule in self._document()["rules"]
+            for rule in self._configuration()["rules"]
             if "repositoryFilters" not in rule
             or any(name.startswith(one["filter"]) for one in rule["repositoryFilters"])
             for one in rule["destinations"]
@@ -101,7 +95,5 @@ class ReplicationHandlers:
             f"'{call.registry.account}': StartReplicationBackfill is not offered by this engine",
         )
 
-    def _document(self) -> Output:
-        text = self.configuration.document(REPLICATION)
-        configuration: dict[str, Any] = json.loads(text) if text else {"rules": []}
-        return configuration
+    def _configuration(self) -> Output:
+        return self.documents.read(REPLICATION) or {"rules": []}

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from pullthrough.access.globs import matches
 from pullthrough.ecr.calls import Call, Handler, Input, Output
+from pullthrough.ecr.documents import RegistryDocuments
 from pullthrough.ecr.errors import ApiError
 from pullthrough.ecr.image_ids import KnownImages, shown
 from pullthrough.ecr.parameters import invalid, repository_name
-from pullthrough.engine.configuration import SCANNING, Configuration
+from pullthrough.engine.configuration import SCANNING
 from pullthrough.oci.names import parse_repository_name
-from pullthrough.storage.registry import Registry
 from pullthrough.storage.repositories import Repositories, RepositoryRecord
 from pullthrough.threads import Runner
 
@@ -26,9 +24,8 @@ _NO_SCANNER = "this engine keeps the scanning configuration, but has no scanner"
 @dataclass(frozen=True, slots=True)
 class ScanningHandlers:
     run: Runner
-    registry: Registry
     repositories: Repositories
-    configuration: Configuration
+    documents: RegistryDocuments
     known_images: KnownImages
 
     def handlers(self) -> Mapping[str, Handler]:
@@ -41,7 +38,7 @@ class ScanningHandlers:
         }
 
     async def get_registry_scanning_configuration(self, call: Call, input: Input) -> Output:
-        return {"registryId": call.registry.account, "scanningConfiguration": self._document()}
+        return {"registryId": call.registry.account, "scanningConfiguration": self._configuration()}
 
     async def put_registry_scanning_configuration(self, call: Call, input: Input) -> Output:
         configuration = {"scanType": input.get("scanType", "BASIC"), "rules": input.get("rules", [])}
@@ -51,14 +48,13 @@ class ScanningHandlers:
                 raise invalid(
                     "scanFrequency", f"with a scanType of {configuration['scanType']} it is {' or '.join(allowed)}"
                 )
-        text = json.dumps(configuration)
-        await self.run(self.registry.put_document, SCANNING, text, call.now)
+        await self.documents.put(call, SCANNING, configuration)
         return {"registryScanningConfiguration": configuration}
 
     async def batch_get_repository_scanning_configuration(self, call: Call, input: Input) -> Output:
         names = list(dict.fromkeys(parse_repository_name(name) for name in input["repositoryNames"]))
         found = {record.name: record for record in await self.run(self.repositories.find_all, names)}
-        configuration = self._document()
+        configuration = self._configuration()
         return {
             "scanningConfigurations": [
                 _of_repository(call, found[name], configuration) for name in names if name in found
@@ -87,13 +83,11 @@ class ScanningHandlers:
             f"in the registry with id '{call.registry.account}' ({_NO_SCANNER})",
         )
 
-    def _document(self) -> Output:
-        text = self.configuration.document(SCANNING)
-        configuration: dict[str, Any] = json.loads(text) if text else {"scanType": "BASIC", "rules": []}
-        return configuration
+    def _configuration(self) -> Output:
+        return self.documents.read(SCANNING) or {"scanType": "BASIC", "rules": []}
 
 
-def _of_repository(call: Call, record: RepositoryRecord, configuration: Mapping[str, Any]) -> Output:
+def _of_repository(call: Call, record: RepositoryRecord, configuration: Output) -> Output:
     """The registry's last rule that fits decides, a continuous one before others; else the repository's own setting."""
     frequency, applied = "SCAN_ON_PUSH" if record.scan_on_push else "MANUAL", []
     for rule in sorted(configuration["rules"], key=lambda rule: bool(rule["scanFrequency"] == _CONTINUOUS)):

@@ -5,25 +5,21 @@ So a status says FAILED, and why, where a rule asks for a signature.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pullthrough.access.globs import matches
 from pullthrough.ecr.calls import Call, Handler, Input, Output
+from pullthrough.ecr.documents import RegistryDocuments
 from pullthrough.ecr.errors import ApiError
 from pullthrough.ecr.image_ids import KnownImages
 from pullthrough.ecr.parameters import repository_name
-from pullthrough.engine.configuration import SIGNING, Configuration
-from pullthrough.storage.registry import Registry
-from pullthrough.threads import Runner
+from pullthrough.engine.configuration import SIGNING
 
 
 @dataclass(frozen=True, slots=True)
 class SigningHandlers:
-    run: Runner
-    registry: Registry
-    configuration: Configuration
+    documents: RegistryDocuments
     known_images: KnownImages
 
     def handlers(self) -> Mapping[str, Handler]:
@@ -36,24 +32,23 @@ class SigningHandlers:
 
     async def put_signing_configuration(self, call: Call, input: Input) -> Output:
         configuration = input["signingConfiguration"]
-        text = json.dumps(configuration)
-        await self.run(self.registry.put_document, SIGNING, text, call.now)
+        await self.documents.put(call, SIGNING, configuration)
         return {"signingConfiguration": configuration}
 
     async def get_signing_configuration(self, call: Call, input: Input) -> Output:
-        return _answer(call, self.configuration.document(SIGNING))
+        return _answer(call, self.documents.read(SIGNING))
 
     async def delete_signing_configuration(self, call: Call, input: Input) -> Output:
-        return _answer(call, await self.run(self.registry.delete_document, SIGNING))
+        return _answer(call, await self.documents.take(SIGNING))
 
     async def describe_image_signing_status(self, call: Call, input: Input) -> Output:
         """A status for each profile of the rules that the repository falls under."""
         name = repository_name(input)
         image = await self.known_images.require(call, name, input["imageId"])
-        text = self.configuration.document(SIGNING)
+        configuration = self.documents.read(SIGNING) or {"rules": []}
         profiles = [
             rule["signingProfileArn"]
-            for rule in (json.loads(text)["rules"] if text else [])
+            for rule in configuration["rules"]
             if "repositoryFilters" not in rule or any(matches(one["filter"], name) for one in rule["repositoryFilters"])
         ]
         return {
@@ -73,11 +68,11 @@ class SigningHandlers:
         }
 
 
-def _answer(call: Call, text: str | None) -> Output:
-    if text is None:
+def _answer(call: Call, configuration: Output | None) -> Output:
+    if configuration is None:
         raise ApiError(
             "SigningConfigurationNotFoundException",
             "The specified signing configuration was not found. This occurs when attempting to retrieve or delete a "
             "signing configuration that does not exist.",
         )
-    return {"registryId": call.registry.account, "signingConfiguration": json.loads(text)}
+    return {"registryId": call.registry.account, "signingConfiguration": configuration}
