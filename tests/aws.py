@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import botocore.session
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from botocore.loaders import create_loader
 
 from tests.e2e import images
 from tests.e2e.images import Image, Index
@@ -20,6 +22,16 @@ from tests.e2e.images import Image, Index
 REGION = "us-east-1"
 #: What moto calls its account, and the engine here too, so that both give the same ARNs.
 ACCOUNT_ID = "123456789012"
+
+
+#: Reads each service's model once, of all the clients that tests make.
+_loader = create_loader()
+
+
+def _session() -> botocore.session.Session:
+    session = botocore.session.Session()
+    session.register_component("data_loader", _loader)
+    return session
 
 
 @dataclass(frozen=True)
@@ -40,6 +52,7 @@ class Account:
             aws_access_key_id=self.access_key_id,
             aws_secret_access_key=self.secret_access_key,
             region_name=self.region,
+            botocore_session=_session(),
         )
         config = Config(retries={"total_max_attempts": 1}, parameter_validation=validate, read_timeout=60)
         return session.client(service, endpoint_url=self.endpoint, config=config)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from bench.chaos import BLOB_FAULTS, Kill, run_faults, run_kills
 
-ROUNDS = 5
+ROUNDS = 2
 KILLS_A_ROUND = 10
 
 

@@ -1,11 +1,15 @@
-"""The servers that the AWS contract runs against: moto, and the engine with one worker and with two."""
+"""The servers that the AWS contract runs against: moto, and the engine with two workers.
+
+That one worker answers the same is what tests/integration shows.
+"""
 
 from __future__ import annotations
 
+import functools
 import http.client
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +22,7 @@ from tests.contracts.aws.traps import TRAPS
 from tests.e2e.engine import Engine
 from tests.e2e.processes import Process, environment, free_port
 
-MOTO = "moto"
+MOTO, ENGINE = "moto", "two-workers"
 
 
 @pytest.fixture(autouse=True)
@@ -32,12 +36,22 @@ class Server:
     account: Account
 
 
-@pytest.fixture(scope="session", params=["one-worker", "two-workers", MOTO])
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Server]]:
     """One of each for all tests: they keep out of each other's way by the names they use."""
-    start = _moto if request.param == MOTO else _engine
-    with start(tmp_path_factory.mktemp(request.param), request.param) as account:
-        yield Server(request.param, account)
+    with ExitStack() as stack:
+
+        @functools.cache
+        def start(name: str) -> Server:
+            opener = _moto if name == MOTO else _engine
+            return Server(name, stack.enter_context(opener(tmp_path_factory.mktemp(name), name)))
+
+        yield start
+
+
+@pytest.fixture(params=[ENGINE, MOTO])
+def server(request: pytest.FixtureRequest, servers: Callable[[str], Server]) -> Server:
+    return servers(request.param)
 
 
 @contextmanager
@@ -63,8 +77,7 @@ def _answers(port: int) -> bool:
 @contextmanager
 def _engine(folder: Path, name: str) -> Iterator[Account]:
     keys = key_settings(folder, Account(""))
-    workers = 2 if name == "two-workers" else 1
-    config = f'standard_rules = false\n[serve]\nworkers = {workers}\n[ecr]\naccount = "{ACCOUNT_ID}"\n{keys}'
+    config = f'standard_rules = false\n[serve]\nworkers = 2\n[ecr]\naccount = "{ACCOUNT_ID}"\n{keys}'
     engine = Engine(folder / "engine", config)
     try:
         engine.start()
