@@ -221,7 +221,7 @@ def engine(folder: Path) -> Iterator[StartEngine]:
     ) -> Engine:
         # How full the disk of whoever runs the tests is has no part in them.
         text = f'{top}[serve]\nworkers = {workers}\nmax_size = "never"\nmin_free = "never"\n{serve}\n{config}'
-        made = Engine(folder / f"engine-{len(started)}", text, environ=environ)
+        made = Engine(folder / f"engine-{len(started)}", text, environ=environ, cold=True)
         started.append(made)
         made.start()
         return made

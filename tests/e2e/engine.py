@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tests.e2e.clients import pullthrough
-from tests.e2e.processes import Process, environment, run, wait_for
+from tests.e2e.processes import Process, environment, run, run_warm, wait_for
 
 _READY = r"listening\S* .*?(https?://[^\s\"',]+)"
 
@@ -33,7 +33,8 @@ class Answer:
 class Engine:
     """One data folder and one configuration; may be started and stopped again and again.
 
-    `within` stands before the command: a program that becomes it in the end, such as `sh -c` or a tracer.
+    `within` stands before the command: a program that becomes it in the end, such as `sh -c` or a tracer. `cold`: it starts
+    from nothing, as a user's does, and makes its imports first.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Engine:
         *,
         environ: Mapping[str, str] | None = None,
         within: Sequence[str | Path] = (),
+        cold: bool = False,
     ) -> None:
         folder.mkdir()
         self.folder = folder
@@ -51,6 +53,8 @@ class Engine:
         self.url = ""
         self._environ = dict(environ or {})
         self._within = tuple(within)
+        # Python reads its own variables before anything else.
+        self._warm = not cold and not within and not any(name.startswith("PYTHON") for name in self._environ)
         self._config = folder / "pullthrough.toml"
         self._config.write_text(config)
         self._process: Process | None = None
@@ -77,6 +81,7 @@ class Engine:
             ],
             env=environment(self.folder, **self._environ),
             log=self.log,
+            warm=self._warm,
         )
         self.url = self._process.wait_for_line(_READY, after=before)[1].rstrip("/")
         assert self.get("/readyz").status == 200
@@ -122,7 +127,7 @@ class Engine:
     def command(self, *arguments: str) -> str:
         """What `pullthrough ARGUMENTS` prints for this engine's configuration and data folder."""
         command: list[str | Path] = [pullthrough(), *arguments, "--config", self._config, "--data", self.data]
-        return run(command, env=environment(self.folder, **self._environ))
+        return (run_warm if self._warm else run)(command, env=environment(self.folder, **self._environ))
 
     def get(self, path: str, *, method: str = "GET", headers: Mapping[str, str] | None = None) -> Answer:
         """One request on a connection of its own."""

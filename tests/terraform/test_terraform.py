@@ -113,7 +113,7 @@ def _where_the_provider_is() -> str:
 @pytest.fixture(params=[1, 2], ids=["one-worker", "two-workers"])
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     keys = key_settings(tmp_path, Account(""))
-    made = Engine(tmp_path / "engine", f"[serve]\nworkers = {request.param}\n{keys}")
+    made = Engine(tmp_path / "engine", f"[serve]\nworkers = {request.param}\n{keys}", cold=True)
     try:
         made.start()
         yield made
