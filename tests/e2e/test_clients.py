@@ -37,7 +37,7 @@ def hub(engine: StartEngine, upstream: Registry, workers: int) -> Engine:
 
 def assert_asked(upstream: Registry, expected: Counter[str]) -> None:
     """Exactly this, once what goes on behind an answer has come to its end."""
-    wait_for(lambda: upstream.asked().total() >= expected.total(), f"{expected} upstream", timeout=10)
+    wait_for(lambda: upstream.asked().total() >= expected.total(), f"{expected} upstream")
     assert upstream.asked() == expected
 
 

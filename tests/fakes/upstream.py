@@ -85,7 +85,7 @@ from pullthrough.demo.upstream import UpstreamOptions, UpstreamRegistry
 from pullthrough.oci.codes import ErrorCode
 
 #: A thread that does not answer within this time is stuck; tests then fail rather than hang.
-_THREAD_SECONDS = 30
+_THREAD_SECONDS = 60
 _CHUNK_BYTES = 64 * 1024
 #: How often the send buffer is looked at before a reset.
 _FLUSH_POLL_SECONDS = 0.001
@@ -116,13 +116,13 @@ class Gate:
         """How many requests have come to the gate so far."""
         return self._reached
 
-    def wait_reached(self, count: int = 1, timeout_seconds: float = 10) -> None:
+    def wait_reached(self, count: int = 1, timeout_seconds: float = _THREAD_SECONDS) -> None:
         """Block until `count` requests have come to the gate. Raises TimeoutError. In async code: `until_reached`."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._reached >= count, timeout_seconds):
                 raise TimeoutError(f"{self._reached} of {count} requests came to the gate in {timeout_seconds} s")
 
-    async def until_reached(self, count: int = 1, timeout_seconds: float = 10) -> None:
+    async def until_reached(self, count: int = 1, timeout_seconds: float = _THREAD_SECONDS) -> None:
         await asyncio.to_thread(self.wait_reached, count, timeout_seconds)
 
     async def _pass(self) -> None:
@@ -155,13 +155,13 @@ class Valve:
     def let_all(self) -> None:
         self.let(float("inf"))
 
-    def wait_dry(self, count: int = 1, timeout_seconds: float = 10) -> None:
+    def wait_dry(self, count: int = 1, timeout_seconds: float = _THREAD_SECONDS) -> None:
         """Block until `count` requests have sent what they may and wait for more. Raises TimeoutError."""
         with self._changed:
             if not self._changed.wait_for(lambda: len(self._wakers) >= count, timeout_seconds):
                 raise TimeoutError(f"{len(self._wakers)} of {count} requests wait at the valve")
 
-    async def until_dry(self, count: int = 1, timeout_seconds: float = 10) -> None:
+    async def until_dry(self, count: int = 1, timeout_seconds: float = _THREAD_SECONDS) -> None:
         await asyncio.to_thread(self.wait_dry, count, timeout_seconds)
 
     async def _take(self, wanted: int) -> int:
@@ -761,7 +761,8 @@ class RawUpstream:
         self._keep_open = keep_open
         self._tls = tls
         self._listening = socket.create_server(("127.0.0.1", 0))
-        self.host = f"127.0.0.1:{self._listening.getsockname()[1]}"
+        self.port: int = self._listening.getsockname()[1]
+        self.host = f"127.0.0.1:{self.port}"
         self.url = f"{'https' if tls else 'http'}://{self.host}"
         #: The request heads as they came, one a connection.
         self.heads: list[bytes] = []
@@ -788,6 +789,12 @@ class RawUpstream:
         for thread in list(self._threads):
             thread.join(_THREAD_SECONDS)
         self._listening.close()
+
+    @property
+    def connections(self) -> int:
+        """How many were made so far."""
+        with self._lock:
+            return len(self._connections)
 
     def _spawn(self, target: Callable[..., None], *args: object) -> None:
         thread = threading.Thread(target=target, args=args, name=f"raw upstream {self.host}", daemon=True)

@@ -167,7 +167,7 @@ def exchange(engine: Engine, data: bytes) -> bytes:
     """Send these very bytes, and read until the engine closes the connection."""
     url = urlsplit(engine.url)
     assert url.hostname
-    with socket.create_connection((url.hostname, url.port or 80), timeout=30) as connection:
+    with socket.create_connection((url.hostname, url.port or 80), timeout=60) as connection:
         connection.sendall(data)
         received = b""
         try:

@@ -210,7 +210,7 @@ def test_tls_on_the_plain_port_ends_at_once(engine: Engine) -> None:
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     with (
-        socket.create_connection((str(url.hostname), url.port or 80), timeout=30) as plain,
+        socket.create_connection((str(url.hostname), url.port or 80), timeout=60) as plain,
         pytest.raises(ssl.SSLError),
         context.wrap_socket(plain),
     ):
@@ -252,7 +252,7 @@ def test_clients_that_send_their_headers_for_ever_hold_nobody_up(engine: Engine)
     url = urlsplit(engine.url)
     with ExitStack() as stack:
         slow = [
-            stack.enter_context(socket.create_connection((str(url.hostname), url.port or 80), timeout=30))
+            stack.enter_context(socket.create_connection((str(url.hostname), url.port or 80), timeout=60))
             for _ in range(150)
         ]
         for number, connection in enumerate(slow):
@@ -264,7 +264,7 @@ def test_a_client_that_vanishes_at_any_point_does_no_harm(engine: Engine) -> Non
     url = urlsplit(engine.url)
     request = f"GET {PATH} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
     for cut in (0, 1, len(request) // 2, len(request)):
-        with socket.create_connection((str(url.hostname), url.port or 80), timeout=30) as connection:
+        with socket.create_connection((str(url.hostname), url.port or 80), timeout=60) as connection:
             connection.sendall(request[:cut])
 
 

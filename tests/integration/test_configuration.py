@@ -25,7 +25,7 @@ def serve(folder: Path, config: str, *arguments: str, **environ: str) -> tuple[i
     file.write_text(config)
     command = [str(pullthrough()), "serve", "--config", str(file), *arguments]
     done = subprocess.run(
-        command, env=environment(folder, **environ), capture_output=True, text=True, timeout=30, check=False
+        command, env=environment(folder, **environ), capture_output=True, text=True, timeout=60, check=False
     )
     return done.returncode, done.stdout + done.stderr
 

@@ -43,7 +43,7 @@ class Served:
 
     def reach(self, source: str = "127.0.0.1") -> socket.socket:
         """A connection that says nothing."""
-        return socket.create_connection(("127.0.0.1", self._port), timeout=30, source_address=(source, 0))
+        return socket.create_connection(("127.0.0.1", self._port), timeout=60, source_address=(source, 0))
 
     def connect(self, source: str = "127.0.0.1") -> socket.socket:
         reached = self.reach(source)

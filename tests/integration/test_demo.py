@@ -81,7 +81,7 @@ def test_an_interrupted_demo_leaves_nothing_behind(tmp_path: Path, which: signal
     ) as demo:
         wait_for(lambda: any(folder.glob("*/data/catalog.sqlite")), "the demo's engine to start")
         demo.send_signal(which)
-        output, errors = demo.communicate(timeout=30)
+        output, errors = demo.communicate(timeout=60)
     assert demo.returncode == 130, errors
     assert (output, errors) == (b"", b"")
     assert list(folder.iterdir()) == []

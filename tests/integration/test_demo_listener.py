@@ -19,7 +19,7 @@ async def test_a_connection_that_is_just_being_accepted_ends_with_the_listener(t
 
     listener = Listener(never)
     await listener.start()
-    with socket.create_connection((listener.address, listener.port), timeout=10) as client:
+    with socket.create_connection((listener.address, listener.port), timeout=60) as client:
         for _ in range(turns):
             await asyncio.sleep(0)
         await listener.close()

@@ -25,7 +25,7 @@ class Connection:
 
     def __init__(self, engine: Engine) -> None:
         url = urlsplit(engine.url)
-        self._socket = socket.create_connection((url.hostname, url.port), timeout=30)
+        self._socket = socket.create_connection((url.hostname, url.port), timeout=60)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._file = self._socket.makefile("rb")
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import pytest
 
 from tests.aws import unique
-from tests.fakes.upstream import ScriptedUpstream
+from tests.fakes.upstream import RawUpstream, ScriptedUpstream
 from tests.integration.ecr import Site, open_site
 
 #: Of this machine, as getaddrinfo understands them, and what class of address that is.
@@ -30,42 +29,14 @@ HERE = {
 }
 
 
-class Listener:
-    """Counts who connects, and hangs up at once."""
-
-    def __init__(self) -> None:
-        self.connections = 0
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._listening.getsockname()[1])
-        self._thread = threading.Thread(target=self._accept, daemon=True)
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listening.accept()
-            except OSError:
-                return
-            self.connections += 1
-            connection.close()
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._listening.shutdown(socket.SHUT_RDWR)  # close() alone would leave accept() blocked
-        self._thread.join(20)
-        self._listening.close()
-
-
 @dataclass(frozen=True)
 class Place:
     site: Site
     ecr: Any
     #: One that [upstreams] names, one that a rule of the file names, and one that nobody does.
     named: ScriptedUpstream
-    in_a_rule: Listener
-    unnamed: Listener
+    in_a_rule: RawUpstream
+    unnamed: RawUpstream
 
     def rule(self, url: str, **more: str) -> str:
         """The prefix of a new rule."""
@@ -102,10 +73,10 @@ class Place:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     with ExitStack() as stack:
         named = stack.enter_context(ScriptedUpstream())
-        in_a_rule, unnamed = stack.enter_context(Listener()), stack.enter_context(Listener())
+        in_a_rule, unnamed = stack.enter_context(RawUpstream(b"")), stack.enter_context(RawUpstream(b""))
         more = (
             f'[upstreams."{named.host}"]\nendpoint = "{named.url}"\nretries = 0\n'
-            f'[rules.of-the-file]\nupstream = "127.0.0.1:{in_a_rule.port}"\n'
+            f'[rules.of-the-file]\nupstream = "{in_a_rule.host}"\n'
             '[upstreams."169.254.169.254"]\nretries = 0\n'
         )
         site = stack.enter_context(open_site(tmp_path_factory.mktemp("public"), 1, more=more))
@@ -170,7 +141,7 @@ def test_what_the_settings_name_is_named_by_that_name_only(place: Place) -> None
 
 
 def test_a_rule_of_the_file_names_its_upstream_for_all_rules(place: Place) -> None:
-    prefix = place.rule(f"127.0.0.1:{place.in_a_rule.port}")
+    prefix = place.rule(place.in_a_rule.host)
     try:
         assert place.validate(prefix).startswith("UPSTREAM_UNREACHABLE: ")
     finally:
@@ -181,7 +152,7 @@ def test_a_rule_of_the_file_names_its_upstream_for_all_rules(place: Place) -> No
 def test_a_secret_goes_to_no_private_address(place: Place) -> None:
     text = json.dumps({"username": "acme", "accessToken": "s3cret-token"})
     secret = place.site.secret(unique("s"), text)
-    prefix = place.rule(f"127.0.0.1:{place.unnamed.port}", credentialArn=secret)
+    prefix = place.rule(place.unnamed.host, credentialArn=secret)
     try:
         failure = place.validate(prefix)
         assert "it has a loopback address" in failure

@@ -130,7 +130,7 @@ def test_a_client_that_asks_first_is_told_to_go_on(team: Pusher) -> None:
     head = (
         f"PUT {location}?digest={DIGEST} HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: {len(BODY)}\r\n"
     )
-    with socket.create_connection((url.hostname or "", url.port or 0), timeout=30) as connection:
+    with socket.create_connection((url.hostname or "", url.port or 0), timeout=60) as connection:
         connection.sendall(head.encode() + b"\r\n")
         assert connection.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
         connection.sendall(BODY)
@@ -203,7 +203,7 @@ def test_a_compressed_body_is_refused_before_it_is_sent_and_the_upload_goes_on(t
         assert encoding in error_of(answer)[2]
         assert answer.headers["accept-encoding"] == "identity"
     url = urlsplit(team.engine.url)
-    with socket.create_connection((url.hostname or "", url.port or 0), timeout=30) as connection:
+    with socket.create_connection((url.hostname or "", url.port or 0), timeout=60) as connection:
         head = f"PATCH {location} HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 9\r\n"
         connection.sendall(f"{head}Content-Encoding: {encoding}\r\n\r\n".encode())
         assert connection.recv(1000).startswith(b"HTTP/1.1 415 ")
@@ -221,7 +221,7 @@ def test_a_body_whose_chunks_are_none_is_refused_and_what_came_before_is_kept(
     location = team.begin()
     url = urlsplit(team.engine.url)
     head = f"PATCH {location} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
-    with socket.create_connection((url.hostname or "", url.port or 0), timeout=30) as connection:
+    with socket.create_connection((url.hostname or "", url.port or 0), timeout=60) as connection:
         if is_read:
             connection.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
             assert connection.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -307,7 +307,7 @@ def test_hostile_names_reach_nothing(site: Site, team: Pusher, path: str) -> Non
 def test_what_arrived_before_the_client_went_away_is_kept(team: Pusher) -> None:
     location = team.begin()
     url = urlsplit(team.engine.url)
-    with socket.create_connection((url.hostname or "", url.port or 0), timeout=30) as connection:
+    with socket.create_connection((url.hostname or "", url.port or 0), timeout=60) as connection:
         head = f"PATCH {location} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(BODY)}\r\n\r\n"
         connection.sendall(head.encode() + BODY[:2000])
         wait_for(lambda: is_locked(team, location), "the request to have the upload")

@@ -24,7 +24,7 @@ def workers(request: pytest.FixtureRequest) -> int:
 def refuses(site: Site) -> bool:
     host, _, port = site.engine.address.partition(":")
     try:
-        socket.create_connection((host, int(port)), timeout=5).close()
+        socket.create_connection((host, int(port)), timeout=60).close()
     except ConnectionRefusedError:
         return True
     return False

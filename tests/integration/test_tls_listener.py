@@ -112,7 +112,7 @@ def test_slow_readers_take_little_memory(corner: Corner, certificates: Path) -> 
 
 def test_plain_http_on_the_tls_port_is_no_crash(corner: Corner) -> None:
     host, _, port = corner.engine.address.partition(":")
-    with socket.create_connection((host, int(port)), timeout=30) as connection:
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
         connection.sendall(b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n")
         try:
             assert not connection.recv(1000).startswith(b"HTTP/1.1 200")

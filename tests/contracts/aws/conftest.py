@@ -64,7 +64,7 @@ def _moto(folder: Path, name: str) -> Iterator[Account]:
 
 
 def _answers(port: int) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request("GET", "/moto-api/")
         return connection.getresponse().status == 200

@@ -61,7 +61,7 @@ class Side:
     host: str
 
     def ask(self, method: str, path: str, **headers: str) -> Answer:
-        connection = http.client.HTTPConnection(self.host, timeout=20)
+        connection = http.client.HTTPConnection(self.host, timeout=60)
         try:
             sent = {"Accept": media_types.ACCEPT} | {name.replace("_", "-"): value for name, value in headers.items()}
             connection.request(method, path, headers={name: value for name, value in sent.items() if value})

@@ -89,7 +89,7 @@ class Fetched:
 
 
 def fetch(upstream: ScriptedUpstream | RawUpstream, path: str, method: str = "GET", **headers: str) -> Fetched:
-    connection = http.client.HTTPConnection(upstream.host, timeout=20)
+    connection = http.client.HTTPConnection(upstream.host, timeout=60)
     try:
         connection.request(method, path, headers={name.replace("_", "-"): value for name, value in headers.items()})
         with connection.getresponse() as response:
@@ -351,7 +351,7 @@ def test_raw_answers_come_in_turn_and_the_last_repeats() -> None:
     with RawUpstream(b"HTTP/1.1 204 A\r\n\r\n", b"HTTP/1.1 204 B\r\n\r\n") as upstream:
         reasons = []
         for _ in range(3):
-            connection = http.client.HTTPConnection(upstream.host, timeout=20)
+            connection = http.client.HTTPConnection(upstream.host, timeout=60)
             connection.request("GET", "/v2/")
             reasons.append(connection.getresponse().reason)
             connection.close()

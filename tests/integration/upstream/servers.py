@@ -13,7 +13,7 @@ from typing import Self
 from urllib.parse import parse_qs, urlsplit
 
 #: A thread that does not end within this time is stuck; the test then fails rather than hang.
-STUCK_SECONDS = 20
+STUCK_SECONDS = 60
 
 
 @dataclass(frozen=True)

@@ -307,7 +307,7 @@ async def test_a_fault_of_our_own_is_told_to_who_waits_and_leaves_nothing(
 ) -> None:
     worker = house.worker(FakeUpstream(fault=ZeroDivisionError("a fault")))
     fill, _ = worker.fills.join(target(), DIGEST, size_bytes=None)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         with pytest.raises(StorageError, match="failed on our side"):
             await fill.wait(0)
         await asyncio.wait((fill.done,))

@@ -73,7 +73,7 @@ def test_many_threads_cost_one_fetch(setting: Setting) -> None:
 
     def fetch() -> BearerToken:
         entered.set()
-        assert go.wait(10)
+        assert go.wait(60)
         return setting.fetch()
 
     found: list[tuple[str, bool]] = []
@@ -81,7 +81,7 @@ def test_many_threads_cost_one_fetch(setting: Setting) -> None:
         threading.Thread(target=lambda: found.append(setting.tokens.get(KEY, fetch, AbortHandle()))) for _ in range(8)
     ]
     threads[0].start()
-    assert entered.wait(10)
+    assert entered.wait(60)
     for thread in threads[1:]:
         thread.start()
     go.set()
@@ -97,7 +97,7 @@ def test_when_the_fetching_thread_is_aborted_another_one_fetches(setting: Settin
 
     def aborted() -> BearerToken:
         entered.set()
-        assert go.wait(10)
+        assert go.wait(60)
         raise Aborted(upstream="u", expired=False)
 
     errors: list[BaseException] = []
@@ -112,7 +112,7 @@ def test_when_the_fetching_thread_is_aborted_another_one_fetches(setting: Settin
     leader = threading.Thread(target=lead)
     follower = threading.Thread(target=lambda: found.append(setting.get()))
     leader.start()
-    assert entered.wait(10)
+    assert entered.wait(60)
     follower.start()
     go.set()
     leader.join(10)
@@ -126,12 +126,12 @@ def test_an_aborted_follower_leaves_at_once(setting: Setting) -> None:
 
     def slow() -> BearerToken:
         entered.set()
-        assert go.wait(10)
+        assert go.wait(60)
         return setting.fetch()
 
     leader = threading.Thread(target=lambda: setting.tokens.get(KEY, slow, AbortHandle()))
     leader.start()
-    assert entered.wait(10)
+    assert entered.wait(60)
     abort = AbortHandle()
     abort.abort()
     with pytest.raises(Aborted):
