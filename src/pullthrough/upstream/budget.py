@@ -99,25 +99,27 @@ _UNKNOWN = Quota()
 class Budget:
     """That of one upstream, whose quota is shared. Any thread.
 
-    `changed` is called after each change with what is left and the Unix time the pause ends (0: none); `clock` is the time
-    of day.
+    `clock` is the time of day.
     """
 
     def __init__(
         self,
         state: SharedState,
         upstream: str,
-        changed: Callable[[int | None, float], None],
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._quotas: Records[str, Quota] = state.records("budgets")
         self._upstream = upstream
         self._now = state.now
-        self._changed = changed
+        self._listeners: list[Callable[[int | None, float], None]] = []
         self._clock = clock
         self._lock = threading.Lock()
         self._reported: tuple[int | None, float] = (None, 0.0)
+
+    def tell(self, changed: Callable[[int | None, float], None]) -> None:
+        """From now on `changed` is called after each change, with what is left and the Unix time the pause ends (0: none)."""
+        self._listeners.append(changed)
 
     @property
     def remaining(self) -> int | None:
@@ -168,4 +170,5 @@ class Budget:
             if state == self._reported:
                 return
             self._reported = state
-        self._changed(quota.remaining, self.paused_until or 0.0)
+        for changed in self._listeners:
+            changed(quota.remaining, self.paused_until or 0.0)

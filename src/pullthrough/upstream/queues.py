@@ -46,6 +46,7 @@ class Queues:
         #: By client. Small questions shall not wait behind bodies that take minutes.
         self._questions = Gate(FairQueue(connections, thresholds(of_a_client)))
         self._loop: asyncio.AbstractEventLoop | None = None
+        budget.tell(lambda remaining, paused_until: self._pause_began() if paused_until else None)
 
     @asynccontextmanager
     async def for_question(self, *, patient: bool) -> AsyncIterator[Turn]:
@@ -88,8 +89,8 @@ class Queues:
         if not errand.spend(seconds):
             raise self._paused(seconds)
 
-    def pause_began(self) -> None:
-        """The budget was paused: who waits for a connection need not wait for the bad news. Any thread."""
+    def _pause_began(self) -> None:
+        """Who waits for a connection need not wait for the bad news. Any thread."""
         if self._budget.paused_seconds <= self._timeout_seconds or self._loop is None:
             return
         try:

@@ -12,6 +12,7 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from pullthrough.credentials import Credentials, ReadSecret, no_secrets
 from pullthrough.errors import ConfigurationError
@@ -168,15 +169,8 @@ class HttpUpstreams:
             stall_timeout_seconds=settings.stall_timeout_seconds,
             observe=self._observe,
         )
-        queues: list[Queues] = []  # made after the budget that tells them
-
-        def budget_changed(remaining: int | None, paused_until: float) -> None:
-            self._observe.on_budget(host, remaining, paused_until)
-            if paused_until:
-                log.warning("%s limits the rate of requests; not asked for %.0f s", host, paused_until - self._clock())
-                queues[0].pause_began()
-
-        budget = Budget(self._state, host, budget_changed, clock=self._clock)
+        budget = Budget(self._state, host, clock=self._clock)
+        budget.tell(partial(self._budget_changed, host))
         exchanges = Exchanges(
             transport,
             credentials=self._credentials,
@@ -199,15 +193,13 @@ class HttpUpstreams:
         # For as many questions, and bodies beside fills, as its queues let through; made as they are needed.
         threads = ThreadPoolExecutor(2 * settings.connections, f"upstream-{host}")
         self._threads.append(threads)
-        queues.append(
-            Queues(
-                host,
-                endpoints,
-                budget,
-                connections=settings.connections,
-                timeout_seconds=settings.queue_timeout_seconds,
-                sleep=self._sleep,
-            )
+        queues = Queues(
+            host,
+            endpoints,
+            budget,
+            connections=settings.connections,
+            timeout_seconds=settings.queue_timeout_seconds,
+            sleep=self._sleep,
         )
         return HttpUpstream(
             host,
@@ -215,10 +207,15 @@ class HttpUpstreams:
             endpoints,
             exchanges,
             budget,
-            queues[0],
+            queues,
             threads=threads,
             track=self._track,
             sleep=self._sleep,
             pause=self._pause,
             monotonic=self._monotonic,
         )
+
+    def _budget_changed(self, host: str, remaining: int | None, paused_until: float) -> None:
+        self._observe.on_budget(host, remaining, paused_until)
+        if paused_until:
+            log.warning("%s limits the rate of requests; not asked for %.0f s", host, paused_until - self._clock())

@@ -17,9 +17,9 @@ class Setting:
         self.budget = Budget(
             MemoryState(lambda: self.now),
             "r.example",
-            lambda remaining, until: self.changes.append((remaining, until)),
             clock=lambda: NOW + self.now,
         )
+        self.budget.tell(lambda remaining, until: self.changes.append((remaining, until)))
 
 
 @pytest.fixture
