@@ -589,9 +589,9 @@ def test_pins_are_listed_and_taken_back(catalog: Catalog) -> None:
 
 def test_what_one_worker_commits_another_sees_at_once(open_catalog: OpenCatalog) -> None:
     one, other = open_catalog(), open_catalog()
-    assert other.find_tag(NGINX, OWNER, LATEST) is None
+    assert other.manifests.find_tag(NGINX, OWNER, LATEST) is None
     save(one)
-    assert other.find_tag(NGINX, OWNER, LATEST) is not None
+    assert other.manifests.find_tag(NGINX, OWNER, LATEST) is not None
 
 
 def test_every_change_of_an_answer_moves_the_generation(catalog: Catalog, generation: Generation) -> None:

@@ -21,8 +21,9 @@ from pullthrough.oci.digests import Digest, digest_of
 from pullthrough.oci.names import RepositoryName, parse_repository_name, parse_tag
 from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.catalog.image_rows import delete_images
+from pullthrough.storage.catalog.referrers import MAX_REFERRER_BYTES, Referrers
 from pullthrough.storage.inventory import LOOSE_SECONDS
-from pullthrough.storage.pushed import MAX_REFERRER_BYTES, Pushed
+from pullthrough.storage.pushed import Pushed
 from pullthrough.storage.repositories import Repositories, RepositorySettings
 from pullthrough.storage.schema import repository_manifests
 from tests.contracts.images import Sample, image, index, sample
@@ -61,7 +62,7 @@ class Store:
         return record.published and record.granted
 
     def referrers(self, subject: Digest, types: Sequence[str] = ()) -> dict[str, dict[str, object]]:
-        page = self.pushed.referrers(TEAM, subject, types=types)
+        page = Referrers(self.catalog.database).page(TEAM, subject, types=types)
         assert not page.last
         return {each.descriptor["digest"]: each.descriptor for each in page.referrers}
 
@@ -232,7 +233,7 @@ def test_referrers_are_described_whether_or_not_their_subject_is_here(store: Sto
     }
     assert list(store.referrers(subject, types=["application/x.two", "application/x.three"])) == [second.digest]
     assert store.referrers(first.digest) == {}
-    assert store.pushed.referrers(parse_repository_name("nobody/nothing"), subject).referrers == ()
+    assert Referrers(store.catalog.database).page(parse_repository_name("nobody/nothing"), subject).referrers == ()
     store.pushed.delete_manifest(TEAM, first.digest, now=3)
     assert list(store.referrers(subject)) == [second.digest]
 
@@ -248,7 +249,7 @@ def test_pages_of_referrers_are_all_of_them_once_however_many_or_large_they_are(
         pages: list[list[str]] = []
         after = ""
         while True:
-            page = store.pushed.referrers(TEAM, subject, after=after, most=most)
+            page = Referrers(store.catalog.database).page(TEAM, subject, after=after, most=most)
             pages.append([referrer.descriptor["digest"] for referrer in page.referrers])
             if not (after := page.last):
                 break

@@ -14,7 +14,8 @@ from pullthrough.ecr.paging import page_request
 from pullthrough.ecr.parameters import invalid
 from pullthrough.engine.configuration import Configuration, account_setting_document
 from pullthrough.errors import AlreadyExists, LimitReached
-from pullthrough.storage.registry import Registry
+from pullthrough.storage.registry.documents import DocumentRows
+from pullthrough.storage.registry.exclusions import PullTimeExclusions
 from pullthrough.threads import Runner
 
 #: What each may be. Of the scan types, the first is long gone from AWS, but tools still know it.
@@ -28,7 +29,7 @@ _VALUES: Mapping[str, tuple[str, ...]] = {
 @dataclass(frozen=True, slots=True)
 class AccountHandlers:
     run: Runner
-    registry: Registry
+    rows: DocumentRows
     configuration: Configuration
 
     def handlers(self) -> Mapping[str, Handler]:
@@ -46,7 +47,7 @@ class AccountHandlers:
         if value not in _VALUES[name]:
             raise invalid("value", f"Member must satisfy enum value set: [{', '.join(_VALUES[name])}]")
         document = account_setting_document(name)
-        await self.run(self.registry.put_document, document, value, call.now)
+        await self.run(self.rows.put, document, value, call.now)
         return {"name": name, "value": value}
 
 
@@ -62,7 +63,7 @@ class ExclusionHandlers:
     """Of principals whose pulls leave an image's pull time as it is: scanners and cleaners must not keep images alive."""
 
     run: Runner
-    registry: Registry
+    exclusions: PullTimeExclusions
     configuration: Configuration
 
     def handlers(self) -> Mapping[str, Handler]:
@@ -75,7 +76,7 @@ class ExclusionHandlers:
     async def register_exclusion(self, call: Call, input: Input) -> Output:
         arn, now = input["principalArn"], call.now
         try:
-            await self.run(self.registry.add_exclusion, arn, now)
+            await self.run(self.exclusions.add, arn, now)
         except AlreadyExists as error:
             raise ApiError(
                 "ExclusionAlreadyExistsException",
@@ -86,7 +87,7 @@ class ExclusionHandlers:
         return {"principalArn": arn, "createdAt": now}
 
     async def deregister_exclusion(self, call: Call, input: Input) -> Output:
-        if not await self.run(self.registry.remove_exclusion, input["principalArn"]):
+        if not await self.run(self.exclusions.remove, input["principalArn"]):
             raise ApiError("ExclusionNotFoundException", "The specified pull time update exclusion was not found.")
         return {"principalArn": input["principalArn"]}
 

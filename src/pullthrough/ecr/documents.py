@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from pullthrough.ecr.calls import Call, Output
 from pullthrough.engine.configuration import Configuration
-from pullthrough.storage.registry import Registry
+from pullthrough.storage.registry.documents import DocumentRows
 from pullthrough.threads import Runner
 
 
 @dataclass(frozen=True, slots=True)
 class RegistryDocuments:
     run: Runner
-    registry: Registry
+    rows: DocumentRows
     configuration: Configuration
 
     def read(self, name: str) -> Output | None:
@@ -22,11 +22,11 @@ class RegistryDocuments:
         return _parsed(self.configuration.document(name))
 
     async def put(self, call: Call, name: str, document: Output) -> None:
-        await self.run(self.registry.put_document, name, json.dumps(document), call.now)
+        await self.run(self.rows.put, name, json.dumps(document), call.now)
 
     async def take(self, name: str) -> Output | None:
         """Delete it; None where there was none."""
-        return _parsed(await self.run(self.registry.delete_document, name))
+        return _parsed(await self.run(self.rows.delete, name))
 
 
 def _parsed(text: str | None) -> Output | None:

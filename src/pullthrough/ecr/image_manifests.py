@@ -37,9 +37,10 @@ from pullthrough.oci import media_types
 from pullthrough.oci.digests import Digest, digest_of, parse_digest
 from pullthrough.oci.manifests import Descriptor, parse_manifest
 from pullthrough.oci.names import Reference, Tag, parse_tag
-from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.catalog.manifest_rows import ManifestRows
 from pullthrough.storage.images import Images
 from pullthrough.storage.records import ImageDetail, ImageId
+from pullthrough.storage.repositories import Repositories
 from pullthrough.threads import Runner
 
 #: Indexes may hold indexes; nobody nests them this deep.
@@ -55,7 +56,8 @@ _NO_PLATFORM = "unknown/unknown"
 @dataclass(frozen=True, slots=True)
 class ManifestHandlers:
     run: Runner
-    catalog: Catalog
+    manifest_rows: ManifestRows
+    repositories: Repositories
     configuration: Configuration
     rights: Rights
     names: RepositoryNames
@@ -182,7 +184,7 @@ class ManifestHandlers:
         except AccessDenied:
             if await self.run(self._is_cached, target, reference):
                 return
-        if not await self.run(self.catalog.has_repository, target.repository, None):
+        if not await self.run(self.repositories.is_there, target.repository, None):
             try:
                 self.rights.check_repository(call, "CreateRepository", target.repository)
             except AccessDenied as error:
@@ -191,11 +193,10 @@ class ManifestHandlers:
         self.rights.check_repository(call, "BatchImportUpstreamImage", target.repository)
 
     def _is_cached(self, target: Target, reference: Reference) -> bool:
-        catalog = self.catalog
         try:
             if isinstance(reference, Digest):
-                return catalog.find_manifest(target.repository, target.owner, reference) is not None
-            return catalog.find_tag(target.repository, target.owner, reference) is not None
+                return self.manifest_rows.find_manifest(target.repository, target.owner, reference) is not None
+            return self.manifest_rows.find_tag(target.repository, target.owner, reference) is not None
         except ImageArchived:
             return True
 

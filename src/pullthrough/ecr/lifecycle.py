@@ -14,7 +14,6 @@ from pullthrough.ecr.repository_names import RepositoryNames
 from pullthrough.engine.lifecycle_policy import parse_lifecycle_policy
 from pullthrough.engine.lifecycle_runs import LifecycleRuns
 from pullthrough.oci.names import RepositoryName
-from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.images import Images
 from pullthrough.storage.lifecycles import (
     COMPLETE,
@@ -25,13 +24,14 @@ from pullthrough.storage.lifecycles import (
     PreviewResult,
 )
 from pullthrough.storage.records import ImageDetail
+from pullthrough.storage.repositories import Repositories
 from pullthrough.threads import Runner
 
 
 @dataclass(frozen=True, slots=True)
 class LifecycleHandlers:
     run: Runner
-    catalog: Catalog
+    repositories: Repositories
     names: RepositoryNames
     images: Images
     lifecycles: Lifecycles
@@ -108,7 +108,7 @@ class LifecycleHandlers:
                     f"Lifecycle policy preview does not exist for the repository with name '{name}' in the registry with id "
                     f"'{call.registry.account}'",
                 )
-            if owner is not None and not await self.run(self.catalog.has_repository, name, owner):
+            if owner is not None and not await self.run(self.repositories.is_there, name, owner):
                 digests = []  # what another one has left under the name is not shown
             results = await self.run(
                 self.lifecycles.preview_page,

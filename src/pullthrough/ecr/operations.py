@@ -46,11 +46,15 @@ from pullthrough.engine.pull_times import PullTimes
 from pullthrough.engine.push.admission import PushAdmission
 from pullthrough.engine.push.blobs import BlobPushes
 from pullthrough.engine.push.manifests import ManifestPushes
-from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.catalog.manifest_rows import ManifestRows
+from pullthrough.storage.catalog.referrers import Referrers
+from pullthrough.storage.catalog.templates import CreationTemplates
 from pullthrough.storage.images import Images
 from pullthrough.storage.lifecycles import Lifecycles
 from pullthrough.storage.pushed import Pushed
-from pullthrough.storage.registry import Registry
+from pullthrough.storage.registry.cache_rules import CacheRules
+from pullthrough.storage.registry.documents import DocumentRows
+from pullthrough.storage.registry.exclusions import PullTimeExclusions
 from pullthrough.storage.repositories import Repositories
 from pullthrough.storage.secrets import Secrets
 from pullthrough.threads import Runner
@@ -64,52 +68,65 @@ def make_handlers(
     authentication: Authentication,
     authorization: Authorization,
     run: Runner,
-    catalog: Catalog,
+    cache_rules: CacheRules,
     configuration: Configuration,
+    document_rows: DocumentRows,
     events: Events,
+    exclusions: PullTimeExclusions,
     images: Images,
     lifecycle_runs: LifecycleRuns,
     lifecycles: Lifecycles,
     listings: Listings,
+    manifest_rows: ManifestRows,
     manifests: Manifests,
     pull_times: PullTimes,
     pushed: Pushed,
     push_admission: PushAdmission,
     blob_pushes: BlobPushes,
     manifest_pushes: ManifestPushes,
-    registry: Registry,
+    referrers: Referrers,
     repositories: Repositories,
     secrets: Secrets,
+    templates: CreationTemplates,
     upstreams: Upstreams,
 ) -> Handlers:
     """`written` are the rules of pullthrough.toml, by prefix."""
     rights = Rights(authorization)
-    names = RepositoryNames(run, catalog, configuration, rights, pushed, push_admission)
-    documents = RegistryDocuments(run, registry, configuration)
+    names = RepositoryNames(run, repositories, configuration, rights, pushed, push_admission)
+    documents = RegistryDocuments(run, document_rows, configuration)
     known_images = KnownImages(run, images, names)
     known_secrets = KnownSecrets(run, secrets, rights)
     checks = RuleChecks(run, secrets, known_secrets, upstreams, strict)
     lists = SecretListHandlers(run, secrets)
     return {
         "ecr": _merged(
-            AccountHandlers(run, registry, configuration),
-            ExclusionHandlers(run, registry, configuration),
+            AccountHandlers(run, document_rows, configuration),
+            ExclusionHandlers(run, exclusions, configuration),
             ImageHandlers(run, names, images, events),
             LayerHandlers(run, authentication, names, images, pushed, blob_pushes),
-            LifecycleHandlers(run, catalog, names, images, lifecycles, lifecycle_runs),
+            LifecycleHandlers(run, repositories, names, images, lifecycles, lifecycle_runs),
             LoginHandlers(authentication),
             ManifestHandlers(
-                run, catalog, configuration, rights, names, images, manifests, pull_times, manifest_pushes
+                run,
+                manifest_rows,
+                repositories,
+                configuration,
+                rights,
+                names,
+                images,
+                manifests,
+                pull_times,
+                manifest_pushes,
             ),
-            PolicyHandlers(run, repositories, registry, configuration),
-            ReferrerHandlers(run, rights, names, pushed, listings),
+            PolicyHandlers(run, repositories, document_rows, configuration),
+            ReferrerHandlers(run, rights, names, referrers, listings),
             ReplicationHandlers(documents, known_images),
             RepositoryHandlers(run, repositories, rights),
-            RuleHandlers(run, written, strict, registry, repositories, configuration, events, checks),
+            RuleHandlers(run, written, strict, cache_rules, repositories, configuration, events, checks),
             ScanningHandlers(run, repositories, documents, known_images),
             SigningHandlers(documents, known_images),
             TagHandlers(run, repositories, configuration),
-            TemplateHandlers(run, registry, rights),
+            TemplateHandlers(run, templates, rights),
         ),
         "secretsmanager": _merged(
             lists,

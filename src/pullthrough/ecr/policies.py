@@ -12,7 +12,7 @@ from pullthrough.ecr.calls import Call, Handler, Input, Output
 from pullthrough.ecr.errors import ApiError
 from pullthrough.ecr.parameters import check_policy, invalid_policy, repository_name, repository_not_found
 from pullthrough.engine.configuration import REGISTRY_POLICY, Configuration
-from pullthrough.storage.registry import Registry
+from pullthrough.storage.registry.documents import DocumentRows
 from pullthrough.storage.repositories import Repositories, RepositoryRecord
 from pullthrough.threads import Runner
 
@@ -25,7 +25,7 @@ _V1_ACTIONS = frozenset({"ecr:replicateimage", "ecr:batchimportupstreamimage", "
 class PolicyHandlers:
     run: Runner
     repositories: Repositories
-    registry: Registry
+    rows: DocumentRows
     configuration: Configuration
 
     def handlers(self) -> Mapping[str, Handler]:
@@ -70,14 +70,14 @@ class PolicyHandlers:
                     raise invalid_policy(
                         PolicyKind.REGISTRY, f"{action[:80]} is not an action of registry policies of scope V1"
                     )
-        await self.run(self.registry.put_document, REGISTRY_POLICY, text, call.now)
+        await self.run(self.rows.put, REGISTRY_POLICY, text, call.now)
         return _registry_policy(call, text)
 
     async def get_registry_policy(self, call: Call, input: Input) -> Output:
         return _registry_policy(call, self.configuration.registry_policy)
 
     async def delete_registry_policy(self, call: Call, input: Input) -> Output:
-        return _registry_policy(call, await self.run(self.registry.delete_document, REGISTRY_POLICY))
+        return _registry_policy(call, await self.run(self.rows.delete, REGISTRY_POLICY))
 
 
 def _repository_policy(call: Call, name: str, record: RepositoryRecord | None, text: str | None) -> Output:

@@ -16,7 +16,7 @@ from pullthrough.engine.listings import Listings
 from pullthrough.errors import UpstreamError
 from pullthrough.oci import lists
 from pullthrough.oci.digests import parse_digest
-from pullthrough.storage.pushed import Pushed, ReferrersPage
+from pullthrough.storage.catalog.referrers import Referrers, ReferrersPage
 from pullthrough.threads import Runner
 
 
@@ -25,7 +25,7 @@ class ReferrerHandlers:
     run: Runner
     rights: Rights
     names: RepositoryNames
-    pushed: Pushed
+    referrers: Referrers
     listings: Listings
 
     def handlers(self) -> Mapping[str, Handler]:
@@ -44,7 +44,7 @@ class ReferrerHandlers:
         asked = input.get("filter", {})
         types, status = asked.get("artifactTypes") or (), asked.get("artifactStatus", "ACTIVE")
         stored = functools.partial(
-            self.pushed.referrers,
+            self.referrers.page,
             target.repository,
             subject,
             types=types,

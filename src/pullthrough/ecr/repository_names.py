@@ -13,15 +13,15 @@ from pullthrough.engine.rules import Target
 from pullthrough.errors import Denied, RepositoryUnknown
 from pullthrough.oci.names import RepositoryName
 from pullthrough.oci.owners import Owner
-from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.pushed import Pushed
+from pullthrough.storage.repositories import Repositories
 from pullthrough.threads import Runner
 
 
 @dataclass(frozen=True, slots=True)
 class RepositoryNames:
     run: Runner
-    catalog: Catalog
+    repositories: Repositories
     configuration: Configuration
     rights: Rights
     pushed: Pushed
@@ -70,7 +70,7 @@ class RepositoryNames:
 
     async def require_repository(self, call: Call, name: RepositoryName) -> None:
         """Raises ApiError where there is no such repository."""
-        if not await self.run(self.catalog.has_repository, name, None):
+        if not await self.run(self.repositories.is_there, name, None):
             raise repository_not_found(call.registry, name)
 
     async def require_pushable(self, call: Call, target: Target) -> None:

@@ -24,7 +24,7 @@ from pullthrough.engine.events import Events
 from pullthrough.engine.owners import covered
 from pullthrough.errors import AlreadyExists, LimitReached
 from pullthrough.oci.ecr_upstreams import kind_of, upstream_host
-from pullthrough.storage.registry import CacheRule, Registry
+from pullthrough.storage.registry.cache_rules import CacheRule, CacheRules
 from pullthrough.storage.repositories import Repositories
 from pullthrough.threads import Runner
 
@@ -46,7 +46,7 @@ class RuleHandlers:
     #: The rules of pullthrough.toml, by prefix.
     written: Mapping[str, Rule]
     strict: bool
-    registry: Registry
+    cache_rules: CacheRules
     repositories: Repositories
     configuration: Configuration
     events: Events
@@ -83,7 +83,7 @@ class RuleHandlers:
             custom_role_arn=custom_role_arn,
         )
         try:
-            await self.run(self.registry.create_cache_rule, rule, others=len(self.written))
+            await self.run(self.cache_rules.create, rule, others=len(self.written))
         except AlreadyExists as error:
             raise ApiError("PullThroughCacheRuleAlreadyExistsException", _EXISTS) from error
         except LimitReached as error:
@@ -123,7 +123,7 @@ class RuleHandlers:
         if credential_arn is not None:
             await self.checks.check_secret(call, credential_arn, made.upstream_registry_url)
         rule = await self.run(
-            self.registry.update_cache_rule,
+            self.cache_rules.update,
             prefix,
             credential_arn=credential_arn,
             custom_role_arn=custom_role_arn,
@@ -140,7 +140,7 @@ class RuleHandlers:
         """The repositories under it stay as they are, and what is cached in them is served on."""
         prefix = _key(input["ecrRepositoryPrefix"])
         self._refuse_written(prefix, "Remove")
-        rule = await self.run(self.registry.delete_cache_rule, prefix)
+        rule = await self.run(self.cache_rules.delete, prefix)
         if rule is None:
             raise _not_found()
         answer = _answer(call, rule, input["ecrRepositoryPrefix"])

@@ -18,8 +18,7 @@ from pullthrough.ecr.parameters import check_mutability, check_policy, invalid, 
 from pullthrough.ecr.rights import Rights
 from pullthrough.engine.lifecycle_policy import parse_lifecycle_policy
 from pullthrough.errors import AlreadyExists, LimitReached
-from pullthrough.storage.catalog.templates import CreationTemplate
-from pullthrough.storage.registry import Registry
+from pullthrough.storage.catalog.templates import CreationTemplate, CreationTemplates
 from pullthrough.threads import Runner
 
 _MEMBERS = (
@@ -38,7 +37,7 @@ _MEMBERS = (
 @dataclass(frozen=True, slots=True)
 class TemplateHandlers:
     run: Runner
-    registry: Registry
+    templates: CreationTemplates
     rights: Rights
 
     def handlers(self) -> Mapping[str, Handler]:
@@ -54,7 +53,7 @@ class TemplateHandlers:
         now = call.now
         template = CreationTemplate(_key(input["prefix"]), _body({}, input), now, now)
         try:
-            await self.run(self.registry.create_template, template)
+            await self.run(self.templates.create, template)
         except AlreadyExists as error:
             raise ApiError(
                 "TemplateAlreadyExistsException",
@@ -70,7 +69,7 @@ class TemplateHandlers:
         spelled = {_key(prefix): prefix for prefix in input.get("prefixes", [])}
         found = [
             template
-            for template in await self.run(self.registry.templates)
+            for template in await self.run(self.templates.all)
             if (not spelled or template.prefix in spelled) and (page.after is None or (template.prefix,) > page.after)
         ]
         templates, token = page.cut(found, lambda template: (template.prefix,))
@@ -86,7 +85,7 @@ class TemplateHandlers:
         """What is given replaces what was there; an empty text or list takes it away; what is not given stays."""
         self._authorize_settings(call, input)
         template = await self.run(
-            self.registry.update_template,
+            self.templates.update,
             _key(input["prefix"]),
             lambda before: _body(before, input),
             call.now,
@@ -95,7 +94,7 @@ class TemplateHandlers:
 
     async def delete_template(self, call: Call, input: Input) -> Output:
         """Repositories that it made stay as they are."""
-        template = await self.run(self.registry.delete_template, _key(input["prefix"]))
+        template = await self.run(self.templates.delete, _key(input["prefix"]))
         return _answer(call, _found(template), input["prefix"])
 
     def _authorize_settings(self, call: Call, input: Input) -> None:

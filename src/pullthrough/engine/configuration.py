@@ -16,7 +16,9 @@ from pullthrough.oci.ecr_upstreams import upstream_host
 from pullthrough.oci.names import RepositoryName
 from pullthrough.settings import Settings
 from pullthrough.storage.interfaces import Changes
-from pullthrough.storage.registry import CacheRule, Registry
+from pullthrough.storage.registry.cache_rules import CacheRule, CacheRules
+from pullthrough.storage.registry.documents import DocumentRows
+from pullthrough.storage.registry.exclusions import PullTimeExclusions
 from pullthrough.storage.repositories import Repositories
 from pullthrough.threads import Runner
 
@@ -60,7 +62,9 @@ class Configuration:
         self,
         settings: Settings,
         *,
-        registry: Registry,
+        cache_rules: CacheRules,
+        documents: DocumentRows,
+        exclusions: PullTimeExclusions,
         repositories: Repositories,
         account_of: Callable[[str], str],
         generation: Changes,
@@ -68,7 +72,9 @@ class Configuration:
     ) -> None:
         """`account_of`: the user name in the secret of an ARN; blocking."""
         self._settings = settings
-        self._registry = registry
+        self._cache_rules = cache_rules
+        self._documents = documents
+        self._exclusions = exclusions
         self._repositories = repositories
         self._account_of = account_of
         self._generation = generation
@@ -150,16 +156,16 @@ class Configuration:
 
     def _read(self) -> _Snapshot:
         stamp = self._generation.read()  # before the catalog: what is committed in between makes this one outdated
-        cache_rules = tuple(self._registry.cache_rules())
+        cache_rules = tuple(self._cache_rules.all())
         rules = rules_in_force(self._settings, cache_rules, self._account_of)
         return _Snapshot(
             stamp,
             cache_rules,
             rules,
             tuple(self._repositories.own_names({rule.prefix for rule in rules})),
-            self._registry.documents(),
+            self._documents.all(),
             self._repositories.policies(),
-            frozenset(self._registry.exclusions()),
+            frozenset(self._exclusions.all()),
         )
 
 

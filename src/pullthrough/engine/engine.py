@@ -56,6 +56,7 @@ from pullthrough.oci.digests import Digest
 from pullthrough.settings import Settings
 from pullthrough.storage.blobs import BlobFiles
 from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.catalog.referrers import Referrers
 from pullthrough.storage.events import EventLog
 from pullthrough.storage.files.bodies import FileBodies
 from pullthrough.storage.files.growing import GrowingFiles
@@ -67,7 +68,9 @@ from pullthrough.storage.lifecycles import Lifecycles
 from pullthrough.storage.locks import FileLocks
 from pullthrough.storage.master_keys import MasterKeys
 from pullthrough.storage.pushed import Pushed
-from pullthrough.storage.registry import Registry
+from pullthrough.storage.registry.cache_rules import CacheRules
+from pullthrough.storage.registry.documents import DocumentRows
+from pullthrough.storage.registry.exclusions import PullTimeExclusions
 from pullthrough.storage.repositories import Repositories
 from pullthrough.storage.sealing import Sealer
 from pullthrough.storage.secrets import Secrets
@@ -137,12 +140,16 @@ class Engine:
             region=settings.ecr.region,
             clock=clock,
         )
-        self.registry = Registry(self.catalog.database)
+        self.cache_rules = CacheRules(self.catalog.database)
+        self.document_rows = DocumentRows(self.catalog.database)
+        self.exclusions = PullTimeExclusions(self.catalog.database)
         self.repositories = Repositories(self.catalog.database)
         #: Rules, policies and account settings; the faces refresh it before a request where it is not current.
         self.configuration = Configuration(
             settings,
-            registry=self.registry,
+            cache_rules=self.cache_rules,
+            documents=self.document_rows,
+            exclusions=self.exclusions,
             repositories=self.repositories,
             account_of=credential_accounts(self.catalog.database, self.secrets).account_of,
             generation=self.configuration_generation,
@@ -206,6 +213,7 @@ class Engine:
             else None,
         )
         self.pushed = Pushed(self.catalog.database)
+        self.referrers = Referrers(self.catalog.database)
         self._own = Own(
             repositories=self.repositories, call=self.call, rules=lambda: self.rules, account=settings.ecr.account
         )
@@ -246,7 +254,7 @@ class Engine:
             clock=clock,
             stale_check_timeout_seconds=serve.stale_check_timeout_seconds,
             own=self._own,
-            pushed=self.pushed,
+            referrers=self.referrers,
         )
         self.push_admission = PushAdmission(
             own=self._own,

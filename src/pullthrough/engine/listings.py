@@ -27,9 +27,9 @@ from pullthrough.oci.names import RepositoryName
 from pullthrough.oci.owners import Owner
 from pullthrough.storage.catalog.claims import NotKept
 from pullthrough.storage.catalog.manifest_rows import ManifestRows
+from pullthrough.storage.catalog.referrers import Referrers
 from pullthrough.storage.catalog.upstream_answers import UpstreamAnswers
 from pullthrough.storage.interfaces import Locks
-from pullthrough.storage.pushed import Pushed
 from pullthrough.storage.records import ListingRecord
 from pullthrough.threads import Runner
 from pullthrough.upstream.interfaces import Turn, Upstreams
@@ -77,7 +77,7 @@ class Listings:
         clock: Callable[[], float],
         stale_check_timeout_seconds: float,
         own: Own,
-        pushed: Pushed,
+        referrers: Referrers,
     ) -> None:
         self._manifest_rows = manifest_rows
         self._answers = answers
@@ -88,7 +88,7 @@ class Listings:
         self._clock = clock
         self._stale_check_timeout_seconds = stale_check_timeout_seconds
         self._own = own
-        self._pushed = pushed
+        self._referrers = referrers
         self._pauses = Pauses(clock)
         self._bodies = _Bodies()
 
@@ -136,7 +136,7 @@ class Listings:
         """
         if target.is_own:
             types = (artifact_type,) if artifact_type else ()
-            found = await self._call(self._pushed.referrers, target.repository, digest, types=types, after=after)
+            found = await self._call(self._referrers.page, target.repository, digest, types=types, after=after)
             body = lists.dump_referrers(referrer.descriptor for referrer in found.referrers)
             return Listing(target, lists.whole(body, last=found.last), Outcome(CacheResult.OWN))
         kept = await self.all_referrers(target, digest, force=force)

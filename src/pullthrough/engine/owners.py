@@ -18,7 +18,7 @@ from pullthrough.settings import Settings
 from pullthrough.storage.credential_accounts import CredentialAccounts
 from pullthrough.storage.database import Database
 from pullthrough.storage.master_keys import MasterKeys
-from pullthrough.storage.registry import Registry
+from pullthrough.storage.registry.cache_rules import CacheRules
 from pullthrough.storage.repositories import Repositories
 from pullthrough.storage.sealing import Sealer
 from pullthrough.storage.secrets import Secrets
@@ -35,7 +35,7 @@ def look_at_owners(settings: Settings, database: Database) -> None:
     secrets = Secrets(database, sealer, account=ecr.account, region=ecr.region)
     repositories = Repositories(database)
     accounts = credential_accounts(database, secrets)
-    rules = rules_in_force(settings, Registry(database).cache_rules(), accounts.account_of)
+    rules = rules_in_force(settings, CacheRules(database).all(), accounts.account_of)
     settle_owners(repositories, rules)
     warn_of_covered(repositories.own_names([rule.prefix for rule in rules]), rules)
 

@@ -30,6 +30,7 @@ from pullthrough.metrics import Metrics
 from pullthrough.operations.assembly import make_operations
 from pullthrough.server.opening import Opened
 from pullthrough.settings import ListenAddress
+from pullthrough.storage.catalog.templates import CreationTemplates
 
 _STANDARD_OUTPUT = 1
 #: The kind of an API request in log lines and metrics.
@@ -156,22 +157,26 @@ def _make_handlers(engine: Engine, authentication: Authentication, authorization
         authentication=authentication,
         authorization=authorization,
         run=engine.threads.catalog,
-        catalog=engine.catalog,
+        cache_rules=engine.cache_rules,
         configuration=engine.configuration,
+        document_rows=engine.document_rows,
         events=engine.events,
+        exclusions=engine.exclusions,
         images=engine.images,
         lifecycle_runs=engine.lifecycle_runs,
         lifecycles=engine.lifecycles,
         listings=engine.listings,
+        manifest_rows=engine.catalog.manifests,
         manifests=engine.manifests,
         pull_times=engine.pull_times,
         pushed=engine.pushed,
         push_admission=engine.push_admission,
         blob_pushes=engine.blob_pushes,
         manifest_pushes=engine.manifest_pushes,
-        registry=engine.registry,
+        referrers=engine.referrers,
         repositories=engine.repositories,
         secrets=engine.secrets,
+        templates=CreationTemplates(engine.catalog.database),
         upstreams=engine.upstreams,
     )
 

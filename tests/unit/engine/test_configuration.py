@@ -20,9 +20,10 @@ from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.catalog.claims import claim_repository
 from pullthrough.storage.catalog.templates import CreationTemplate
 from pullthrough.storage.generation import Generation
-from pullthrough.storage.registry import CacheRule, Registry
+from pullthrough.storage.registry.cache_rules import CacheRule
 from pullthrough.storage.repositories import Repositories, RepositorySettings
 from tests.owners import OWNER
+from tests.unit.storage.parts import RegistryParts
 
 NGINX = parse_repository_name("docker-hub/library/nginx")
 ACCOUNT = CredentialSource("me", access_token_env="TOKEN")
@@ -108,13 +109,15 @@ class Worker:
     def __init__(self, path: Path, slot: int) -> None:
         self.generation = Generation(path / "configuration", slot, 2)
         self.catalog = Catalog.open(path / "catalog.sqlite", clock=lambda: 100.0, configuration=self.generation)
-        self.registry = Registry(self.catalog.database)
+        self.registry = RegistryParts(self.catalog.database)
         self.repositories = Repositories(self.catalog.database)
         self.reads = 0
         self.broken = False
         self.configuration = Configuration(
             settings_of(*STANDARD_RULES),
-            registry=self.registry,
+            cache_rules=self.registry.cache_rules,
+            documents=self.registry.documents,
+            exclusions=self.registry.exclusions,
             repositories=self.repositories,
             account_of=account_of,
             generation=self.generation,
@@ -151,11 +154,11 @@ async def test_what_one_worker_makes_the_other_obeys_at_its_next_request(workers
     one, other = workers
     await other.see()
     assert other.configuration.rules.resolve(NGINX).literal.upstream == "registry-1.docker.io"
-    one.registry.create_cache_rule(made("docker-hub", "hub.example"))
+    one.registry.cache_rules.create(made("docker-hub", "hub.example"))
     assert (await other.see()).rules.resolve(NGINX).literal.upstream == "hub.example"
     assert [rule.prefix for rule in other.configuration.cache_rules] == ["docker-hub"]
     assert other.configuration.rule("docker-hub").upstream == "hub.example"
-    one.registry.delete_cache_rule("docker-hub")
+    one.registry.cache_rules.delete("docker-hub")
     assert (await other.see()).rules.resolve(NGINX).literal.upstream == "registry-1.docker.io"
 
 
@@ -164,9 +167,9 @@ async def test_policies_settings_and_exclusions_are_seen_too(workers: tuple[Work
     configuration = await other.see()
     assert configuration.registry_policy is None
     assert configuration.account_setting("BLOB_MOUNTING") == "ENABLED"
-    one.registry.put_document(REGISTRY_POLICY, "{}", 1)
-    one.registry.put_document(account_setting_document("BLOB_MOUNTING"), "DISABLED", 1)
-    one.registry.add_exclusion("arn:me", 1)
+    one.registry.documents.put(REGISTRY_POLICY, "{}", 1)
+    one.registry.documents.put(account_setting_document("BLOB_MOUNTING"), "DISABLED", 1)
+    one.registry.exclusions.add("arn:me", 1)
     one.repositories.create(NGINX, RepositorySettings(), 1)
     one.repositories.set_policy(NGINX, '{"a":1}')
     configuration = await other.see()
@@ -194,7 +197,7 @@ async def test_tags_are_read_when_they_are_asked_for_and_seen_by_all(workers: tu
     await (await other.see()).read_repository_tags()
     assert configuration.repository_tags == {NGINX: {"other": "c"}}
     one.repositories.delete(NGINX, force=False)
-    one.registry.create_template(
+    one.registry.templates.create(
         CreationTemplate(
             "docker-hub",
             {"appliedFor": ["PULL_THROUGH_CACHE"], "resourceTags": [{"Key": "made-by", "Value": "pull"}]},
@@ -233,7 +236,7 @@ async def test_many_requests_after_a_change_read_once(workers: tuple[Worker, Wor
     one, other = workers
     await other.see()
     other.reads = 0
-    one.registry.create_cache_rule(made("hub", "hub.example"))
+    one.registry.cache_rules.create(made("hub", "hub.example"))
     await asyncio.gather(*(other.see() for _ in range(5)))
     assert other.reads == 1
 
@@ -241,7 +244,7 @@ async def test_many_requests_after_a_change_read_once(workers: tuple[Worker, Wor
 async def test_a_change_that_is_no_rule_keeps_what_the_rule_book_knows(workers: tuple[Worker, Worker]) -> None:
     one, other = workers
     book = (await other.see()).rules
-    one.registry.put_document(REGISTRY_POLICY, "{}", 1)
+    one.registry.documents.put(REGISTRY_POLICY, "{}", 1)
     assert (await other.see()).rules is book
 
 
@@ -250,7 +253,7 @@ async def test_what_cannot_be_read_is_an_error_and_is_read_by_the_next_request(
 ) -> None:
     one, other = workers
     await other.see()
-    one.registry.create_cache_rule(made("hub", "hub.example"))
+    one.registry.cache_rules.create(made("hub", "hub.example"))
     other.broken = True
     with pytest.raises(StorageError):
         await other.see()

@@ -10,7 +10,7 @@ from pullthrough.storage.blobs import BlobFiles
 from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.folder import DataFolder
 from pullthrough.storage.generation import Generation
-from pullthrough.storage.registry import Registry
+from tests.unit.storage.parts import RegistryParts
 
 
 @pytest.fixture
@@ -51,5 +51,5 @@ def catalog(tmp_path: Path, configuration: Generation) -> Iterator[Catalog]:
 
 
 @pytest.fixture
-def registry(catalog: Catalog) -> Registry:
-    return Registry(catalog.database)
+def registry(catalog: Catalog) -> RegistryParts:
+    return RegistryParts(catalog.database)

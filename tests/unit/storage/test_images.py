@@ -17,6 +17,7 @@ from pullthrough.oci import media_types
 from pullthrough.oci.digests import Digest, digest_of
 from pullthrough.oci.names import Tag, parse_repository_name
 from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.catalog.referrers import Referrers
 from pullthrough.storage.images import Deletion, Filter, Group, Images
 from pullthrough.storage.lifecycles import COMPLETE, IN_PROGRESS, Lifecycles, Preview, PreviewResult
 from pullthrough.storage.pushed import Pushed
@@ -392,11 +393,9 @@ def test_archived_referrers_are_listed_apart(catalog: Catalog, images: Images) -
     subject = save(catalog, numbered(1), "v1")
     active, old = save(catalog, referrer(subject)), save(catalog, referrer(subject, "application/old"))
     images.archive(APP, wish(old), now=5)
-    pushed = Pushed(catalog.database)
+    listed = Referrers(catalog.database)
     found = {
-        archived: [
-            each.descriptor["digest"] for each in pushed.referrers(APP, subject.digest, archived=archived).referrers
-        ]
+        archived: [each.descriptor["digest"] for each in listed.page(APP, subject.digest, archived=archived).referrers]
         for archived in (False, True, None)
     }
     assert found == {False: [active.digest], True: [old.digest], None: sorted([active.digest, old.digest])}

@@ -15,9 +15,10 @@ from pullthrough.oci.names import parse_repository_name
 from pullthrough.storage.catalog import Catalog
 from pullthrough.storage.catalog.templates import CreationTemplate, find_template
 from pullthrough.storage.generation import Generation
-from pullthrough.storage.registry import MAX_CACHE_RULES, CacheRule, Registry
+from pullthrough.storage.registry.cache_rules import MAX_CACHE_RULES, CacheRule
 from tests.effort import examples
 from tests.owners import OWNER
+from tests.unit.storage.parts import RegistryParts
 
 NGINX = parse_repository_name("docker-hub/library/nginx")
 OTHER = parse_repository_name("docker-hub2/app")
@@ -34,27 +35,27 @@ def template(prefix: str, *scenarios: str, **more: object) -> CreationTemplate:
 # Pull-through cache rules
 
 
-def test_rules_are_given_back_as_they_were_made_by_prefix(registry: Registry) -> None:
+def test_rules_are_given_back_as_they_were_made_by_prefix(registry: RegistryParts) -> None:
     made = [rule("quay", "quay.io"), rule(credential_arn="arn:1", upstream_repository_prefix="team/")]
     for one in made:
-        registry.create_cache_rule(one)
-    assert registry.cache_rules() == [made[1], made[0]]
+        registry.cache_rules.create(one)
+    assert registry.cache_rules.all() == [made[1], made[0]]
 
 
-def test_a_second_rule_of_a_prefix_is_refused(registry: Registry) -> None:
-    registry.create_cache_rule(rule())
+def test_a_second_rule_of_a_prefix_is_refused(registry: RegistryParts) -> None:
+    registry.cache_rules.create(rule())
     with pytest.raises(AlreadyExists):
-        registry.create_cache_rule(rule(url="quay.io"))
-    assert registry.cache_rules() == [rule()]
+        registry.cache_rules.create(rule(url="quay.io"))
+    assert registry.cache_rules.all() == [rule()]
 
 
 def test_of_many_who_make_the_same_rule_at_once_one_wins(catalog: Catalog) -> None:
-    registry, ready, lost = Registry(catalog.database), threading.Barrier(4), []
+    registry, ready, lost = RegistryParts(catalog.database), threading.Barrier(4), []
 
     def make() -> None:
         ready.wait()
         try:
-            registry.create_cache_rule(rule())
+            registry.cache_rules.create(rule())
         except AlreadyExists as error:
             lost.append(error)
 
@@ -64,45 +65,45 @@ def test_of_many_who_make_the_same_rule_at_once_one_wins(catalog: Catalog) -> No
     for thread in threads:
         thread.join()
     assert len(lost) == 3
-    assert registry.cache_rules() == [rule()]
+    assert registry.cache_rules.all() == [rule()]
 
 
-def test_the_quota_counts_rules_of_the_file_too(registry: Registry) -> None:
+def test_the_quota_counts_rules_of_the_file_too(registry: RegistryParts) -> None:
     for number in range(MAX_CACHE_RULES - 1):
-        registry.create_cache_rule(rule(f"p{number}"))
+        registry.cache_rules.create(rule(f"p{number}"))
     with pytest.raises(LimitReached, match="49"):
-        registry.create_cache_rule(rule("one-more"), others=1)
-    registry.create_cache_rule(rule("last"))
+        registry.cache_rules.create(rule("one-more"), others=1)
+    registry.cache_rules.create(rule("last"))
     with pytest.raises(LimitReached, match="50"):
-        registry.create_cache_rule(rule("one-more"))
+        registry.cache_rules.create(rule("one-more"))
 
 
-def test_an_update_sets_what_is_given_and_leaves_the_rest(registry: Registry) -> None:
-    registry.create_cache_rule(rule(credential_arn="arn:1"))
-    updated = registry.update_cache_rule("docker-hub", credential_arn=None, custom_role_arn="arn:role", now=7)
+def test_an_update_sets_what_is_given_and_leaves_the_rest(registry: RegistryParts) -> None:
+    registry.cache_rules.create(rule(credential_arn="arn:1"))
+    updated = registry.cache_rules.update("docker-hub", credential_arn=None, custom_role_arn="arn:role", now=7)
     assert updated is not None
     assert (updated.credential_arn, updated.custom_role_arn, updated.updated_at) == ("arn:1", "arn:role", 7)
-    assert registry.cache_rules() == [updated]
+    assert registry.cache_rules.all() == [updated]
 
 
-def test_an_update_with_nothing_changes_nothing(registry: Registry) -> None:
-    registry.create_cache_rule(rule())
-    assert registry.update_cache_rule("docker-hub", credential_arn=None, custom_role_arn=None, now=7) == rule()
+def test_an_update_with_nothing_changes_nothing(registry: RegistryParts) -> None:
+    registry.cache_rules.create(rule())
+    assert registry.cache_rules.update("docker-hub", credential_arn=None, custom_role_arn=None, now=7) == rule()
 
 
-def test_a_rule_that_is_not_there_can_be_neither_updated_nor_deleted(registry: Registry) -> None:
-    assert registry.update_cache_rule("docker-hub", credential_arn="arn:1", custom_role_arn=None, now=7) is None
-    assert registry.delete_cache_rule("docker-hub") is None
+def test_a_rule_that_is_not_there_can_be_neither_updated_nor_deleted(registry: RegistryParts) -> None:
+    assert registry.cache_rules.update("docker-hub", credential_arn="arn:1", custom_role_arn=None, now=7) is None
+    assert registry.cache_rules.delete("docker-hub") is None
 
 
-def test_a_deleted_rule_is_given_back_and_gone(registry: Registry) -> None:
-    registry.create_cache_rule(rule())
-    assert registry.delete_cache_rule("docker-hub") == rule()
-    assert registry.cache_rules() == []
+def test_a_deleted_rule_is_given_back_and_gone(registry: RegistryParts) -> None:
+    registry.cache_rules.create(rule())
+    assert registry.cache_rules.delete("docker-hub") == rule()
+    assert registry.cache_rules.all() == []
 
 
 def test_what_upstreams_said_of_names_under_a_rule_is_forgotten_with_each_change(
-    registry: Registry, catalog: Catalog
+    registry: RegistryParts, catalog: Catalog
 ) -> None:
     def remember() -> None:
         for name in (NGINX, OTHER):
@@ -116,32 +117,32 @@ def test_what_upstreams_said_of_names_under_a_rule_is_forgotten_with_each_change
         ]
 
     remember()
-    registry.create_cache_rule(rule())
+    registry.cache_rules.create(rule())
     assert remembered() == [None, None]
     assert catalog.answers.find_negative(OTHER, OWNER, "latest") == 1000
     assert catalog.answers.find_listing(OTHER, OWNER, "tags") is not None
     remember()
-    registry.update_cache_rule("docker-hub", credential_arn="arn:1", custom_role_arn=None, now=7)
+    registry.cache_rules.update("docker-hub", credential_arn="arn:1", custom_role_arn=None, now=7)
     assert remembered() == [None, None]
     remember()
-    registry.delete_cache_rule("docker-hub")
+    registry.cache_rules.delete("docker-hub")
     assert remembered() == [None, None]
     remember()
-    registry.create_cache_rule(rule("ROOT"))
+    registry.cache_rules.create(rule("ROOT"))
     assert catalog.answers.find_negative(OTHER, OWNER, "latest") is None
 
 
 def test_every_change_of_the_configuration_is_told_to_all_workers(
-    registry: Registry, configuration: Generation
+    registry: RegistryParts, configuration: Generation
 ) -> None:
     changes: list[Callable[[], object]] = [
-        lambda: registry.create_cache_rule(rule()),
-        lambda: registry.update_cache_rule("docker-hub", credential_arn="arn:1", custom_role_arn=None, now=7),
-        lambda: registry.delete_cache_rule("docker-hub"),
-        lambda: registry.put_document("policy", "{}", 1),
-        lambda: registry.delete_document("policy"),
-        lambda: registry.add_exclusion("arn:me", 1),
-        lambda: registry.remove_exclusion("arn:me"),
+        lambda: registry.cache_rules.create(rule()),
+        lambda: registry.cache_rules.update("docker-hub", credential_arn="arn:1", custom_role_arn=None, now=7),
+        lambda: registry.cache_rules.delete("docker-hub"),
+        lambda: registry.documents.put("policy", "{}", 1),
+        lambda: registry.documents.delete("policy"),
+        lambda: registry.exclusions.add("arn:me", 1),
+        lambda: registry.exclusions.remove("arn:me"),
     ]
     for change in changes:
         before = configuration.read()
@@ -158,9 +159,9 @@ def found(catalog: Catalog, name: str, scenario: str = "PULL_THROUGH_CACHE") -> 
     return template.prefix if template else None
 
 
-def test_the_longest_prefix_wins_and_root_is_last(registry: Registry, catalog: Catalog) -> None:
+def test_the_longest_prefix_wins_and_root_is_last(registry: RegistryParts, catalog: Catalog) -> None:
     for prefix in ("ROOT", "prod", "prod/team"):
-        registry.create_template(template(prefix))
+        registry.templates.create(template(prefix))
     assert found(catalog, "prod/team/app") == "prod/team"
     assert found(catalog, "prod/team/deep/app") == "prod/team"
     assert found(catalog, "prod/app") == "prod"
@@ -168,14 +169,14 @@ def test_the_longest_prefix_wins_and_root_is_last(registry: Registry, catalog: C
     assert found(catalog, "app") == "ROOT"
 
 
-def test_a_prefix_does_not_stand_for_the_repository_of_its_own_name(registry: Registry, catalog: Catalog) -> None:
-    registry.create_template(template("prod"))
+def test_a_prefix_does_not_stand_for_the_repository_of_its_own_name(registry: RegistryParts, catalog: Catalog) -> None:
+    registry.templates.create(template("prod"))
     assert found(catalog, "prod") is None
 
 
-def test_a_longer_prefix_for_another_scenario_hides_nothing(registry: Registry, catalog: Catalog) -> None:
-    registry.create_template(template("prod/team", "CREATE_ON_PUSH", "REPLICATION"))
-    registry.create_template(template("prod", "PULL_THROUGH_CACHE"))
+def test_a_longer_prefix_for_another_scenario_hides_nothing(registry: RegistryParts, catalog: Catalog) -> None:
+    registry.templates.create(template("prod/team", "CREATE_ON_PUSH", "REPLICATION"))
+    registry.templates.create(template("prod", "PULL_THROUGH_CACHE"))
     assert found(catalog, "prod/team/app") == "prod"
     assert found(catalog, "prod/team/app", "CREATE_ON_PUSH") == "prod/team"
     assert found(catalog, "prod/app", "CREATE_ON_PUSH") is None
@@ -192,7 +193,7 @@ def test_the_template_found_is_the_longest_that_covers_the_name(
     catalog = Catalog.open(tmp_path_factory.mktemp("templates") / "catalog.sqlite")
     try:
         for name in names:
-            Registry(catalog.database).create_template(template(name))
+            RegistryParts(catalog.database).templates.create(template(name))
         covering = [name for name in names if name != "ROOT" and asked.startswith(f"{name}/")]
         expected = max(covering, key=len) if covering else "ROOT" if "ROOT" in names else None
         assert found(catalog, asked) == expected
@@ -200,68 +201,68 @@ def test_the_template_found_is_the_longest_that_covers_the_name(
         catalog.close()
 
 
-def test_templates_are_made_changed_and_deleted(registry: Registry) -> None:
-    registry.create_template(template("prod", description="a"))
+def test_templates_are_made_changed_and_deleted(registry: RegistryParts) -> None:
+    registry.templates.create(template("prod", description="a"))
     with pytest.raises(AlreadyExists):
-        registry.create_template(template("prod"))
-    changed = registry.update_template("prod", lambda body: {**body, "description": "b"}, 9)
+        registry.templates.create(template("prod"))
+    changed = registry.templates.update("prod", lambda body: {**body, "description": "b"}, 9)
     assert changed is not None
     assert (changed.body["description"], changed.created_at, changed.updated_at) == ("b", 1, 9)
-    assert registry.templates() == [changed]
-    assert registry.delete_template("prod") == changed
-    assert registry.templates() == []
-    assert registry.delete_template("prod") is None
-    assert registry.update_template("prod", lambda body: body, 9) is None
+    assert registry.templates.all() == [changed]
+    assert registry.templates.delete("prod") == changed
+    assert registry.templates.all() == []
+    assert registry.templates.delete("prod") is None
+    assert registry.templates.update("prod", lambda body: body, 9) is None
 
 
-def test_an_error_in_an_update_leaves_the_template_as_it_was(registry: Registry) -> None:
-    registry.create_template(template("prod"))
+def test_an_error_in_an_update_leaves_the_template_as_it_was(registry: RegistryParts) -> None:
+    registry.templates.create(template("prod"))
 
     def fail(body: object) -> dict[str, object]:
         raise LimitReached("no")
 
     with pytest.raises(LimitReached):
-        registry.update_template("prod", fail, 9)
-    assert registry.templates() == [template("prod")]
+        registry.templates.update("prod", fail, 9)
+    assert registry.templates.all() == [template("prod")]
 
 
 # Documents and exclusions
 
 
-def test_a_document_is_replaced_by_the_next_of_its_name(registry: Registry) -> None:
-    registry.put_document("policy", "{}", 1)
-    registry.put_document("policy", '{"a":1}', 2)
-    registry.put_document("scanning", "[]", 3)
-    assert registry.document("policy") == '{"a":1}'
-    assert registry.documents() == {"policy": '{"a":1}', "scanning": "[]"}
+def test_a_document_is_replaced_by_the_next_of_its_name(registry: RegistryParts) -> None:
+    registry.documents.put("policy", "{}", 1)
+    registry.documents.put("policy", '{"a":1}', 2)
+    registry.documents.put("scanning", "[]", 3)
+    assert registry.documents.find("policy") == '{"a":1}'
+    assert registry.documents.all() == {"policy": '{"a":1}', "scanning": "[]"}
 
 
-def test_a_deleted_document_is_given_back_once(registry: Registry) -> None:
-    registry.put_document("policy", "{}", 1)
-    assert registry.delete_document("policy") == "{}"
-    assert registry.delete_document("policy") is None
-    assert registry.document("policy") is None
+def test_a_deleted_document_is_given_back_once(registry: RegistryParts) -> None:
+    registry.documents.put("policy", "{}", 1)
+    assert registry.documents.delete("policy") == "{}"
+    assert registry.documents.delete("policy") is None
+    assert registry.documents.find("policy") is None
 
 
-def test_exclusions_are_a_set(registry: Registry) -> None:
-    registry.add_exclusion("arn:b", 1)
-    registry.add_exclusion("arn:a", 1)
+def test_exclusions_are_a_set(registry: RegistryParts) -> None:
+    registry.exclusions.add("arn:b", 1)
+    registry.exclusions.add("arn:a", 1)
     with pytest.raises(AlreadyExists):
-        registry.add_exclusion("arn:a", 2)
-    assert registry.exclusions() == ["arn:a", "arn:b"]
-    assert registry.remove_exclusion("arn:a")
-    assert not registry.remove_exclusion("arn:a")
+        registry.exclusions.add("arn:a", 2)
+    assert registry.exclusions.all() == ["arn:a", "arn:b"]
+    assert registry.exclusions.remove("arn:a")
+    assert not registry.exclusions.remove("arn:a")
 
 
-def test_there_are_no_more_than_a_hundred_exclusions(registry: Registry) -> None:
+def test_there_are_no_more_than_a_hundred_exclusions(registry: RegistryParts) -> None:
     for number in range(100):
-        registry.add_exclusion(f"arn:{number}", 1)
+        registry.exclusions.add(f"arn:{number}", 1)
     with pytest.raises(LimitReached):
-        registry.add_exclusion("arn:one-more", 1)
+        registry.exclusions.add("arn:one-more", 1)
 
 
-def test_repositories_stay_when_their_rule_goes(registry: Registry, catalog: Catalog) -> None:
-    registry.create_cache_rule(rule())
+def test_repositories_stay_when_their_rule_goes(registry: RegistryParts, catalog: Catalog) -> None:
+    registry.cache_rules.create(rule())
     catalog.blobs.publish_blob(NGINX, OWNER, digest_of(b"x"), 1, boot_id="boot", now=1)
-    registry.delete_cache_rule("docker-hub")
+    registry.cache_rules.delete("docker-hub")
     assert catalog.blobs.find_blob(NGINX, OWNER, digest_of(b"x")).granted

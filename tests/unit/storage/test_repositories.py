@@ -21,12 +21,12 @@ from pullthrough.storage.catalog.image_rows import is_immutable
 from pullthrough.storage.catalog.resource_tags import MAX_RESOURCE_TAGS
 from pullthrough.storage.catalog.templates import CreationTemplate
 from pullthrough.storage.generation import Generation
-from pullthrough.storage.registry import Registry
 from pullthrough.storage.repositories import Repositories, RepositorySettings
 from pullthrough.storage.schema import manifests, repository_manifests, resource_tags
 from pullthrough.storage.schema import repositories as repository_table
 from tests.contracts.images import image, index
 from tests.owners import OWNER
+from tests.unit.storage.parts import RegistryParts
 
 NGINX = parse_repository_name("docker-hub/library/nginx")
 OTHER = parse_repository_name("quay/acme/other")
@@ -259,9 +259,9 @@ def test_a_blob_of_a_deleted_repository_is_left_for_eviction(repositories: Repos
 
 
 def use_template(
-    registry: Registry, prefix: str = "docker-hub", scenario: str = "PULL_THROUGH_CACHE", **more: Any
+    registry: RegistryParts, prefix: str = "docker-hub", scenario: str = "PULL_THROUGH_CACHE", **more: Any
 ) -> None:
-    registry.create_template(CreationTemplate(prefix, {"appliedFor": [scenario], **more}, 1, 1))
+    registry.templates.create(CreationTemplate(prefix, {"appliedFor": [scenario], **more}, 1, 1))
 
 
 FULL: dict[str, Any] = {
@@ -281,7 +281,7 @@ FILLS: dict[str, Callable[[Catalog], object]] = {
 
 @pytest.mark.parametrize("fill", FILLS.values(), ids=FILLS.keys())
 def test_a_repository_that_a_fill_makes_is_as_its_template_says(
-    repositories: Repositories, registry: Registry, catalog: Catalog, fill: Callable[[Catalog], object]
+    repositories: Repositories, registry: RegistryParts, catalog: Catalog, fill: Callable[[Catalog], object]
 ) -> None:
     use_template(registry, **FULL)
     fill(catalog)
@@ -315,7 +315,7 @@ def test_without_a_template_a_repository_has_the_defaults(repositories: Reposito
 
 
 def test_a_template_never_changes_a_repository_that_is_there(
-    repositories: Repositories, registry: Registry, catalog: Catalog
+    repositories: Repositories, registry: RegistryParts, catalog: Catalog
 ) -> None:
     save(catalog)
     use_template(registry, **FULL)
@@ -326,7 +326,7 @@ def test_a_template_never_changes_a_repository_that_is_there(
 
 
 def test_a_template_is_applied_for_its_scenario_only(
-    repositories: Repositories, registry: Registry, catalog: Catalog
+    repositories: Repositories, registry: RegistryParts, catalog: Catalog
 ) -> None:
     use_template(registry, scenario="CREATE_ON_PUSH", imageTagMutability="IMMUTABLE")
     save(catalog)
@@ -336,7 +336,7 @@ def test_a_template_is_applied_for_its_scenario_only(
 
 
 def test_a_policy_of_a_template_is_told_to_all_workers_and_nothing_else_is(
-    registry: Registry, catalog: Catalog, configuration: Generation
+    registry: RegistryParts, catalog: Catalog, configuration: Generation
 ) -> None:
     use_template(registry, "docker-hub", repositoryPolicy=POLICY)
     use_template(registry, "quay", imageTagMutability="IMMUTABLE")
@@ -351,7 +351,7 @@ def test_a_policy_of_a_template_is_told_to_all_workers_and_nothing_else_is(
 
 
 def test_a_repository_made_by_a_template_stays_when_its_last_image_goes(
-    repositories: Repositories, registry: Registry, catalog: Catalog
+    repositories: Repositories, registry: RegistryParts, catalog: Catalog
 ) -> None:
     use_template(registry, **FULL)
     save(catalog)

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Self
 
 from pullthrough.oci.digests import Digest
-from pullthrough.oci.names import RepositoryName, Tag
-from pullthrough.oci.owners import OWN, Owner
+from pullthrough.oci.names import RepositoryName
+from pullthrough.oci.owners import OWN
 from pullthrough.storage.catalog.blob_rows import BlobRows
 from pullthrough.storage.catalog.manifest_rows import ManifestRows
 from pullthrough.storage.catalog.pins import Pins
@@ -22,8 +22,6 @@ from pullthrough.storage.catalog.usage import Usage
 from pullthrough.storage.database import Database
 from pullthrough.storage.interfaces import Changes
 from pullthrough.storage.inventory import Inventory
-from pullthrough.storage.records import ManifestRecord, TagRecord
-from pullthrough.storage.repositories import Repositories
 
 
 class Catalog:
@@ -67,12 +65,3 @@ class Catalog:
         digest = Digest("sha256:" + "0" * 64)
         self.blobs.find_blob(nowhere, OWN, digest)
         self.answers.find_negative(nowhere, OWN, digest)
-
-    def has_repository(self, repository: RepositoryName, owner: Owner | None) -> bool:
-        return Repositories(self.database).is_there(repository, owner)
-
-    def find_tag(self, repository: RepositoryName, owner: Owner | None, tag: Tag) -> TagRecord | None:
-        return self.manifests.find_tag(repository, owner, tag)
-
-    def find_manifest(self, repository: RepositoryName, owner: Owner | None, digest: Digest) -> ManifestRecord | None:
-        return self.manifests.find_manifest(repository, owner, digest)

@@ -1,0 +1,1 @@
+"""What is set up for the registry as a whole, kept as the ECR API speaks it."""
