@@ -14,7 +14,6 @@ from pullthrough.distribution.exchange import READS, Exchange
 from pullthrough.distribution.routes import Endpoint, parse_path, parse_query
 from pullthrough.engine.rules import Target, Targets
 from pullthrough.errors import AccessDenied, PullthroughError, Unauthorized
-from pullthrough.oci.digests import Digest
 from pullthrough.oci.names import Reference, RepositoryName
 from pullthrough.storage.catalog.manifest_rows import ManifestRows
 from pullthrough.storage.repositories import Repositories
@@ -113,7 +112,7 @@ class Permissions:
             name = target.repository
             if target.is_own or all(self.may(exchange, action, name) for action in _IMPORT):
                 return
-            if not await self._call(self._has_manifest, target, reference):
+            if not await self._call(self._manifest_rows.has, name, target.owner, reference):
                 await self.check_creation(exchange, target)
                 self.check(exchange, "BatchImportUpstreamImage", name)
 
@@ -136,11 +135,6 @@ class Permissions:
         except (AccessDenied, Unauthorized):
             if not await self._call(self._repositories.is_there, target.repository, None):
                 raise
-
-    def _has_manifest(self, target: Target, reference: Reference) -> bool:
-        if isinstance(reference, Digest):
-            return self._manifest_rows.find_manifest(target.repository, target.owner, reference) is not None
-        return self._manifest_rows.find_tag(target.repository, target.owner, reference) is not None
 
 
 async def _passing(targets: Targets, check: Callable[[Target], Awaitable[None]]) -> Targets:

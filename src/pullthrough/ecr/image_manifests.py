@@ -194,9 +194,7 @@ class ManifestHandlers:
 
     def _is_cached(self, target: Target, reference: Reference) -> bool:
         try:
-            if isinstance(reference, Digest):
-                return self.manifest_rows.find_manifest(target.repository, target.owner, reference) is not None
-            return self.manifest_rows.find_tag(target.repository, target.owner, reference) is not None
+            return self.manifest_rows.has(target.repository, target.owner, reference)
         except ImageArchived:
             return True
 

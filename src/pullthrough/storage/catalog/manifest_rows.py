@@ -11,7 +11,7 @@ from sqlalchemy import Connection, bindparam, delete, exists, func, select, upda
 from pullthrough.errors import ImageArchived
 from pullthrough.oci.digests import Digest
 from pullthrough.oci.manifests import Manifest
-from pullthrough.oci.names import RepositoryName, Tag
+from pullthrough.oci.names import Reference, RepositoryName, Tag
 from pullthrough.oci.owners import OWN, Owner
 from pullthrough.storage.catalog.claims import PULL_THROUGH, RepositoryOwned, claim_repository, is_repository
 from pullthrough.storage.catalog.image_rows import (
@@ -96,6 +96,12 @@ class ManifestRows:
             return None
         _refuse_archived(row.archived_at, repository, digest)
         return ManifestRecord(digest, row.media_type, row.body, row.owner == OWN)
+
+    def has(self, repository: RepositoryName, owner: Owner | None, reference: Reference) -> bool:
+        """Whether it would be found. Raises ImageArchived where it is archived."""
+        if isinstance(reference, Digest):
+            return self.find_manifest(repository, owner, reference) is not None
+        return self.find_tag(repository, owner, reference) is not None
 
     def save_manifest(
         self,
