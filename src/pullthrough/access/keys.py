@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pullthrough.access.files import WatchedFile
-from pullthrough.access.policies import DENY_ALL, ROLE_POLICIES, Policy, PolicyInvalid, PolicyKind, parse_policy
+from pullthrough.access.policies import DENY_ALL, ROLE_POLICIES, PolicyInvalid, PolicyKind, parse_policy
+from pullthrough.access.statements import Policy
 from pullthrough.settings import KeySettings, Role
 from pullthrough.storage.access_keys import AccessKeys, StoredKey
 from pullthrough.storage.interfaces import Changes

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from pullthrough.access.key_records import KeyEntry, KeyList, RemovedKey
-from pullthrough.access.policies import PolicyDecision, PolicyInvalid
+from pullthrough.access.policies import PolicyInvalid
+from pullthrough.access.statements import PolicyDecision
 from pullthrough.errors import AlreadyExists, ConfigurationError, ContentUnknown, RequestError, SealingKeyMissing
 from tests.unit.access.conftest import House
 from tests.unit.access.test_policies import request

@@ -11,16 +11,8 @@ from hypothesis import strategies as st
 
 from pullthrough.access.context import Context, RequestTags
 from pullthrough.access.globs import matches
-from pullthrough.access.policies import (
-    ROLE_POLICIES,
-    JudgedRequest,
-    Policy,
-    PolicyDecision,
-    PolicyInvalid,
-    PolicyKind,
-    allows_always,
-    parse_policy,
-)
+from pullthrough.access.policies import ROLE_POLICIES, PolicyInvalid, PolicyKind, parse_policy
+from pullthrough.access.statements import JudgedRequest, Policy, PolicyDecision, allows_always
 from pullthrough.settings import Role
 from tests.effort import examples
 
