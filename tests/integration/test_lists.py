@@ -14,7 +14,7 @@ from pullthrough.oci import media_types
 from pullthrough.oci.digests import digest_of
 from tests.e2e.engine import Answer
 from tests.e2e.processes import wait_for
-from tests.fakes.upstream import Gate, Hang, Headers, HugeBody, Replace, ScriptedUpstream, Status
+from tests.fakes.upstream import Action, Gate, Hang, Headers, HugeBody, Replace, ScriptedUpstream, Status
 from tests.integration.lanes import Lane, Lanes, error_of, open_lanes
 
 IMAGE = make_image("signed")
@@ -227,9 +227,9 @@ def test_without_the_referrers_api_the_fallback_tag_is_read(lanes: Lanes, status
         "a circle of pages",
     ],
 )
-def test_a_list_that_cannot_be_right_is_refused(lanes: Lanes, kind: str, action: object) -> None:
+def test_a_list_that_cannot_be_right_is_refused(lanes: Lanes, kind: str, action: Action) -> None:
     lane = tagged(lanes("fresh"))
-    lane.script(action, kind=kind)  # type: ignore[arg-type]  # a mixed table
+    lane.script(action, kind=kind)
     answer = lane.list() if kind == "tags" else lane.referrers(IMAGE.digest)
     assert error_of(answer)[:2] == (502, "UNAVAILABLE")
 

@@ -11,7 +11,19 @@ from pullthrough.demo.images import EMPTY_CONFIG, Image, StoredManifest, make_ar
 from pullthrough.oci import media_types
 from pullthrough.oci.digests import digest_of
 from pullthrough.oci.manifests import MAX_MANIFEST_BYTES
-from tests.fakes.upstream import ClaimLength, Close, Gate, Gzip, Hang, Headers, HugeBody, HugeHeaders, Replace, Status
+from tests.fakes.upstream import (
+    Action,
+    ClaimLength,
+    Close,
+    Gate,
+    Gzip,
+    Hang,
+    Headers,
+    HugeBody,
+    HugeHeaders,
+    Replace,
+    Status,
+)
 from tests.integration.lanes import Lane, Lanes, at_once, error_of, opening
 
 IMAGE = make_image("plain")
@@ -188,10 +200,10 @@ def test_an_index_whose_platform_is_no_text_is_kept_untouched(lanes: Lanes) -> N
     ],
     ids=lambda value: type(value).__name__ if not isinstance(value, int | str) else str(value),
 )
-def test_what_an_upstream_does_wrong_is_a_clear_error(lanes: Lanes, action: object, status: int, code: str) -> None:
+def test_what_an_upstream_does_wrong_is_a_clear_error(lanes: Lanes, action: Action, status: int, code: str) -> None:
     lane = lanes("forget")
     lane.add(IMAGE, "1")
-    script = lane.script(Headers(remove=["Docker-Content-Digest"]), action)  # type: ignore[arg-type]  # a mixed table
+    script = lane.script(Headers(remove=["Docker-Content-Digest"]), action)
     answer = lane.get("1")
     assert error_of(answer)[:2] == (status, code)
     assert ("retry-after" in answer.headers) == (status in (429, 503))

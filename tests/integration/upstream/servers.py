@@ -73,6 +73,11 @@ def error_reply(status: int, code: str, message: str = "says the test", **header
 Handler = Callable[[Asked, socket.socket], "Reply | bytes | None"]
 
 
+def answering(reply: Reply) -> Handler:
+    """The same to everything."""
+    return lambda asked, sock: reply
+
+
 class Server:
     """Serves until the end of its `with`. `asked` grows in the order of arrival."""
 

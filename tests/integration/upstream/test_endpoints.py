@@ -13,7 +13,7 @@ from pullthrough.upstream.abort import AbortHandle
 from pullthrough.upstream.breaker import BreakerState
 from pullthrough.upstream.interfaces import Upstream
 from tests.integration.upstream.clients import Make, Recorder, Time, one
-from tests.integration.upstream.servers import STUCK_SECONDS, Asked, Reply, Server, error_reply, silent
+from tests.integration.upstream.servers import STUCK_SECONDS, Asked, Reply, Server, answering, error_reply, silent
 
 MANIFEST = b'{"schemaVersion": 2}'
 
@@ -87,7 +87,7 @@ async def test_what_is_no_passing_trouble_is_asked_once(upstreams: Make) -> None
         (400, UpstreamInvalid),
         (501, UpstreamInvalid),
     ):
-        with Server(lambda asked, sock, status=status: error_reply(status, "X")) as server:  # type: ignore[misc]
+        with Server(answering(error_reply(status, "X"))) as server:
             with pytest.raises(error):
                 await ask(one(upstreams, server, retries=2))
             assert len(server.asked) == 1

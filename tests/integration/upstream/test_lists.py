@@ -13,7 +13,7 @@ from pullthrough.oci import media_types
 from pullthrough.oci.digests import digest_of
 from pullthrough.upstream.listings import REFERRERS, TAGS
 from tests.integration.upstream.clients import Make, one
-from tests.integration.upstream.servers import Asked, Reply, Server, error_reply, json_reply
+from tests.integration.upstream.servers import Asked, Reply, Server, answering, error_reply, json_reply
 
 DIGEST = digest_of(b"subject")
 
@@ -173,6 +173,6 @@ async def test_referrers_are_capped_in_entries_pages_and_bytes(upstreams: Make) 
             await upstream.fetch_referrers("a", DIGEST, None)
         assert len(server.asked) == REFERRERS.pages
         for body in (too_long, too_large):
-            server.handler = lambda asked, sock, body=body: Reply(200, {"Content-Type": "application/json"}, body)  # type: ignore[misc]
+            server.handler = answering(Reply(200, {"Content-Type": "application/json"}, body))
             with pytest.raises(UpstreamInvalid):
                 await upstream.fetch_referrers("a", DIGEST, None)

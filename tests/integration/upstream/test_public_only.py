@@ -14,7 +14,7 @@ from pullthrough.upstream.abort import AbortHandle
 from pullthrough.upstream.addresses import AddressClass
 from pullthrough.upstream.interfaces import Upstream
 from tests.integration.upstream.clients import Make, Recorder, reached_at
-from tests.integration.upstream.servers import Asked, ConnectProxy, Reply, Server, error_reply, json_reply
+from tests.integration.upstream.servers import Asked, ConnectProxy, Reply, Server, answering, error_reply, json_reply
 
 MANIFEST = b'{"schemaVersion": 2}'
 DIGEST = digest_of(MANIFEST)
@@ -217,7 +217,7 @@ async def test_its_redirects_lead_to_no_private_address(upstreams: Make, questio
             f"http://inner.example:{inside.port}/x",
             f"http://2130706434:{inside.port}/x",
         ):
-            with Server(lambda asked, sock, location=location: Reply(307, {"Location": location})) as server:  # type: ignore[misc]
+            with Server(answering(Reply(307, {"Location": location}))) as server:
                 made = upstreams(
                     is_named=unnamed,
                     settings={"evil.example": reached_at(server)},
