@@ -80,7 +80,7 @@ from pullthrough.demo.images import Blob
 from pullthrough.demo.listener import Listener
 from pullthrough.demo.replies import Reply, answer_blob, failure
 from pullthrough.demo.requests import ParsedRequest, RequestKind, RequestRecord
-from pullthrough.demo.tokens import Authentication
+from pullthrough.demo.tokens import AuthenticationScheme
 from pullthrough.demo.upstream import UpstreamOptions, UpstreamRegistry
 from pullthrough.oci.codes import ErrorCode
 
@@ -606,10 +606,10 @@ class ScriptedUpstream(UpstreamRegistry):
         tls: ssl.SSLContext | None = None,
         cdn_address: str = "",
         clock: Callable[[], float] = time.time,
-        authentication: Authentication | str = Authentication.NONE,
+        authentication: AuthenticationScheme | str = AuthenticationScheme.NONE,
         **options: Any,
     ) -> None:
-        super().__init__(UpstreamOptions(authentication=Authentication(authentication), **options), clock=clock)
+        super().__init__(UpstreamOptions(authentication=AuthenticationScheme(authentication), **options), clock=clock)
         self._scripts: list[Script] = []
         self._scripts_lock = threading.Lock()
         self._listener = Listener(self.handle, address=address, tls=tls)

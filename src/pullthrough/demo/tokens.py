@@ -17,7 +17,7 @@ from pullthrough.demo.requests import AuthorizationKind
 _SCOPE = re.compile(r"repository:([^:]+):([a-z,*]+)")
 
 
-class Authentication(StrEnum):
+class AuthenticationScheme(StrEnum):
     BEARER = "bearer"
     BASIC = "basic"
     NONE = "none"
@@ -47,7 +47,7 @@ class TokenService:
     def __init__(
         self,
         *,
-        authentication: Authentication,
+        authentication: AuthenticationScheme,
         users: Mapping[str, str],
         expires_in_seconds: float,
         clock: Callable[[], float],
@@ -85,9 +85,9 @@ class TokenService:
 
     def identify(self, header: str) -> Identity:
         """Who asks the registry."""
-        if self.authentication is Authentication.NONE:
+        if self.authentication is AuthenticationScheme.NONE:
             return Identity(_kind_of(header.partition(" ")[0]) if header else AuthorizationKind.NONE)
-        if self.authentication is Authentication.BASIC:
+        if self.authentication is AuthenticationScheme.BASIC:
             return self.identify_login(header)
         if not header:
             return Identity(AuthorizationKind.NONE, repositories=frozenset())

@@ -40,7 +40,7 @@ from pullthrough.demo.requests import (
     UpstreamLog,
     parse_request,
 )
-from pullthrough.demo.tokens import Authentication, Identity, TokenService, parse_scopes
+from pullthrough.demo.tokens import AuthenticationScheme, Identity, TokenService, parse_scopes
 from pullthrough.errors import DigestInvalid, NameInvalid, TagInvalid
 from pullthrough.oci import media_types
 from pullthrough.oci.codes import ErrorCode
@@ -59,7 +59,7 @@ _RATE_LIMIT_MESSAGE = (
 class UpstreamOptions:
     """How a demo upstream behaves. The defaults are Docker Hub's, without a rate limit."""
 
-    authentication: Authentication = Authentication.BEARER
+    authentication: AuthenticationScheme = AuthenticationScheme.BEARER
     service: str = "registry.docker.io"
     #: Where tokens are asked for; "" is this registry's own /token.
     realm: str = ""
@@ -229,7 +229,7 @@ class UpstreamRegistry:
         identity = self._identify(question)
         if question.kind is RequestKind.PING:
             anonymous = identity.authorization is AuthorizationKind.NONE
-            if not identity.valid or (anonymous and self.options.authentication is not Authentication.NONE):
+            if not identity.valid or (anonymous and self.options.authentication is not AuthenticationScheme.NONE):
                 return self.challenge("", identity)
             return json_reply({})
         try:
@@ -254,7 +254,7 @@ class UpstreamRegistry:
 
     def challenge(self, repository: str, identity: Identity) -> Reply:
         """401, and how to be let in."""
-        if self.options.authentication is Authentication.BASIC:
+        if self.options.authentication is AuthenticationScheme.BASIC:
             header = f'Basic realm="{self.options.service}"'
         else:
             header = f'Bearer realm="{self.options.realm or f"{self.url}/token"}",service="{self.options.service}"'
@@ -278,9 +278,9 @@ class UpstreamRegistry:
         if not identity.valid:
             return False
         match self.options.authentication:
-            case Authentication.NONE:
+            case AuthenticationScheme.NONE:
                 return True
-            case Authentication.BASIC:
+            case AuthenticationScheme.BASIC:
                 return bool(identity.user)
             case _:
                 return identity.repositories is not None and repository in identity.repositories

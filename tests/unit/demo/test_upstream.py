@@ -13,7 +13,7 @@ from multidict import CIMultiDict, MultiDict
 from pullthrough.demo.images import make_artifact, make_image, make_index
 from pullthrough.demo.replies import Reply
 from pullthrough.demo.requests import ParsedRequest, RequestKind, RequestRecord, UpstreamLog
-from pullthrough.demo.tokens import Authentication
+from pullthrough.demo.tokens import AuthenticationScheme
 from pullthrough.demo.upstream import UpstreamOptions, UpstreamRegistry
 from pullthrough.oci import media_types
 from pullthrough.oci.digests import Digest
@@ -140,14 +140,14 @@ def test_a_wrong_login_gets_no_token_even_for_public_images() -> None:
 
 
 def test_basic_authentication_asks_for_a_login_at_every_request() -> None:
-    hub = asking(authentication=Authentication.BASIC, users={"me": "secret"})
+    hub = asking(authentication=AuthenticationScheme.BASIC, users={"me": "secret"})
     assert hub.manifest().headers["WWW-Authenticate"] == 'Basic realm="registry.docker.io"'
     assert hub.manifest(Authorization=basic("me:wrong")).status == 401
     assert hub.manifest(Authorization=basic("me:secret")).status == 200
 
 
 def test_without_authentication_an_unknown_repository_is_404() -> None:
-    open_hub = asking(authentication=Authentication.NONE)
+    open_hub = asking(authentication=AuthenticationScheme.NONE)
     assert open_hub.ask(RequestKind.PING).status == 200
     assert code(open_hub.manifest(repository="no/such")) == (404, "NAME_UNKNOWN")
 
@@ -160,7 +160,7 @@ def test_a_password_is_in_no_representation() -> None:
 
 
 def limited(**options: Any) -> Asking:
-    return asking(authentication=Authentication.NONE, **{"rate_limit": 2} | options)
+    return asking(authentication=AuthenticationScheme.NONE, **{"rate_limit": 2} | options)
 
 
 def test_gets_of_manifests_count_and_heads_only_say_what_is_left() -> None:
@@ -200,7 +200,7 @@ def test_the_rest_of_the_limit_can_be_set() -> None:
 
 
 def test_without_a_limit_no_header_speaks_of_one() -> None:
-    answer = asking(authentication=Authentication.NONE).manifest()
+    answer = asking(authentication=AuthenticationScheme.NONE).manifest()
     assert not [name for name in answer.headers if name.lower().startswith("ratelimit")]
 
 
@@ -209,7 +209,7 @@ def test_without_a_limit_no_header_speaks_of_one() -> None:
 
 @pytest.fixture
 def hub() -> Asking:
-    return asking(authentication=Authentication.NONE)
+    return asking(authentication=AuthenticationScheme.NONE)
 
 
 def test_a_moved_tag_points_to_the_new_image(hub: Asking) -> None:
@@ -268,7 +268,7 @@ def test_only_pulls_are_served(hub: Asking) -> None:
 
 
 def test_a_redirected_blob_wants_its_signature_and_no_credential() -> None:
-    hub = asking(authentication=Authentication.NONE, blob_redirect=True, cdn_url="http://127.0.0.2:2")
+    hub = asking(authentication=AuthenticationScheme.NONE, blob_redirect=True, cdn_url="http://127.0.0.2:2")
     redirect = hub.ask(RequestKind.BLOB, NAME, LAYER.digest)
     location = redirect.headers["Location"]
     assert (redirect.status, location.startswith("http://127.0.0.2:2/cdn/")) == (307, True)
@@ -291,13 +291,13 @@ def test_tags_come_in_pages_of_the_smaller_size(hub: Asking) -> None:
     assert (first, link) == (["1.0"], f'</v2/{NAME}/tags/list?last=1.0&n=1>; rel="next"')
     assert _tags(hub, ("n", "1"), ("last", "1.0")) == (["latest"], "")
     assert _tags(hub, ("n", "0")) == ([], "")
-    small = asking(authentication=Authentication.NONE, page_entries=1)
+    small = asking(authentication=AuthenticationScheme.NONE, page_entries=1)
     assert _tags(small, ("n", "500"))[0] == ["1.0"]
     assert hub.ask(RequestKind.TAGS, NAME, "list", query=[("n", "many")]).status == 400
 
 
 def test_referrers_are_listed_filtered_and_paged() -> None:
-    hub = asking(authentication=Authentication.NONE, page_entries=1)
+    hub = asking(authentication=AuthenticationScheme.NONE, page_entries=1)
     for number, kind in enumerate(("application/sig", "application/sbom", "application/sig")):
         hub.registry.add(NAME, make_artifact(str(number), subject=IMAGE, artifact_type=kind, annotations={"n": "1"}))
     path = f"/v2/{NAME}/referrers/{IMAGE.digest}"
@@ -312,7 +312,7 @@ def test_referrers_are_listed_filtered_and_paged() -> None:
 
 
 def test_without_the_referrers_api_the_fallback_tag_lists_them() -> None:
-    hub = asking(authentication=Authentication.NONE, referrers_api=False)
+    hub = asking(authentication=AuthenticationScheme.NONE, referrers_api=False)
     signatures = [make_artifact(str(number), subject=IMAGE) for number in range(2)]
     for signature in signatures:
         hub.registry.add(NAME, signature)
