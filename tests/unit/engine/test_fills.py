@@ -288,6 +288,20 @@ async def test_a_wrong_digest_reaches_readers_of_both_workers_and_leaves_nothing
     assert not BlobFiles(house.folder).path(DIGEST).exists()
 
 
+async def test_a_body_stays_open_until_the_lead_is_given_up_though_its_last_reader_has_gone(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker = house.worker(FakeUpstream(body=bytes(len(BODY))))
+    for _ in range(20):
+        fill, begun = worker.fills.join(target(), DIGEST, size_bytes=None)
+        with pytest.raises(DigestMismatch):
+            await body_of(fill)
+        assert begun, "what has ended is joined by nobody"
+        await asyncio.wait((fill.done,))
+        assert fileno(fill) == -1
+    assert "Traceback" not in caplog.text
+
+
 async def test_closing_waits_for_the_thread_that_writes_and_leaves_the_bytes(house: House) -> None:
     worker = house.worker(FakeUpstream(most=200_000))
     fill, _ = worker.fills.join(target(), DIGEST, size_bytes=None)

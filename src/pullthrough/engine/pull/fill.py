@@ -172,14 +172,14 @@ class Fill:
         finally:
             if error is not None:
                 self.course.failed(error)
-            self._ended = True
             self._readers.wake()
+            self._told_end(self, error)  # who asks from here on begins another one
             try:
                 if self._growing is not None:
                     await self._growing.release()
             finally:
+                self._ended = True
                 self._close_if_done()
-                self._told_end(self, error)
 
     def _close_if_done(self) -> None:
         if self._ended and not self._readers.count and self._growing is not None:
