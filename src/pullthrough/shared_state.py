@@ -60,7 +60,7 @@ class MemoryRecords(Generic[K, V]):
         with self._lock:
             before = self._records.get(key)
             record, answer = change(before)
-            if record == before:
+            if record is before or record == before:
                 return answer
             self._records.pop(key, None)
             if record is not None:

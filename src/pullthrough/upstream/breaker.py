@@ -52,7 +52,7 @@ class Circuit:
 
     def asked(self) -> Circuit:
         """A request that may be made is: of an open circuit, it is the probe."""
-        return replace(self, probing=self.probing or self.open_seconds > 0)
+        return replace(self, probing=True) if self.open_seconds else self
 
     def failed(self, reason: str, *, is_probe: bool, now: float) -> Circuit:
         after = replace(self, failures=self.failures + 1, reason=reason)
@@ -79,7 +79,7 @@ class Permit:
         self._settled = False
 
     def succeeded(self) -> None:
-        self._settle(lambda circuit: Circuit())
+        self._settle(lambda circuit: _CLOSED)
 
     def failed(self, reason: str) -> None:
         now = self._breaker.now()

@@ -65,7 +65,7 @@ class Quota:
 
     def answered(self, headers: Mapping[str, str], *, now: float, unix_now: float) -> Quota:
         """An answer other than 429 came."""
-        after = replace(self._read(headers), in_a_row=0)
+        after = self._read(headers, in_a_row=0)
         reset = headers.get("ratelimit-reset", "")
         seconds = parse_wait(reset, unix_now) if after.remaining == 0 and reset else None
         return after if seconds is None else after._paused(seconds, now)
@@ -78,15 +78,16 @@ class Quota:
                 seconds = parse_wait(headers[name], unix_now)
         if seconds is None:
             seconds = min(DEFAULT_PAUSE_SECONDS * 2 ** min(self.in_a_row, 10), MAX_DEFAULT_PAUSE_SECONDS)
-        return replace(self._read(headers), in_a_row=self.in_a_row + 1)._paused(seconds, now)
+        return self._read(headers, in_a_row=self.in_a_row + 1)._paused(seconds, now)
 
-    def _read(self, headers: Mapping[str, str]) -> Quota:
+    def _read(self, headers: Mapping[str, str], *, in_a_row: int) -> Quota:
         remaining = parse_count(headers.get("ratelimit-remaining", ""))
         limit = parse_count(headers.get("ratelimit-limit", ""))
-        return replace(
-            self,
-            remaining=self.remaining if remaining is None else remaining,
-            limit=self.limit if limit is None else limit,
+        return Quota(
+            self.remaining if remaining is None else remaining,
+            self.limit if limit is None else limit,
+            self.paused_until,
+            in_a_row,
         )
 
     def _paused(self, seconds: float, now: float) -> Quota:
