@@ -1,15 +1,15 @@
-"""What workers of one engine know together of the world outside: the seam for where that is kept.
+"""What the workers of one engine know together about upstreams: the seam for where that is kept.
 
-Each kind of record has one owner, the class that decides with it; the records themselves are frozen, and what becomes of
-them is computed by functions that are told the time. Today every worker has a `MemoryState` of its own, and learns by
-itself. What has to be the same for all workers now is elsewhere: "not found" in the catalog, locks in `storage`.
+Each kind of record has one owner, the class that decides with it. Records are frozen, and what becomes of them is computed
+by functions that are told the time. Today every worker has a `MemoryState` of its own and learns by itself; what all workers
+must agree on now is elsewhere: "not found" in the catalog, locks in `storage`.
 
 | records | owner | what they are |
 | --- | --- | --- |
-| `breakers` | `upstream.breaker.Breaker` | failures in a row of an endpoint, and until when it is left alone |
-| `budgets` | `upstream.budget.Budget` | what is left of a rate limit, and until when an upstream is not asked |
-| `tokens of …` | `upstream.tokens.Tokens` | bearer tokens: credentials, never to leave this process unsealed |
-| `refusals of …` | `upstream.identities.Identities` | credentials that were refused, not to be tried again for a while |
+| `breakers` | `Breaker` | failures in a row of an endpoint, and until when it is left alone |
+| `budgets` | `Budget` | what is left of a rate limit, and until when an upstream is not asked |
+| `tokens of …` | `Tokens` | bearer tokens: credentials, never to leave this process unsealed |
+| `refusals of …` | `Identities` | credentials that were refused, not to be tried again for a while |
 """
 
 from __future__ import annotations

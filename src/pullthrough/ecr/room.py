@@ -13,7 +13,7 @@ from pullthrough.fairness.queue import FairQueue, Shares
 
 
 class BodySender(NamedTuple):
-    """Whose a body is: the client's, as `asker` has it, and the API key's; that is empty where none is asked for.
+    """Whose a body is: the client's (`client_of`), and the API key's, which is empty where none is asked for.
 
     Key ids are no secret: until its signature is verified, a body that names a key may be from anybody.
     """

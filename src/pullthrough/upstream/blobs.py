@@ -62,7 +62,7 @@ def blob_head(repository: str, digest: Digest, credential: Credential | None) ->
 
 
 def first_byte(repository: str, digest: Digest, credential: Credential | None) -> RegistryCall[int | None]:
-    """The blob's size likewise, by a GET that wants next to nothing of it."""
+    """The blob's size by a GET of its first byte, None where it is not said."""
 
     def read(response: Response) -> int | None:
         if response.status == 200:

@@ -40,8 +40,10 @@ class ListBounds:
     page_bytes: int
 
 
-TAGS = ListBounds("tags", 100_000, 16 * 1024 * 1024, 1000, 16 * 1024 * 1024)
-REFERRERS = ListBounds("entries", 10_000, 16 * 1024 * 1024, 16, 4 * 1024 * 1024)
+TAGS = ListBounds(noun="tags", entries=100_000, total_bytes=16 * 1024 * 1024, pages=1000, page_bytes=16 * 1024 * 1024)
+REFERRERS = ListBounds(
+    noun="entries", entries=10_000, total_bytes=16 * 1024 * 1024, pages=16, page_bytes=4 * 1024 * 1024
+)
 #: What ECR allows at most (ListImages, 1,000); registries with a lower limit answer fewer.
 TAGS_A_PAGE = 1000
 
@@ -54,7 +56,7 @@ _NO_REFERRERS = frozenset({400, 404, 405, 406, 501})
 
 
 class PagedList(ABC):
-    """What has come of one list so far."""
+    """One list, and what has come of it so far. `read_all` asks for it."""
 
     def __init__(
         self,
