@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pullthrough.access.administration import KeyAdministration
-from pullthrough.access.authentication import Authentication
+from pullthrough.access.authentication import Authenticator
 from pullthrough.access.htpasswd import Htpasswd, watch_users
 from pullthrough.access.keys import Keys, read_configured
 from pullthrough.settings import Settings
@@ -16,7 +16,7 @@ from pullthrough.storage.sealing import Sealer
 from pullthrough.threads import Runner
 
 
-def make_authentication(
+def make_authenticator(
     settings: Settings,
     *,
     database: Database,
@@ -25,7 +25,7 @@ def make_authentication(
     call: Runner,
     clock: Callable[[], float],
     url_key: bytes,
-) -> Authentication:
+) -> Authenticator:
     """`generation`: the configuration's, which moves when keys change. `url_key`: 32 random bytes, the same in all workers.
     Who gets it closes it.
 
@@ -33,11 +33,11 @@ def make_authentication(
     """
     keys = Keys(settings.ecr_keys, AccessKeys(database, sealer), generation=generation, call=call)
     htpasswd = Htpasswd(settings.ecr.htpasswd_file) if settings.ecr.htpasswd_file else None
-    return Authentication(settings, keys, htpasswd=htpasswd, url_key=url_key, clock=clock)
+    return Authenticator(settings, keys, htpasswd=htpasswd, url_key=url_key, clock=clock)
 
 
 def check_files(settings: Settings) -> None:
-    """Read the files that `make_authentication` reads. Raises ConfigurationError where one cannot be used."""
+    """Read the files that `make_authenticator` reads. Raises ConfigurationError where one cannot be used."""
     read_configured(settings.ecr_keys)
     if settings.ecr.htpasswd_file:
         watch_users(settings.ecr.htpasswd_file)

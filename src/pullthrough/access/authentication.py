@@ -43,7 +43,7 @@ class Claimed:
     key: AccessKey
 
 
-class Authentication:
+class Authenticator:
     """Belongs to one worker's event loop."""
 
     def __init__(

@@ -51,7 +51,7 @@ class PolicyTexts(Protocol):
     def account_setting(self, name: str) -> str: ...
 
 
-class Authorization:
+class Authorizer:
     """Belongs to one worker's event loop."""
 
     def __init__(self, settings: Settings, texts: PolicyTexts, *, clock: Callable[[], float]) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from functools import lru_cache
 
-from pullthrough.access.authorization import Authorization
+from pullthrough.access.authorization import Authorizer
 from pullthrough.distribution.access_log import Entry
 from pullthrough.distribution.routes import Endpoint, Query, Route, parse_path, parse_query
 from pullthrough.engine.configuration import Configuration
@@ -96,7 +96,7 @@ class FastPath:
         configuration: Configuration,
         manifests: Manifests,
         pull_times: PullTimes,
-        authorization: Authorization,
+        authorizer: Authorizer,
         server_name: str,
         record: Callable[[Entry], None],
         clock: Callable[[], float],
@@ -104,7 +104,7 @@ class FastPath:
         self._configuration = configuration
         self._manifests = manifests
         self._pull_times = pull_times
-        self._authorization = authorization
+        self._authorizer = authorizer
         self._server_name = server_name
         self._record = record
         self._clock = clock
@@ -116,7 +116,7 @@ class FastPath:
         if len(data) > _MAX_REQUEST_BYTES:
             return None
         started = time.perf_counter()
-        if not self._configuration.is_current or not self._authorization.open_pulls:
+        if not self._configuration.is_current or not self._authorizer.open_pulls:
             return None
         known = self._known(data)
         if known is None:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from pullthrough.access.authentication import Authentication
-from pullthrough.access.authorization import Authorization
+from pullthrough.access.authentication import Authenticator
+from pullthrough.access.authorization import Authorizer
 from pullthrough.access.principals import Principal
 from pullthrough.distribution.exchange import READS, Exchange
 from pullthrough.distribution.routes import Endpoint, parse_path, parse_query
@@ -24,12 +24,12 @@ _IMPORT = ("BatchImportUpstreamImage", "CreateRepository")
 
 
 class Permissions:
-    """Asks `access` in the registry's words."""
+    """Asks the authorizer in the registry's words."""
 
     def __init__(
         self,
-        authentication: Authentication,
-        authorization: Authorization,
+        authenticator: Authenticator,
+        authorizer: Authorizer,
         repositories: Repositories,
         manifest_rows: ManifestRows,
         call: Runner,
@@ -38,8 +38,8 @@ class Permissions:
         account: str,
     ) -> None:
         """`region` and `account` are the registry's, as ARNs have them."""
-        self._authentication = authentication
-        self._authorization = authorization
+        self._authenticator = authenticator
+        self._authorizer = authorizer
         self._repositories = repositories
         self._manifest_rows = manifest_rows
         self._call = call
@@ -57,26 +57,26 @@ class Permissions:
         if reads and "Signature" in raw_query and exchange.mirror is None and parse_query(raw_query).ns is None:
             route = parse_path(raw_path)
             if route.kind is Endpoint.BLOB and route.name is not None:
-                principal = await self._authentication.authenticate_layer_url(route.name, route.digest, raw_query)
+                principal = await self._authenticator.authenticate_layer_url(route.name, route.digest, raw_query)
         if principal is None:
             writes = not reads or "/blobs/uploads/" in raw_path
-            principal = await self._authentication.authenticate_registry(
+            principal = await self._authenticator.authenticate_registry(
                 request.headers, address=request.remote, wants_write=writes, mirror=exchange.mirror
             )
-        await self._authorization.prepare(principal)
+        await self._authorizer.prepare(principal)
         return principal
 
     def invitation(self, exchange: Exchange) -> str | None:
         """The challenge that goes with `/v2/` though it is open, so that clients log in before they push."""
         principal = exchange.principal
         if principal is not None and principal.is_anonymous:
-            return self._authentication.challenge(exchange.request.headers)
+            return self._authenticator.challenge(exchange.request.headers)
         return None
 
     def check(self, exchange: Exchange, action: str, repository: RepositoryName | None = None) -> None:
         """Raises AccessDenied, or Unauthorized for who has not logged in. Without a repository: for all of them."""
         assert exchange.principal is not None
-        self._authorization.authorize(
+        self._authorizer.authorize(
             exchange.principal,
             f"ecr:{action}",
             self._arn + ("*" if repository is None else repository),

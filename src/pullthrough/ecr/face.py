@@ -23,8 +23,8 @@ from typing import ParamSpec, TypeVar
 
 from aiohttp import web
 
-from pullthrough.access.authentication import Authentication, Claimed
-from pullthrough.access.authorization import Authorization
+from pullthrough.access.authentication import Authenticator, Claimed
+from pullthrough.access.authorization import Authorizer
 from pullthrough.access.canonical_requests import SignedRequest
 from pullthrough.access.principals import Principal
 from pullthrough.access.signatures import ApiDenied
@@ -104,8 +104,8 @@ class EcrFace:
     def __init__(
         self,
         registry: RegistryIdentity,
-        authentication: Authentication,
-        authorization: Authorization,
+        authenticator: Authenticator,
+        authorizer: Authorizer,
         *,
         make_handlers: Callable[[], Handlers],
         configuration: Configuration,
@@ -119,8 +119,8 @@ class EcrFace:
         """`make_handlers` is called in a thread, at the first request. `threads`: LARGE_AT_ONCE of them, for large bodies,
         which are not to hold up the catalog's."""
         self._registry = registry
-        self._authentication = authentication
-        self._authorization = authorization
+        self._authenticator = authenticator
+        self._authorizer = authorizer
         self._make_handlers = make_handlers
         self._configuration = configuration
         self._tasks = tasks
@@ -131,7 +131,7 @@ class EcrFace:
         self._handlers: Handlers | None = None
         self._found: dict[tuple[str, str], _Found] = {}
         self._bodies = RequestBodies()
-        self._rights = Rights(authorization)
+        self._rights = Rights(authorizer)
         self._threads = threads
 
     def takes(self, request: web.BaseRequest) -> bool:
@@ -191,10 +191,10 @@ class EcrFace:
         if dialect is protocol.Dialect.JSON:
             api.asked = protocol.json_operation(request.headers)
             found = await self._find(api)
-            claimed = await self._authentication.read_api_claim(signed, api.asked.service)
+            claimed = await self._authenticator.read_api_claim(signed, api.asked.service)
             limit = api.asked.max_body_bytes
             if (body := self._bodies.read_now(request, limit)) is not None:
-                principal = await self._authentication.authenticate_api(
+                principal = await self._authenticator.authenticate_api(
                     claimed, signed, _sha256(body), api.asked.service, is_late=False
                 )
                 return await self._perform(api, found, principal, _input(found, body))
@@ -206,7 +206,7 @@ class EcrFace:
             api.asked = protocol.RequestedOperation(dialect, protocol.QUERY_SERVICE, "")
             if request.method == "GET":
                 api.asked = protocol.query_operation(signed.raw_query, b"")
-            claimed = await self._authentication.read_api_claim(signed, protocol.QUERY_SERVICE)
+            claimed = await self._authenticator.read_api_claim(signed, protocol.QUERY_SERVICE)
             async with self._bodies.read(request, protocol.MAX_FORM_BYTES, _sender(request, claimed)) as body:
                 api.asked = protocol.query_operation(signed.raw_query, body)
                 found = await self._find(api)
@@ -219,7 +219,7 @@ class EcrFace:
         """Who asks, and for what."""
         service = api.asked.service
         call = _at_once if len(body) <= SMALL_BYTES else self._in_thread
-        principal = await self._authentication.authenticate_api(claimed, signed, await call(_sha256, body), service)
+        principal = await self._authenticator.authenticate_api(claimed, signed, await call(_sha256, body), service)
         return principal, await call(_input, found, body)
 
     async def _in_thread(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -230,7 +230,7 @@ class EcrFace:
     async def _perform(self, api: ApiRequest, found: _Found, principal: Principal, input: Input) -> bytes:
         if not self._configuration.is_current:
             await self._configuration.refresh()
-        await self._authorization.prepare(principal)
+        await self._authorizer.prepare(principal)
         call = Call(self._registry, principal, self._clock(), api.request.remote, request_tags_of(input))
         self._authorize(found.operation, call, input)
         # To its end, though the client goes away in the middle: what was begun is not left half done.

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from pullthrough.access.authentication import Authentication
+from pullthrough.access.authentication import Authenticator
 from pullthrough.ecr.calls import Call, Handler, Input, Output
 from pullthrough.ecr.errors import ApiError
 from pullthrough.ecr.image_ids import known_repository
@@ -28,7 +28,7 @@ PART_BYTES = 10 * 1024 * 1024
 @dataclass(frozen=True, slots=True)
 class LayerHandlers:
     run: Runner
-    authentication: Authentication
+    authenticator: Authenticator
     names: RepositoryNames
     images: Images
     pushed: Pushed
@@ -81,7 +81,7 @@ class LayerHandlers:
             raise ApiError(
                 "LayerInaccessibleException", f"The layer with digest '{digest}' is not available because {why}."
             )
-        query = self.authentication.sign_layer_url(call.principal, name, digest)
+        query = self.authenticator.sign_layer_url(call.principal, name, digest)
         return {"downloadUrl": f"{call.registry.endpoint}/v2/{name}/blobs/{digest}?{query}", "layerDigest": digest}
 
     async def initiate_layer_upload(self, call: Call, input: Input) -> Output:

@@ -6,20 +6,20 @@ import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pullthrough.access.authentication import Authentication
+from pullthrough.access.authentication import Authenticator
 from pullthrough.ecr.calls import Call, Handler, Input, Output
 
 
 @dataclass(frozen=True, slots=True)
 class LoginHandlers:
-    authentication: Authentication
+    authenticator: Authenticator
 
     def handlers(self) -> Mapping[str, Handler]:
         return {"GetAuthorizationToken": self.get_authorization_token}
 
     async def get_authorization_token(self, call: Call, input: Input) -> Output:
         """One token, whatever `registryIds` names: the face has seen that it is this registry, once or repeatedly."""
-        password, expires_at = self.authentication.issue_token(call.principal)
+        password, expires_at = self.authenticator.issue_token(call.principal)
         token = base64.b64encode(f"AWS:{password}".encode()).decode()
         data = {"authorizationToken": token, "expiresAt": expires_at, "proxyEndpoint": call.registry.endpoint}
         return {"authorizationData": [data]}

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pullthrough.access.authentication import Authentication
-from pullthrough.access.authorization import Authorization
+from pullthrough.access.authentication import Authenticator
+from pullthrough.access.authorization import Authorizer
 from pullthrough.declaration import Rule
 from pullthrough.ecr.account import AccountHandlers, ExclusionHandlers
 from pullthrough.ecr.calls import Handler, HandlerGroup, Handlers
@@ -65,8 +65,8 @@ def make_handlers(
     *,
     strict: bool,
     written: Mapping[str, Rule],
-    authentication: Authentication,
-    authorization: Authorization,
+    authenticator: Authenticator,
+    authorizer: Authorizer,
     run: Runner,
     cache_rules: CacheRules,
     configuration: Configuration,
@@ -91,7 +91,7 @@ def make_handlers(
     upstreams: Upstreams,
 ) -> Handlers:
     """`written` are the rules of pullthrough.toml, by prefix."""
-    rights = Rights(authorization)
+    rights = Rights(authorizer)
     names = RepositoryNames(run, repositories, configuration, rights, pushed, push_admission)
     documents = RegistryDocuments(run, document_rows, configuration)
     known_images = KnownImages(run, images, names)
@@ -103,9 +103,9 @@ def make_handlers(
             AccountHandlers(run, document_rows, configuration),
             ExclusionHandlers(run, exclusions, configuration),
             ImageHandlers(run, names, images, events),
-            LayerHandlers(run, authentication, names, images, pushed, blob_pushes),
+            LayerHandlers(run, authenticator, names, images, pushed, blob_pushes),
             LifecycleHandlers(run, repositories, names, images, lifecycles, lifecycle_runs),
-            LoginHandlers(authentication),
+            LoginHandlers(authenticator),
             ManifestHandlers(
                 run,
                 manifest_rows,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pullthrough.access.authorization import Authorization
+from pullthrough.access.authorization import Authorizer
 from pullthrough.access.context import Tags
 from pullthrough.ecr.calls import Call
 from pullthrough.oci.names import RepositoryName
@@ -12,9 +12,9 @@ from pullthrough.oci.names import RepositoryName
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """Every method raises AccessDenied where the sender may not; see `Authorization.authorize`."""
+    """Every method raises AccessDenied where the sender may not; see `Authorizer.authorize`."""
 
-    authorization: Authorization
+    authorizer: Authorizer
 
     def check(
         self,
@@ -26,7 +26,7 @@ class Rights:
         secret_policy: str | None = None,
         resource_tags: Tags | None = None,
     ) -> None:
-        self.authorization.authorize(
+        self.authorizer.authorize(
             call.principal,
             action,
             resource,

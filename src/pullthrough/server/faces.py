@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from pullthrough.access.assembly import make_authentication
-from pullthrough.access.authentication import Authentication
-from pullthrough.access.authorization import Authorization
+from pullthrough.access.assembly import make_authenticator
+from pullthrough.access.authentication import Authenticator
+from pullthrough.access.authorization import Authorizer
 from pullthrough.distribution.access_log import AccessLogger, Entry
 from pullthrough.distribution.face import SERVER_NAME, MirrorFace, RegistryFace
 from pullthrough.distribution.fast_path import FastPath
@@ -53,7 +53,7 @@ def make_faces(engine: Engine, shared: Opened, stack: AsyncExitStack, *, has_tls
     Raises ConfigurationError where a file that the settings name cannot be used.
     """
     settings = engine.settings
-    authentication = make_authentication(
+    authenticator = make_authenticator(
         settings,
         database=engine.catalog.database,
         sealer=engine.sealer,
@@ -62,10 +62,10 @@ def make_faces(engine: Engine, shared: Opened, stack: AsyncExitStack, *, has_tls
         clock=engine.clock,
         url_key=shared.url_key,
     )
-    stack.callback(authentication.close)
-    authorization = Authorization(settings, engine.configuration, clock=engine.clock)
+    stack.callback(authenticator.close)
+    authorizer = Authorizer(settings, engine.configuration, clock=engine.clock)
     access_log = _make_access_log(engine, stack)
-    registry = _make_registry_face(engine, authentication, authorization, access_log)
+    registry = _make_registry_face(engine, authenticator, authorizer, access_log)
     api_threads = ThreadPoolExecutor(LARGE_AT_ONCE, thread_name_prefix="api")
     stack.callback(api_threads.shutdown)
     main = shared.listeners[0]
@@ -73,9 +73,9 @@ def make_faces(engine: Engine, shared: Opened, stack: AsyncExitStack, *, has_tls
     record = functools.partial(_record_api, engine.metrics, access_log)
     apis = EcrFace(
         identity,
-        authentication,
-        authorization,
-        make_handlers=functools.partial(_make_handlers, engine, authentication, authorization),
+        authenticator,
+        authorizer,
+        make_handlers=functools.partial(_make_handlers, engine, authenticator, authorizer),
         configuration=engine.configuration,
         tasks=engine.tasks,
         call=engine.threads.catalog,
@@ -92,12 +92,12 @@ def make_faces(engine: Engine, shared: Opened, stack: AsyncExitStack, *, has_tls
 
 
 def _make_registry_face(
-    engine: Engine, authentication: Authentication, authorization: Authorization, access_log: AccessLogger
+    engine: Engine, authenticator: Authenticator, authorizer: Authorizer, access_log: AccessLogger
 ) -> RegistryFace:
     ecr = engine.settings.ecr
     permissions = Permissions(
-        authentication,
-        authorization,
+        authenticator,
+        authorizer,
         engine.repositories,
         engine.catalog.manifests,
         engine.threads.catalog,
@@ -137,7 +137,7 @@ def _make_registry_face(
             configuration=engine.configuration,
             manifests=engine.manifests,
             pull_times=engine.pull_times,
-            authorization=authorization,
+            authorizer=authorizer,
             server_name=SERVER_NAME,
             record=log.add,
             clock=time.time,
@@ -146,7 +146,7 @@ def _make_registry_face(
     )
 
 
-def _make_handlers(engine: Engine, authentication: Authentication, authorization: Authorization) -> Handlers:
+def _make_handlers(engine: Engine, authenticator: Authenticator, authorizer: Authorizer) -> Handlers:
     # Here, not above: a start should not wait for what only the APIs need.
     from pullthrough.ecr.operations import make_handlers
     from pullthrough.ecr.rules import written_rules
@@ -154,8 +154,8 @@ def _make_handlers(engine: Engine, authentication: Authentication, authorization
     return make_handlers(
         strict=engine.settings.ecr.strict,
         written=written_rules(engine.settings.rules),
-        authentication=authentication,
-        authorization=authorization,
+        authenticator=authenticator,
+        authorizer=authorizer,
         run=engine.threads.catalog,
         cache_rules=engine.cache_rules,
         configuration=engine.configuration,

@@ -11,8 +11,8 @@ from typing import ParamSpec, TypeVar
 import pytest
 
 from pullthrough.access.administration import KeyAdministration
-from pullthrough.access.authentication import Authentication
-from pullthrough.access.authorization import Authorization
+from pullthrough.access.authentication import Authenticator
+from pullthrough.access.authorization import Authorizer
 from pullthrough.access.htpasswd import Htpasswd
 from pullthrough.access.keys import Keys
 from pullthrough.oci.names import RepositoryName
@@ -63,8 +63,8 @@ class Worker:
     texts: Texts
     stored: AccessKeys
     keys: Keys
-    authentication: Authentication
-    authorization: Authorization
+    authenticator: Authenticator
+    authorizer: Authorizer
     administration: KeyAdministration
 
 
@@ -89,18 +89,18 @@ class House:
         stored = AccessKeys(database, sealer)
         keys = Keys(settings.ecr_keys, stored, generation=generation, call=call)
         file = settings.ecr.htpasswd_file
-        authentication = Authentication(
+        authenticator = Authenticator(
             settings,
             keys,
             htpasswd=Htpasswd(file, call=call) if file else None,
             url_key=URL_KEY,
             clock=lambda: self.now,
         )
-        authorization = Authorization(settings, self.texts, clock=lambda: self.now)
+        authorizer = Authorizer(settings, self.texts, clock=lambda: self.now)
         administration = KeyAdministration(
             settings.ecr_keys, stored, sealer=sealer, database=database, clock=lambda: self.now
         )
-        return Worker(settings, self.texts, stored, keys, authentication, authorization, administration)
+        return Worker(settings, self.texts, stored, keys, authenticator, authorizer, administration)
 
 
 @pytest.fixture

@@ -54,8 +54,8 @@ async def signed(worker: Worker, made: NewKey) -> Principal:
 
 async def authenticate(worker: Worker, request: Sent, service: str = "ecr") -> Principal:
     """As the face does it."""
-    claim = await worker.authentication.read_api_claim(request, service)
-    return await worker.authentication.authenticate_api(claim, request, request.body_sha256, service)
+    claim = await worker.authenticator.read_api_claim(request, service)
+    return await worker.authenticator.authenticate_api(claim, request, request.body_sha256, service)
 
 
 @pytest.fixture
@@ -93,11 +93,11 @@ async def test_a_key_that_ends_while_a_body_comes_in_signs_no_more(today: House)
     request, _ = sign(secret=made.secret_access_key.encode())
     headers = [(name, value.replace("AKIAEXAMPLE", made.access_key_id)) for name, value in request.headers]
     request = replace(request, headers=headers)
-    claim = await worker.authentication.read_api_claim(request, "ecr")
-    await worker.authentication.authenticate_api(claim, request, request.body_sha256, "ecr")
+    claim = await worker.authenticator.read_api_claim(request, "ecr")
+    await worker.authenticator.authenticate_api(claim, request, request.body_sha256, "ecr")
     worker.administration.remove("bob")
     with pytest.raises(ApiDenied, match="security token"):
-        await worker.authentication.authenticate_api(claim, request, request.body_sha256, "ecr")
+        await worker.authenticator.authenticate_api(claim, request, request.body_sha256, "ecr")
 
 
 async def test_a_removed_or_renewed_key_signs_no_more(today: House) -> None:
@@ -130,18 +130,16 @@ async def test_without_authentication_every_request_is_the_roots(today: House) -
     for request in (sign(region="mars-1", token="session")[0], Sent("POST", "/", "", [], b"")):
         principal = await authenticate(worker, request)
         assert (principal.arn, principal.user_id) == (f"arn:aws:iam::{ACCOUNT}:root", ACCOUNT)
-    principal = await worker.authentication.authenticate_registry(
+    principal = await worker.authenticator.authenticate_registry(
         {"Authorization": "Nonsense"}, address=CLIENT, wants_write=True
     )
-    worker.authorization.authorize(principal, "ecr:PutImage", APP_ARN, repository=APP)
-    assert worker.authorization.open_pulls
-    token, expires_at = worker.authentication.issue_token(principal)
+    worker.authorizer.authorize(principal, "ecr:PutImage", APP_ARN, repository=APP)
+    assert worker.authorizer.open_pulls
+    token, expires_at = worker.authenticator.issue_token(principal)
     assert expires_at == int(today.now) + LIFETIME_SECONDS
     # It opens nothing where keys are asked for.
     with pytest.raises(Unauthorized):
-        await today.worker().authentication.authenticate_registry(
-            basic("AWS", token), address=CLIENT, wants_write=False
-        )
+        await today.worker().authenticator.authenticate_registry(basic("AWS", token), address=CLIENT, wants_write=False)
 
 
 async def test_a_web_page_is_nobody_where_everybody_is_the_root(today: House) -> None:
@@ -152,7 +150,7 @@ async def test_a_web_page_is_nobody_where_everybody_is_the_root(today: House) ->
             await authenticate(worker, request, service)
         assert (caught.value.code, caught.value.status) == (code, status)
     with pytest.raises(AccessDenied, match="web pages"):
-        await worker.authentication.authenticate_registry(
+        await worker.authenticator.authenticate_registry(
             {"Origin": "http://page.example"}, address=CLIENT, wants_write=True
         )
 
@@ -175,15 +173,15 @@ async def test_the_listen_address_decides_whether_pulls_need_a_login(
     house: House, config: str, pulls_are_open: bool
 ) -> None:
     worker = house.worker(config)
-    assert worker.authorization.open_pulls is pulls_are_open
+    assert worker.authorizer.open_pulls is pulls_are_open
     if pulls_are_open:
-        assert (await worker.authentication.authenticate_registry(HOST, address=CLIENT, wants_write=False)).is_anonymous
+        assert (await worker.authenticator.authenticate_registry(HOST, address=CLIENT, wants_write=False)).is_anonymous
     else:
         with pytest.raises(Unauthorized) as caught:
-            await worker.authentication.authenticate_registry(HOST, address=CLIENT, wants_write=False)
+            await worker.authenticator.authenticate_registry(HOST, address=CLIENT, wants_write=False)
         assert caught.value.challenge == CHALLENGE
     with pytest.raises(Unauthorized):
-        await worker.authentication.authenticate_registry(HOST, address=CLIENT, wants_write=True)
+        await worker.authenticator.authenticate_registry(HOST, address=CLIENT, wants_write=True)
 
 
 async def test_each_mirror_is_judged_by_its_own_address(house: House) -> None:
@@ -191,18 +189,18 @@ async def test_each_mirror_is_judged_by_its_own_address(house: House) -> None:
         EVERYWHERE + '[serve.mirrors]\n"127.0.0.1:1" = "quay"\n"127.0.0.1:2" = "github"\n"0.0.0.0:3" = "github"\n'
     )
     assert (
-        await worker.authentication.authenticate_registry(HOST, address=CLIENT, wants_write=False, mirror="quay")
+        await worker.authenticator.authenticate_registry(HOST, address=CLIENT, wants_write=False, mirror="quay")
     ).is_anonymous
     for mirror in ("github", None):
         with pytest.raises(Unauthorized):
-            await worker.authentication.authenticate_registry(HOST, address=CLIENT, wants_write=False, mirror=mirror)
-    assert not worker.authorization.open_pulls
+            await worker.authenticator.authenticate_registry(HOST, address=CLIENT, wants_write=False, mirror=mirror)
+    assert not worker.authorizer.open_pulls
 
 
 @pytest.mark.parametrize("authorization", ["", "Basic Og==", "basic  Og=="])
 async def test_a_login_of_nobody_is_none(house: House, authorization: str) -> None:
     """What podman and skopeo send where they have no credentials but were told of Basic."""
-    principal = await house.worker().authentication.authenticate_registry(
+    principal = await house.worker().authenticator.authenticate_registry(
         {"Authorization": authorization, **HOST}, address=CLIENT, wants_write=False
     )
     assert principal.is_anonymous
@@ -214,7 +212,7 @@ async def test_a_login_of_nobody_is_none(house: House, authorization: str) -> No
 )
 async def test_a_login_that_is_wrong_is_refused_where_none_is_needed(house: House, authorization: str) -> None:
     with pytest.raises(Unauthorized) as caught:
-        await house.worker().authentication.authenticate_registry(
+        await house.worker().authenticator.authenticate_registry(
             {"Authorization": authorization, **HOST}, address=CLIENT, wants_write=False
         )
     assert caught.value.challenge == CHALLENGE
@@ -222,34 +220,34 @@ async def test_a_login_that_is_wrong_is_refused_where_none_is_needed(house: Hous
 
 @pytest.mark.parametrize("host", ["", 'a"b', "a b", "http://x", "x/y", "é"])
 def test_a_strange_host_is_not_repeated_in_the_challenge(house: House, host: str) -> None:
-    challenge = house.worker().authentication.challenge({"Host": host})
+    challenge = house.worker().authenticator.challenge({"Host": host})
     assert challenge == 'Basic realm="http://registry/",service="ecr.amazonaws.com"'
 
 
 async def test_a_token_logs_its_user_in_until_it_ends(today: House) -> None:
     worker = today.worker("[serve]\npull_auth = true\n")
     bob = await principal_of(worker)
-    token, expires_at = worker.authentication.issue_token(bob)
+    token, expires_at = worker.authenticator.issue_token(bob)
     assert expires_at == int(today.now) + 12 * 3600
-    principal = await worker.authentication.authenticate_registry(basic("AWS", token), address=CLIENT, wants_write=True)
+    principal = await worker.authenticator.authenticate_registry(basic("AWS", token), address=CLIENT, wants_write=True)
     assert principal == bob
     today.now = expires_at
     with pytest.raises(AccessDenied, match=r"^Your authorization token has expired\. Reauthenticate and try again\.$"):
-        await worker.authentication.authenticate_registry(basic("AWS", token), address=CLIENT, wants_write=False)
+        await worker.authenticator.authenticate_registry(basic("AWS", token), address=CLIENT, wants_write=False)
 
 
 async def test_a_token_ends_with_its_key(today: House) -> None:
     one, other = today.worker(), today.worker()
-    token, _ = one.authentication.issue_token(await principal_of(one))
-    await other.authentication.authenticate_registry(basic("AWS", token), address=CLIENT, wants_write=False)
+    token, _ = one.authenticator.issue_token(await principal_of(one))
+    await other.authenticator.authenticate_registry(basic("AWS", token), address=CLIENT, wants_write=False)
     renewed = one.administration.renew("bob")
     with pytest.raises(Unauthorized):
-        await other.authentication.authenticate_registry(basic("AWS", token), address=CLIENT, wants_write=False)
-    token, _ = other.authentication.issue_token(await signed(other, renewed))
-    await one.authentication.authenticate_registry(basic("AWS", token), address=CLIENT, wants_write=False)
+        await other.authenticator.authenticate_registry(basic("AWS", token), address=CLIENT, wants_write=False)
+    token, _ = other.authenticator.issue_token(await signed(other, renewed))
+    await one.authenticator.authenticate_registry(basic("AWS", token), address=CLIENT, wants_write=False)
     other.administration.remove("bob")
     with pytest.raises(Unauthorized):
-        await one.authentication.authenticate_registry(basic("AWS", token), address=CLIENT, wants_write=False)
+        await one.authenticator.authenticate_registry(basic("AWS", token), address=CLIENT, wants_write=False)
 
 
 async def test_tokens_that_are_forged_or_of_another_account_are_refused(today: House) -> None:
@@ -258,7 +256,7 @@ async def test_tokens_that_are_forged_or_of_another_account_are_refused(today: H
     key_id, secret, later = made.access_key_id, made.secret_access_key.encode(), int(today.now) + 60
     right = make_token(key_id, ACCOUNT, later, secret)
     assert (
-        await worker.authentication.authenticate_registry(basic("AWS", right), address=CLIENT, wants_write=False)
+        await worker.authenticator.authenticate_registry(basic("AWS", right), address=CLIENT, wants_write=False)
     ).name == "bob"
     for token in (
         make_token(key_id, "111111111111", later, secret),
@@ -270,7 +268,7 @@ async def test_tokens_that_are_forged_or_of_another_account_are_refused(today: H
         "",
     ):
         with pytest.raises(Unauthorized) as caught:
-            await worker.authentication.authenticate_registry(basic("AWS", token), address=CLIENT, wants_write=False)
+            await worker.authenticator.authenticate_registry(basic("AWS", token), address=CLIENT, wants_write=False)
         assert caught.value.message == "the authorization token is not valid"
         assert secret.decode() not in str(caught.value) + caught.value.hint
 
@@ -281,21 +279,21 @@ async def test_no_token_for_a_key_that_has_just_gone(today: House) -> None:
     worker.administration.remove("bob")
     assert await worker.keys.find(bob.access_key_id) is None
     with pytest.raises(ApiDenied):
-        worker.authentication.issue_token(bob)
+        worker.authenticator.issue_token(bob)
 
 
 async def test_users_of_the_htpasswd_file_may_pull(house: House, tmp_path: Path) -> None:
     (tmp_path / "htpasswd").write_text(f"bob:{bcrypt.hashpw(b'hunter2', bcrypt.gensalt(4)).decode()}\n")
     worker = house.worker('[serve]\npull_auth = true\n[ecr]\nhtpasswd_file = "htpasswd"\n')
-    bob = await worker.authentication.authenticate_registry(basic("bob", "hunter2"), address=CLIENT, wants_write=True)
+    bob = await worker.authenticator.authenticate_registry(basic("bob", "hunter2"), address=CLIENT, wants_write=True)
     # Not the API key's user of that name.
     assert bob.arn == f"arn:aws:iam::{ACCOUNT}:user/htpasswd/bob"
-    worker.authorization.authorize(bob, "ecr:BatchGetImage", APP_ARN, repository=APP)
+    worker.authorizer.authorize(bob, "ecr:BatchGetImage", APP_ARN, repository=APP)
     with pytest.raises(AccessDenied):
-        worker.authorization.authorize(bob, "ecr:PutImage", APP_ARN, repository=APP)
+        worker.authorizer.authorize(bob, "ecr:PutImage", APP_ARN, repository=APP)
     for user, password in (("bob", "hunter3"), ("eve", "hunter2"), ("bob", ""), ("", "hunter2"), ("AWS", "hunter2")):
         with pytest.raises(Unauthorized) as caught:
-            await worker.authentication.authenticate_registry(basic(user, password), address=CLIENT, wants_write=False)
+            await worker.authenticator.authenticate_registry(basic(user, password), address=CLIENT, wants_write=False)
         assert "hunter" not in caught.value.message
 
 
@@ -386,7 +384,7 @@ def test_what_the_policies_together_allow(
         house.texts.repository_policies[APP] = document(*repository)
     worker = house.worker()
     try:
-        worker.authorization.authorize(principal, action, APP_ARN, repository=APP, source_ip="10.1.2.3")
+        worker.authorizer.authorize(principal, action, APP_ARN, repository=APP, source_ip="10.1.2.3")
     except (AccessDenied, Unauthorized):
         assert not allowed
     else:
@@ -408,7 +406,7 @@ def test_a_secrets_own_policy_counts(
     worker = house.worker()
     arn = f"arn:aws:secretsmanager:us-east-1:{ACCOUNT}:secret:ecr-pullthroughcache/hub-AbCdEf"
     try:
-        worker.authorization.authorize(principal, f"secretsmanager:{action}", arn, secret_policy=document(statement))
+        worker.authorizer.authorize(principal, f"secretsmanager:{action}", arn, secret_policy=document(statement))
     except AccessDenied:
         assert not allowed
     else:
@@ -418,23 +416,23 @@ def test_a_secrets_own_policy_counts(
 def test_a_refusal_has_awss_words(house: House) -> None:
     worker = house.worker()
     with pytest.raises(AccessDenied) as caught:
-        worker.authorization.authorize(PULLER, "ecr:PutImage", APP_ARN, repository=APP)
+        worker.authorizer.authorize(PULLER, "ecr:PutImage", APP_ARN, repository=APP)
     assert caught.value.message == (
         f"User: {PULLER.arn} is not authorized to perform: ecr:PutImage on resource: {APP_ARN} "
         "because no identity-based policy allows the ecr:PutImage action"
     )
     house.texts.repository_policies[APP] = document(deny("ecr:*"))
     with pytest.raises(AccessDenied, match=r"with an explicit deny in a resource-based policy$"):
-        worker.authorization.authorize(PULLER, "ecr:BatchGetImage", APP_ARN, repository=APP)
+        worker.authorizer.authorize(PULLER, "ecr:BatchGetImage", APP_ARN, repository=APP)
     with pytest.raises(Unauthorized, match=r"^User: anonymous is not authorized") as asked:
-        worker.authorization.authorize(ANYBODY, "ecr:BatchGetImage", APP_ARN, repository=APP)
+        worker.authorizer.authorize(ANYBODY, "ecr:BatchGetImage", APP_ARN, repository=APP)
     assert asked.value.challenge == CHALLENGE
 
 
 def test_without_the_clients_address_a_condition_on_it_does_not_match(house: House) -> None:
     house.texts.repository_policies[APP] = document(allow("ecr:*", **BY_IP))
     with pytest.raises(AccessDenied):
-        house.worker().authorization.authorize(BOB, "ecr:BatchGetImage", APP_ARN, repository=APP)
+        house.worker().authorizer.authorize(BOB, "ecr:BatchGetImage", APP_ARN, repository=APP)
 
 
 TAGGED = {"StringEquals": {"aws:ResourceTag/Team": "a"}}
@@ -472,9 +470,9 @@ async def test_the_tags_of_a_repository_count_in_all_policies(
     principal = principals.user("bob", ACCOUNT, (*PULLER.policies, *policies))
     house.texts.tags = {APP: {"team": "a"}}
     worker = house.worker()
-    await worker.authorization.prepare(principal)
+    await worker.authorizer.prepare(principal)
     try:
-        worker.authorization.authorize(principal, "ecr:BatchGetImage", APP_ARN, repository=APP)
+        worker.authorizer.authorize(principal, "ecr:BatchGetImage", APP_ARN, repository=APP)
     except AccessDenied:
         assert not allowed
     else:
@@ -482,25 +480,25 @@ async def test_the_tags_of_a_repository_count_in_all_policies(
     # Another repository has none.
     other = parse_repository_name("other")
     if registry or own:
-        worker.authorization.authorize(principal, "ecr:BatchGetImage", APP_ARN, repository=other)
+        worker.authorizer.authorize(principal, "ecr:BatchGetImage", APP_ARN, repository=other)
 
 
 async def test_tags_are_read_only_where_a_policy_asks_for_them(house: House) -> None:
     worker = house.worker()
     for _ in range(3):
-        await worker.authorization.prepare(PULLER)
+        await worker.authorizer.prepare(PULLER)
     assert house.texts.reads_of_tags == 0
     house.texts.repository_policies = {APP: document(deny("ecr:*", Condition=TAGGED))}
     # Before they are read nobody knows what they would say.
     with pytest.raises(StorageError, match="asks for tags"):
-        worker.authorization.authorize(PULLER, "ecr:BatchGetImage", APP_ARN, repository=APP)
-    await worker.authorization.prepare(PULLER)
-    worker.authorization.authorize(PULLER, "ecr:BatchGetImage", APP_ARN, repository=APP)
+        worker.authorizer.authorize(PULLER, "ecr:BatchGetImage", APP_ARN, repository=APP)
+    await worker.authorizer.prepare(PULLER)
+    worker.authorizer.authorize(PULLER, "ecr:BatchGetImage", APP_ARN, repository=APP)
     assert house.texts.reads_of_tags == 1
     house.texts.repository_policies = {}
-    await worker.authorization.prepare(PULLER)
+    await worker.authorizer.prepare(PULLER)
     house.texts.registry_policy = document(deny("ecr:*", Resource="arn:aws:ecr:*:*:repository/${aws:ResourceTag/x}"))
-    await worker.authorization.prepare(PULLER)
+    await worker.authorizer.prepare(PULLER)
     assert house.texts.reads_of_tags == 2
 
 
@@ -531,8 +529,8 @@ def test_the_tags_of_a_request_count(house: House) -> None:
         ),
     )
     team, other = RequestTags((("Team", "a"), ("team", "a"))), RequestTags((("x", "y"),))
-    worker.authorization.authorize(guarded, "ecr:TagResource", APP_ARN, request_tags=other)
-    worker.authorization.authorize(guarded, "ecr:CreateRepository", APP_ARN, request_tags=team)
+    worker.authorizer.authorize(guarded, "ecr:TagResource", APP_ARN, request_tags=other)
+    worker.authorizer.authorize(guarded, "ecr:CreateRepository", APP_ARN, request_tags=team)
     for action, tags in (
         ("ecr:TagResource", team),
         ("ecr:TagResource", RequestTags(taken=("team",))),
@@ -541,7 +539,7 @@ def test_the_tags_of_a_request_count(house: House) -> None:
         ("ecr:CreateRepository", RequestTags((("team", "a"), ("TEAM", "b")))),
     ):
         with pytest.raises(AccessDenied):
-            worker.authorization.authorize(guarded, action, APP_ARN, request_tags=tags)
+            worker.authorizer.authorize(guarded, action, APP_ARN, request_tags=tags)
 
 
 def test_the_tags_of_a_secret_count(house: House) -> None:
@@ -550,27 +548,27 @@ def test_the_tags_of_a_secret_count(house: House) -> None:
     for key in ("secretsmanager:ResourceTag/env", "aws:ResourceTag/Env"):
         text = document(deny("secretsmanager:*", Resource="*", Condition={"StringEquals": {key: "prod"}}))
         action = "secretsmanager:GetSecretValue"
-        worker.authorization.authorize(ADMIN, action, arn, secret_policy=text, resource_tags=[("env", "test")])
+        worker.authorizer.authorize(ADMIN, action, arn, secret_policy=text, resource_tags=[("env", "test")])
         with pytest.raises(AccessDenied):
-            worker.authorization.authorize(ADMIN, action, arn, secret_policy=text, resource_tags=[("env", "prod")])
+            worker.authorizer.authorize(ADMIN, action, arn, secret_policy=text, resource_tags=[("env", "prod")])
 
 
 def test_the_root_has_no_name(house: House) -> None:
     house.texts.repository_policies[APP] = document(deny("ecr:*", Condition={"Null": {"aws:username": "true"}}))
     worker = house.worker()
-    worker.authorization.authorize(PULLER, "ecr:BatchGetImage", APP_ARN, repository=APP)
+    worker.authorizer.authorize(PULLER, "ecr:BatchGetImage", APP_ARN, repository=APP)
     for principal in (ROOT, ANYBODY):
         with pytest.raises((AccessDenied, Unauthorized)):
-            worker.authorization.authorize(principal, "ecr:BatchGetImage", APP_ARN, repository=APP)
+            worker.authorizer.authorize(principal, "ecr:BatchGetImage", APP_ARN, repository=APP)
 
 
 def test_a_registry_policy_of_the_first_scope_decides_on_three_actions_only(house: House) -> None:
     house.texts.registry_policy = document(deny("ecr:*", Resource="*"))
     house.texts.scope = "V1"
     worker = house.worker()
-    worker.authorization.authorize(PULLER, "ecr:BatchGetImage", APP_ARN, repository=APP)
+    worker.authorizer.authorize(PULLER, "ecr:BatchGetImage", APP_ARN, repository=APP)
     with pytest.raises(AccessDenied):
-        worker.authorization.authorize(PULLER, "ecr:BatchImportUpstreamImage", APP_ARN, repository=APP)
+        worker.authorizer.authorize(PULLER, "ecr:BatchImportUpstreamImage", APP_ARN, repository=APP)
 
 
 @pytest.mark.parametrize(
@@ -581,18 +579,18 @@ def test_a_policy_that_is_no_longer_taken_denies(house: House, text: str, caplog
     worker = house.worker()
     for _ in range(2):
         with pytest.raises(AccessDenied):
-            worker.authorization.authorize(PULLER, "ecr:BatchGetImage", APP_ARN, repository=APP)
+            worker.authorizer.authorize(PULLER, "ecr:BatchGetImage", APP_ARN, repository=APP)
     assert caplog.text.count("a repository policy cannot be read") == 1
 
 
 def test_any_policy_ends_the_short_way(house: House) -> None:
     worker = house.worker()
-    assert worker.authorization.open_pulls
+    assert worker.authorizer.open_pulls
     house.texts.repository_policies[APP] = document(allow("ecr:*"))
-    assert not worker.authorization.open_pulls
+    assert not worker.authorizer.open_pulls
     house.texts.repository_policies.clear()
     house.texts.registry_policy = document(allow("ecr:*", Resource="*"))
-    assert not worker.authorization.open_pulls
+    assert not worker.authorizer.open_pulls
 
 
 # Download URLs
@@ -603,23 +601,23 @@ LAYER = parse_digest("sha256:" + "a" * 64)
 async def test_a_download_url_is_its_keys_in_every_worker_for_a_while(today: House) -> None:
     one, other = today.worker(), today.worker()
     bob = await principal_of(one)
-    query = one.authentication.sign_layer_url(bob, APP, LAYER)
-    assert await other.authentication.authenticate_layer_url(APP, LAYER, query) == bob
-    assert await other.authentication.authenticate_layer_url(APP, LAYER, "") is None
+    query = one.authenticator.sign_layer_url(bob, APP, LAYER)
+    assert await other.authenticator.authenticate_layer_url(APP, LAYER, query) == bob
+    assert await other.authenticator.authenticate_layer_url(APP, LAYER, "") is None
     today.now += 901
     with pytest.raises(AccessDenied, match="has expired"):
-        await other.authentication.authenticate_layer_url(APP, LAYER, query)
+        await other.authenticator.authenticate_layer_url(APP, LAYER, query)
 
 
 @pytest.mark.parametrize("ends", ["renew", "remove"])
 async def test_a_download_url_ends_with_its_key_in_every_worker_at_once(today: House, ends: str) -> None:
     one, other = today.worker(), today.worker()
-    query = one.authentication.sign_layer_url(await principal_of(one), APP, LAYER)
-    assert await other.authentication.authenticate_layer_url(APP, LAYER, query) is not None
+    query = one.authenticator.sign_layer_url(await principal_of(one), APP, LAYER)
+    assert await other.authenticator.authenticate_layer_url(APP, LAYER, query) is not None
     getattr(one.administration, ends)("bob")
     for worker in (one, other):
         with pytest.raises(AccessDenied, match="ended with its key"):
-            await worker.authentication.authenticate_layer_url(APP, LAYER, query)
+            await worker.authenticator.authenticate_layer_url(APP, LAYER, query)
 
 
 async def test_a_download_url_is_for_one_layer_and_of_one_key(today: House) -> None:
@@ -627,7 +625,7 @@ async def test_a_download_url_is_for_one_layer_and_of_one_key(today: House) -> N
     bob = await principal_of(worker)
     await principal_of(worker, "alice")
     alice = next(key.access_key_id for key in worker.administration.list().keys if key.name == "alice")
-    query = worker.authentication.sign_layer_url(bob, APP, LAYER)
+    query = worker.authenticator.sign_layer_url(bob, APP, LAYER)
     expires = re.search(r"Expires=([0-9]+)", query)
     assert expires is not None
     later = query.replace(expires[1], str(int(expires[1]) + 1))
@@ -649,16 +647,16 @@ async def test_a_download_url_is_for_one_layer_and_of_one_key(today: House) -> N
         (APP, LAYER, urls.sign(bob.access_key_id, URL_KEY, APP, LAYER, int(expires[1]))),
     ):
         with pytest.raises(AccessDenied, match=r"download URL|too many parameters"):
-            await worker.authentication.authenticate_layer_url(repository, digest, changed)
+            await worker.authenticator.authenticate_layer_url(repository, digest, changed)
 
 
 async def test_without_authentication_a_download_url_is_the_roots(today: House) -> None:
     one, other = today.worker('[ecr]\nauth = "none"\n'), today.worker('[ecr]\nauth = "none"\n')
-    root = await one.authentication.authenticate_registry({}, address=CLIENT, wants_write=False)
-    query = one.authentication.sign_layer_url(root, APP, LAYER)
-    assert await other.authentication.authenticate_layer_url(APP, LAYER, query) == root
+    root = await one.authenticator.authenticate_registry({}, address=CLIENT, wants_write=False)
+    query = one.authenticator.sign_layer_url(root, APP, LAYER)
+    assert await other.authenticator.authenticate_layer_url(APP, LAYER, query) == root
     with pytest.raises(AccessDenied):
-        await other.authentication.authenticate_layer_url(APP, LAYER, query[:-1])
+        await other.authenticator.authenticate_layer_url(APP, LAYER, query[:-1])
 
 
 async def test_no_download_url_for_a_key_that_has_just_gone(today: House) -> None:
@@ -667,4 +665,4 @@ async def test_no_download_url_for_a_key_that_has_just_gone(today: House) -> Non
     worker.administration.remove("bob")
     assert await worker.keys.find(bob.access_key_id) is None
     with pytest.raises(ApiDenied):
-        worker.authentication.sign_layer_url(bob, APP, LAYER)
+        worker.authenticator.sign_layer_url(bob, APP, LAYER)

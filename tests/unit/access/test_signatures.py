@@ -65,7 +65,7 @@ def sign(
 
 
 def verify(request: Sent, now: float, *, secret: bytes = SECRET, service: str = "ecr", region: str = REGION) -> str:
-    """As Access.authenticate_api does it; the key's id."""
+    """As Authenticator.authenticate_api does it; the key's id."""
     claim = read_claim(request, service)
     claim.check_scope(region, service)
     claim.check_time(now, service)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pullthrough.access.authorization import Authorization
+from pullthrough.access.authorization import Authorizer
 from pullthrough.distribution.fast_path import FastPath, parse_plain
 from pullthrough.engine.configuration import Configuration
 from pullthrough.engine.manifests import Manifests
@@ -85,7 +85,7 @@ def kept_of(requests: list[bytes], *, open_pulls: bool) -> int:
         configuration=cast("Configuration", SimpleNamespace(is_current=True, rules=rules)),
         manifests=cast("Manifests", None),
         pull_times=cast("PullTimes", None),
-        authorization=cast("Authorization", SimpleNamespace(open_pulls=open_pulls)),
+        authorizer=cast("Authorizer", SimpleNamespace(open_pulls=open_pulls)),
         server_name="x",
         record=lambda entry: None,
         clock=lambda: 0.0,

@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar
 import pytest
 
 from pullthrough.access import principals
-from pullthrough.access.authorization import Authorization
+from pullthrough.access.authorization import Authorizer
 from pullthrough.ecr.calls import Call, RegistryIdentity
 from pullthrough.ecr.errors import ApiError
 from pullthrough.ecr.repositories import RepositoryHandlers
@@ -36,7 +36,7 @@ async def run(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) ->
 def handlers(tmp_path: Path) -> Iterator[RepositoryHandlers]:
     database = Database.open(tmp_path / "catalog.sqlite")
     settings = load(tmp_path, "", {}).settings
-    rights = Rights(Authorization(settings, Texts(), clock=lambda: NOW))
+    rights = Rights(Authorizer(settings, Texts(), clock=lambda: NOW))
     yield RepositoryHandlers(run, Repositories(database), rights)
     database.close()
 
