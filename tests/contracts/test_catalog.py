@@ -13,7 +13,7 @@ from pullthrough.oci.digests import Digest, digest_of
 from pullthrough.oci.names import RepositoryName, Tag, parse_repository_name, parse_tag
 from pullthrough.oci.owners import OWN, Owner, source_at, source_of, upstream_owner
 from pullthrough.storage import schema
-from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.catalog.catalog import Catalog
 from pullthrough.storage.catalog.claims import RepositoryOwned
 from pullthrough.storage.generation import Generation
 from pullthrough.storage.pushed import Pushed

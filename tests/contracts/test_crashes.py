@@ -24,7 +24,7 @@ from pullthrough.oci.owners import Owner
 from pullthrough.server.upkeep import Upkeep
 from pullthrough.settings import SizeLimit
 from pullthrough.storage.blobs import BlobFiles
-from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.catalog.catalog import Catalog
 from pullthrough.storage.folder import DataFolder
 from pullthrough.storage.locks import FileLocks
 from tests.contracts.images import image

@@ -19,7 +19,7 @@ from pullthrough.errors import (
 from pullthrough.oci import media_types
 from pullthrough.oci.digests import Digest, digest_of
 from pullthrough.oci.names import RepositoryName, parse_repository_name, parse_tag
-from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.catalog.catalog import Catalog
 from pullthrough.storage.catalog.image_rows import delete_images
 from pullthrough.storage.catalog.referrers import MAX_REFERRER_BYTES, Referrers
 from pullthrough.storage.inventory import LOOSE_SECONDS

@@ -9,7 +9,7 @@ from pullthrough.access.policies import PolicyInvalid, PolicyKind, parse_policy
 from pullthrough.ecr.calls import Input, RegistryIdentity
 from pullthrough.ecr.errors import ApiError
 from pullthrough.oci.names import RepositoryName, parse_repository_name
-from pullthrough.storage.catalog.resource_tags import MAX_RESOURCE_TAGS
+from pullthrough.storage.sql.resource_tags import MAX_RESOURCE_TAGS
 
 _EXCLUSIONS = ("IMMUTABLE_WITH_EXCLUSION", "MUTABLE_WITH_EXCLUSION")
 #: https://docs.aws.amazon.com/AmazonECR/latest/userguide/ecr-using-tags.html#tag-restrictions

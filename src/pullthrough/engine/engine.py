@@ -55,7 +55,7 @@ from pullthrough.metrics import Metrics, UpstreamMetrics
 from pullthrough.oci.digests import Digest
 from pullthrough.settings import Settings
 from pullthrough.storage.blobs import BlobFiles
-from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.catalog.catalog import Catalog
 from pullthrough.storage.catalog.referrers import Referrers
 from pullthrough.storage.events import EventLog
 from pullthrough.storage.files.bodies import FileBodies

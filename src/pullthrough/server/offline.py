@@ -50,7 +50,7 @@ class Offline:
         """A check alone. It repairs, since nobody else uses the folder."""
         from pullthrough.engine.check import check
         from pullthrough.server.upkeep import Upkeep
-        from pullthrough.storage.catalog import Catalog
+        from pullthrough.storage.catalog.catalog import Catalog
 
         catalog = Catalog.open(self._folder.catalog_path)
         try:

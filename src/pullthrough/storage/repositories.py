@@ -17,14 +17,6 @@ from pullthrough.oci.names import RepositoryName
 from pullthrough.oci.owners import OWN, UNKNOWN, Owner
 from pullthrough.storage.catalog.claims import FIND_REPOSITORY, NO_ENCRYPTION, dump_json
 from pullthrough.storage.catalog.image_rows import MutabilityFilters, delete_images
-from pullthrough.storage.catalog.resource_tags import (
-    MAX_RESOURCE_TAGS,
-    is_resource,
-    read_tags,
-    remove_tags,
-    repository_resource,
-    write_tags,
-)
 from pullthrough.storage.catalog.templates import is_under
 from pullthrough.storage.database import Database, Topic, note_change
 from pullthrough.storage.schema import (
@@ -36,6 +28,14 @@ from pullthrough.storage.schema import (
     resource_tags,
 )
 from pullthrough.storage.sql.parts import PART
+from pullthrough.storage.sql.resource_tags import (
+    MAX_RESOURCE_TAGS,
+    is_resource,
+    read_tags,
+    remove_tags,
+    repository_resource,
+    write_tags,
+)
 
 _images = repository_manifests
 

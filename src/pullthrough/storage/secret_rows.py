@@ -10,9 +10,9 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, select, update
 
 from pullthrough.errors import LimitReached, RequestError, SecretNotUsable, SecretUnknown
-from pullthrough.storage.catalog.resource_tags import is_resource, write_tags
 from pullthrough.storage.database import upsert
 from pullthrough.storage.schema import resource_tags, secret_stages, secret_versions, secrets
+from pullthrough.storage.sql.resource_tags import is_resource, write_tags
 
 CURRENT = "AWSCURRENT"
 PREVIOUS = "AWSPREVIOUS"

@@ -28,11 +28,11 @@ from pullthrough.errors import (
     StorageError,
 )
 from pullthrough.storage import secret_rows as rows
-from pullthrough.storage.catalog.resource_tags import remove_tags
 from pullthrough.storage.database import Database, Topic, note_change
 from pullthrough.storage.schema import secret_stages, secret_versions, secrets
 from pullthrough.storage.sealing import Sealer, secret_context
 from pullthrough.storage.secret_rows import CURRENT, SecretRecord, Value, VersionRecord
+from pullthrough.storage.sql.resource_tags import remove_tags
 
 _SUFFIX_CHARACTERS = string.ascii_letters + string.digits
 

@@ -22,7 +22,7 @@ from pullthrough.errors import BlobUnknown
 from pullthrough.oci.digests import Digest, digest_of
 from pullthrough.oci.names import parse_repository_name
 from pullthrough.storage.blobs import BlobFiles
-from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.catalog.catalog import Catalog
 from pullthrough.storage.files.bodies import FileBodies
 from pullthrough.storage.folder import DataFolder
 from pullthrough.storage.generation import Generation

@@ -18,7 +18,7 @@ from pullthrough.operations.check import CheckAnswer
 from pullthrough.operations.json_form import to_json
 from pullthrough.server.upkeep import Upkeep
 from pullthrough.storage.blobs import BlobFiles
-from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.catalog.catalog import Catalog
 from pullthrough.storage.folder import DataFolder
 from pullthrough.storage.inventory import LOOSE_SECONDS
 from pullthrough.storage.pushed import Pushed

@@ -16,7 +16,7 @@ from pullthrough.engine.rules import RuleBook
 from pullthrough.errors import StorageError
 from pullthrough.oci.names import parse_repository_name
 from pullthrough.settings import EcrSettings, ServeSettings, Settings
-from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.catalog.catalog import Catalog
 from pullthrough.storage.catalog.claims import claim_repository
 from pullthrough.storage.catalog.templates import CreationTemplate
 from pullthrough.storage.generation import Generation

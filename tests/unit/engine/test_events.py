@@ -28,7 +28,7 @@ from pullthrough.errors import (
 )
 from pullthrough.oci.digests import digest_of
 from pullthrough.oci.names import RepositoryName, Tag
-from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.catalog.catalog import Catalog
 from pullthrough.storage.events import EventLog
 from pullthrough.storage.locks import FileLocks
 from tests.waiting import until

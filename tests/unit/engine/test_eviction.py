@@ -24,7 +24,7 @@ from pullthrough.server.upkeep import on_a_loop_of_its_own
 from pullthrough.settings import SizeLimit
 from pullthrough.storage.blobs import BlobFiles
 from pullthrough.storage.bodies import Space
-from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.catalog.catalog import Catalog
 from pullthrough.storage.catalog.claims import NotKept
 from pullthrough.storage.catalog.usage import Usage
 from pullthrough.storage.files.bodies import FileBodies

@@ -15,7 +15,7 @@ from pullthrough.engine.lifecycle_runs import LifecycleRuns
 from pullthrough.engine.tasks import Tasks
 from pullthrough.errors import DiskFull
 from pullthrough.oci.names import RepositoryName, parse_repository_name
-from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.catalog.catalog import Catalog
 from pullthrough.storage.images import Filter, Group, Images
 from pullthrough.storage.lifecycles import Lifecycles
 from pullthrough.storage.locks import FileLocks

@@ -12,7 +12,7 @@ from pullthrough.declaration import ROOT, CredentialSource, Rule
 from pullthrough.engine.rules import RuleBook, Target
 from pullthrough.errors import Denied, PushRefused, RepositoryUnknown
 from pullthrough.oci.names import DOCKER_HUB, RepositoryName, parse_repository_name, parse_tag
-from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.catalog.catalog import Catalog
 from pullthrough.storage.catalog.claims import NotKept
 from pullthrough.storage.pushed import Pushed
 from pullthrough.storage.repositories import Repositories, RepositorySettings

@@ -16,7 +16,7 @@ from pullthrough.errors import ImageArchived, RepositoryUnknown
 from pullthrough.oci import media_types
 from pullthrough.oci.digests import Digest, digest_of
 from pullthrough.oci.names import Tag, parse_repository_name
-from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.catalog.catalog import Catalog
 from pullthrough.storage.catalog.referrers import Referrers
 from pullthrough.storage.images import Deletion, Filter, Group, Images
 from pullthrough.storage.lifecycles import COMPLETE, IN_PROGRESS, Lifecycles, Preview, PreviewResult

@@ -21,7 +21,7 @@ from pullthrough.errors import CatalogBroken, DiskFull, FolderNewer, FolderNotWr
 from pullthrough.oci.digests import digest_of
 from pullthrough.oci.names import parse_repository_name
 from pullthrough.oci.owners import source_at
-from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.catalog.catalog import Catalog
 from pullthrough.storage.migrations import migration_config, upgrade
 from pullthrough.storage.schema import REVISIONS, metadata
 from tests.owners import OWNER
@@ -87,7 +87,7 @@ def test_a_commit_is_on_the_disk_when_it_returns(path: Path) -> None:
 def test_a_current_catalog_opens_without_alembic(path: Path) -> None:
     Catalog.open(path).close()
     program = (
-        "import sys; from pathlib import Path; from pullthrough.storage.catalog import Catalog; "
+        "import sys; from pathlib import Path; from pullthrough.storage.catalog.catalog import Catalog; "
         f"Catalog.open(Path({str(path)!r})).close(); sys.exit('alembic' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

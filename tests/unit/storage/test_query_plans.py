@@ -13,7 +13,7 @@ from sqlalchemy import Engine, event
 from pullthrough.oci.digests import digest_of
 from pullthrough.oci.names import parse_repository_name, parse_tag
 from pullthrough.oci.owners import source_at
-from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.catalog.catalog import Catalog
 from pullthrough.storage.repositories import Repositories
 from tests.contracts.images import image, index
 from tests.owners import OWNER

@@ -11,7 +11,7 @@ from pullthrough.oci import media_types
 from pullthrough.oci.digests import digest_of
 from pullthrough.oci.names import parse_repository_name, parse_tag
 from pullthrough.oci.owners import OWN, UNKNOWN
-from pullthrough.storage.catalog import Catalog
+from pullthrough.storage.catalog.catalog import Catalog
 from pullthrough.storage.images import Filter, Images
 from pullthrough.storage.migrations import migration_config
 from pullthrough.storage.pushed import Pushed
