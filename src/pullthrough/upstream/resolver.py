@@ -15,6 +15,7 @@ from pullthrough.upstream.abort import AbortHandle
 
 #: Like socket.getaddrinfo: `lookup(host, port, type=socket.SOCK_STREAM)`.
 Lookup = Callable[..., list[Any]]
+system_lookup: Lookup = socket.getaddrinfo
 
 #: Names that one upstream may have looked up at once: whoever redirects to ever new ones leaves a thread for each.
 MAX_LOOKUPS = 16
@@ -42,7 +43,7 @@ class _Pending:
 class Resolver:
     """Each look-up runs in a thread of its own, which is left behind when it takes too long; at most one a name."""
 
-    def __init__(self, lookup: Lookup = socket.getaddrinfo) -> None:
+    def __init__(self, lookup: Lookup = system_lookup) -> None:
         self._lookup = lookup
         self._lock = threading.Lock()
         self._pending: dict[tuple[str, int], _Pending] = {}

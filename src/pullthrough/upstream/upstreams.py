@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import random as random_module
-import socket
 import threading
 import time
 import weakref
@@ -30,7 +29,7 @@ from pullthrough.upstream.interfaces import UpstreamHealth
 from pullthrough.upstream.observer import UpstreamObserver
 from pullthrough.upstream.proxies import Proxies
 from pullthrough.upstream.queues import Queues
-from pullthrough.upstream.resolver import Lookup, Resolver
+from pullthrough.upstream.resolver import Lookup, Resolver, system_lookup
 from pullthrough.upstream.tls import SystemTrust, TlsContexts
 from pullthrough.upstream.transport import Transport
 from pullthrough.upstream.upstream import HttpUpstream
@@ -64,7 +63,7 @@ class HttpUpstreams:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         pause: Callable[[AbortHandle, float], object] = AbortHandle.pause,
         random: Callable[[], float] = random_module.random,
-        resolver: Lookup = socket.getaddrinfo,
+        resolver: Lookup = system_lookup,
         classify: Callable[[str], AddressClass] = classify,
         state: SharedState | None = None,
     ) -> None:
