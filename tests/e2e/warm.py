@@ -26,6 +26,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import prometheus_client.values
+
 import pullthrough
 from pullthrough.cli.main import run
 from pullthrough.server.process import import_aiohttp
@@ -179,6 +181,9 @@ def _import_all() -> None:
     for module in pkgutil.walk_packages(pullthrough.__path__, "pullthrough."):
         if not module.name.startswith(_NOT_IMPORTED):
             importlib.import_module(module.name)
+    # It decides at its import whether counters are shared by several workers, which a command says later.
+    choose = functools.cache(prometheus_client.values.get_value_class)
+    prometheus_client.values.ValueClass = lambda *arguments, **keywords: choose()(*arguments, **keywords)
 
 
 if __name__ == "__main__":
