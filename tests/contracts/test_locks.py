@@ -87,6 +87,27 @@ def test_who_is_patient_gets_what_is_released(open_locks: OpenLocks) -> None:
         assert is_held
 
 
+async def test_the_patience_of_a_loop_ends(open_locks: OpenLocks) -> None:
+    with open_locks().try_lock("one") or pytest.fail("free"):
+        for seconds in (0.0, 0.01):
+            async with open_locks().hold_within("one", seconds) as is_held:
+                assert not is_held
+    async with open_locks().hold_within("one", 0.0) as is_held:
+        assert is_held
+        assert open_locks().try_lock("one") is None
+    lock = open_locks().try_lock("one")
+    assert lock is not None
+    lock.release()
+
+
+async def test_a_loop_that_is_patient_gets_what_is_released(open_locks: OpenLocks) -> None:
+    lock = open_locks().try_lock("one")
+    assert lock is not None
+    asyncio.get_running_loop().call_soon(lock.release)
+    async with open_locks().hold_within("one", 60.0) as is_held:
+        assert is_held
+
+
 async def test_a_key_is_held_for_the_block(open_locks: OpenLocks) -> None:
     async with open_locks().hold("one"):
         assert open_locks().try_lock("one") is None

@@ -14,7 +14,7 @@ import os
 import struct
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -73,11 +73,8 @@ class FileLocks:
             sleep(POLL_SECONDS)
             patience_seconds -= POLL_SECONDS
             lock = self.try_lock(key)
-        try:
+        with lock or nullcontext():
             yield lock is not None
-        finally:
-            if lock:
-                lock.release()
 
     @asynccontextmanager
     async def hold_within(self, key: str, patience_seconds: float) -> AsyncIterator[bool]:
@@ -87,11 +84,8 @@ class FileLocks:
             await self._sleep(POLL_SECONDS)
             patience_seconds -= POLL_SECONDS
             lock = self.try_lock(key)
-        try:
+        with lock or nullcontext():
             yield lock is not None
-        finally:
-            if lock:
-                lock.release()
 
     @asynccontextmanager
     async def hold(self, key: str) -> AsyncIterator[FileLock]:
