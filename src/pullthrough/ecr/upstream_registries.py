@@ -36,7 +36,7 @@ def check_credential(kind: str | None, credential_arn: str | None, custom_role_a
     if kind in WANT_SECRET and credential_arn is None:
         raise ApiError(
             "UnsupportedUpstreamRegistryException",
-            "The specified upstream registry requires authenticator. Specify a valid Secrets Manager ARN in "
+            "The specified upstream registry requires authentication. Specify a valid Secrets Manager ARN in "
             "credentialArn and try again.",
         )
     if kind not in WANT_SECRET and credential_arn is not None:
