@@ -20,7 +20,7 @@ from pullthrough.storage.sqlite import Sqlite
 _VERSION = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))
 #: How often a write transaction is tried that has to give way to others.
 MAX_ATTEMPTS = 10
-#: What a connection knows: the backend that it is of, and in a transaction that writes what was noted there.
+#: What a connection knows in a transaction that writes: the backend that it is of, and what was noted.
 _BACKEND = "pullthrough_backend"
 _NOTED = "pullthrough_noted"
 
@@ -44,8 +44,8 @@ class Database:
         self, backend: Backend, engine: Engine, generation: Changes | None, configuration: Changes | None
     ) -> None:
         self._backend = backend
-        self._engine = engine.execution_options(**{_BACKEND: backend})
-        self._writer = backend.writer(self._engine)
+        self._engine = engine
+        self._writer = backend.writer(engine)
         # In this order: who learns that answers have changed finds the rules that they follow from changed already.
         self._changes = ((Topic.CONFIGURATION, configuration), (Topic.ANSWERS, generation))
 
@@ -118,7 +118,7 @@ class Database:
         noted: set[Topic] = set()
         try:
             with self._writer.begin() as connection:
-                connection.execution_options(**{_NOTED: noted})
+                connection.execution_options(**{_BACKEND: self._backend, _NOTED: noted})
                 return function(connection, *args, **kwargs)
         finally:
             # After the commit; after a failure too, because one may fail after the deed.
@@ -152,7 +152,8 @@ def note_change(connection: Connection, *topics: Topic) -> None:
 
 
 def upsert(connection: Connection, table: Table, rows: Rows, *, key: Columns, update: Columns) -> None:
-    """Inserts the rows. Sets the `update` columns of those whose key is there, and leaves the other columns as they are."""
+    """Within `Database.write`: inserts the rows. Sets the `update` columns of those whose key is there, and leaves the
+    other columns as they are."""
     backend: Backend = connection.get_execution_options()[_BACKEND]
     if rows:
         backend.upsert(connection, table, rows, key=key, update=update)
