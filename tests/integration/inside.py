@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pullthrough.engine.blobs import Patience
-from pullthrough.engine.engine import Engine
 from pullthrough.server import running
 from pullthrough.settings import load_settings
 
@@ -21,8 +20,6 @@ _STUCK_SECONDS = 60
 @dataclass(frozen=True)
 class Inside:
     url: str
-    #: Belongs to the loop of the engine's thread.
-    engine: Engine
 
 
 @contextmanager
@@ -38,8 +35,8 @@ def serving(folder: Path, config: str, patience: Patience) -> Iterator[Inside]:
 
     async def serve() -> None:
         stop.append(asyncio.Event())
-        async with running(settings, patience=patience) as worker:
-            found.append(Inside(worker.url, worker.engine))
+        async with running(settings, patience=patience) as engine:
+            found.append(Inside(engine.url))
             begun.set()
             await stop[0].wait()
 

@@ -39,12 +39,12 @@ async def _status(folder: Path, config: str, *requests: tuple[str, str, bytes, d
     flags = {"serve.listen": "127.0.0.1:0", "serve.data": str(folder / "data")}
     go = threading.Event()
     *first, last = requests
-    async with running(load_settings(file, {}, flags, folder=folder).settings) as worker:
+    async with running(load_settings(file, {}, flags, folder=folder).settings) as engine:
         for request in first:
-            await asyncio.to_thread(_ask, worker.url, *request)
-        busy = [asyncio.ensure_future(worker.engine.call(go.wait)) for _ in range(8)]
+            await asyncio.to_thread(_ask, engine.url, *request)
+        busy = [asyncio.ensure_future(engine.worker.basis.threads.catalog(go.wait)) for _ in range(8)]
         try:
-            return await asyncio.to_thread(_ask, worker.url, *last)
+            return await asyncio.to_thread(_ask, engine.url, *last)
         finally:
             go.set()
             await asyncio.gather(*busy)
@@ -82,13 +82,13 @@ async def test_however_many_ask_for_the_metrics_take_one_of_the_catalogs_threads
     file.write_text("")
     flags = {"serve.listen": "127.0.0.1:0", "serve.data": str(tmp_path / "data")}
     settings = load_settings(file, {}, flags, folder=tmp_path).settings
-    async with running(settings) as worker:
-        worker.engine.metrics.registry.register(slow := _Slow())
+    async with running(settings) as engine:
+        engine.worker.basis.metrics.registry.register(slow := _Slow())
 
         with ThreadPoolExecutor(10) as threads:
 
             def ask(path: str) -> asyncio.Future[int]:
-                return asyncio.wrap_future(threads.submit(_ask, worker.url, "GET", path, b"", {}))
+                return asyncio.wrap_future(threads.submit(_ask, engine.url, "GET", path, b"", {}))
 
             asked = [ask("/metrics") for _ in range(8)]
             try:

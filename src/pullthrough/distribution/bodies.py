@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, Sequence
-from concurrent.futures import Executor
 
 from aiohttp import Payload, web
 from aiohttp.abc import AbstractStreamWriter
@@ -17,6 +16,7 @@ from aiohttp.abc import AbstractStreamWriter
 from pullthrough.distribution.residency import is_resident, read_in
 from pullthrough.engine.pull.content import Part
 from pullthrough.storage.bodies import InFile
+from pullthrough.threads import Runner
 
 #: Sent between two turns of the event loop. Other requests wait for it: larger is no faster, and delays small answers.
 WINDOW_BYTES = 1 * 1024 * 1024
@@ -65,13 +65,13 @@ class _Descriptor:
         return self._fd
 
 
-class Sender:
+class BodySender:
     """Sends one body. `sent_bytes` counts what went out, whether or not the body was completed."""
 
-    def __init__(self, request: web.BaseRequest, response: web.StreamResponse, threads: Executor) -> None:
+    def __init__(self, request: web.BaseRequest, response: web.StreamResponse, run: Runner) -> None:
         self._request = request
         self._response = response
-        self._threads = threads
+        self._run = run
         self._loop = asyncio.get_running_loop()
         self.sent_bytes = 0
 
@@ -102,7 +102,7 @@ class Sender:
         for offset in range(piece.start, piece.stop, WINDOW_BYTES):
             count = min(piece.stop - offset, WINDOW_BYTES)
             if not is_resident(fd, offset, count):
-                await self._loop.run_in_executor(self._threads, read_in, fd, offset, count)
+                await self._run(read_in, fd, offset, count)
             if transport.is_closing():
                 raise ConnectionResetError("the client has gone")
             sent = await self._loop.sendfile(transport, _Descriptor(fd), offset, count, fallback=False)  # type: ignore[arg-type]  # it needs fileno() only

@@ -19,7 +19,7 @@ NO_OUTCOME = Outcome(outcomes.CacheResult.NONE)
 
 
 @dataclass(slots=True)
-class Exchange:
+class RegistryExchange:
     """`mirror` is the prefix of the rule that the request's listener is bound to, if it is to one."""
 
     request: web.BaseRequest
@@ -56,7 +56,7 @@ class Exchange:
         return path if "Signature" in query else f"{path}{mark}{query}"
 
 
-def common_headers(exchange: Exchange) -> dict[str, str]:
+def common_headers(exchange: RegistryExchange) -> dict[str, str]:
     headers = {VERSION_HEADER: "registry/2.0", "X-Cache": exchange.outcome.header()}
     if exchange.query.ns is not None:
         headers["OCI-Namespace"] = outcomes.clean(exchange.query.ns)

@@ -16,7 +16,7 @@ from aiohttp import web
 from pullthrough.asker import ASKER, client_of
 from pullthrough.distribution.access_log import Entry
 from pullthrough.distribution.errors import MethodNotAllowed, error_response
-from pullthrough.distribution.exchange import NO_OUTCOME, READS, VERSION_HEADER, Exchange, json_response
+from pullthrough.distribution.exchange import NO_OUTCOME, READS, VERSION_HEADER, RegistryExchange, json_response
 from pullthrough.distribution.fast_path import FastPath
 from pullthrough.distribution.health import HealthFace
 from pullthrough.distribution.permissions import Permissions
@@ -75,7 +75,7 @@ class RegistryFace:
     async def handle(self, request: web.BaseRequest, *, mirror: str | None = None) -> web.StreamResponse:
         """`mirror` is the prefix of the rule that the request's listener is bound to, if it is to one."""
         started = time.perf_counter()
-        exchange = Exchange(request, mirror)
+        exchange = RegistryExchange(request, mirror)
         ASKER.set(client_of(request.remote))
         status = 0
         try:
@@ -87,7 +87,7 @@ class RegistryFace:
         finally:
             self._record(exchange, status, time.perf_counter() - started)
 
-    def _record(self, exchange: Exchange, status: int, seconds: float) -> None:
+    def _record(self, exchange: RegistryExchange, status: int, seconds: float) -> None:
         request, outcome = exchange.request, exchange.outcome
         self._log.add(
             Entry(
@@ -106,7 +106,7 @@ class RegistryFace:
             )
         )
 
-    async def _answer(self, exchange: Exchange) -> web.StreamResponse:
+    async def _answer(self, exchange: RegistryExchange) -> web.StreamResponse:
         try:
             return await self._dispatch(exchange)
         except PullthroughError as error:
@@ -133,7 +133,7 @@ class RegistryFace:
             _log.exception("%s %s failed", exchange.request.method, exchange.loggable_path[:300])
             return error_response(PullthroughError("the cache failed; its log says why"))
 
-    async def _dispatch(self, exchange: Exchange) -> web.StreamResponse:
+    async def _dispatch(self, exchange: RegistryExchange) -> web.StreamResponse:
         request = exchange.request
         raw_path, _, query = request.raw_path.partition("?")
         if not raw_path.startswith("/v2"):
@@ -152,7 +152,7 @@ class RegistryFace:
             return await self._pulls.handle(exchange, route, targets)
         return await self._pushes.handle(exchange, route, targets.literal)
 
-    async def _dispatch_nameless(self, exchange: Exchange, kind: Endpoint) -> web.StreamResponse:
+    async def _dispatch_nameless(self, exchange: RegistryExchange, kind: Endpoint) -> web.StreamResponse:
         if exchange.request.method not in READS:
             raise MethodNotAllowed(f"{exchange.request.method} is not possible here", allowed="GET, HEAD")
         if kind is Endpoint.CATALOG:

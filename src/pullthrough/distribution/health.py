@@ -6,7 +6,7 @@ from aiohttp import web
 
 from pullthrough.distribution.bodies import paced
 from pullthrough.distribution.errors import EndpointUnknown, MethodNotAllowed
-from pullthrough.distribution.exchange import READS, Exchange
+from pullthrough.distribution.exchange import READS, RegistryExchange
 from pullthrough.engine.degraded import Degradation
 from pullthrough.engine.tasks import Tasks
 from pullthrough.metrics import Metrics
@@ -28,7 +28,7 @@ class HealthFace:
         self._tasks = tasks
         self._call = call
 
-    async def handle(self, exchange: Exchange, path: str) -> web.StreamResponse:
+    async def handle(self, exchange: RegistryExchange, path: str) -> web.StreamResponse:
         exchange.kind = "health"
         if exchange.request.method not in READS:
             raise MethodNotAllowed(f"{exchange.request.method} is not possible here", allowed="GET, HEAD")

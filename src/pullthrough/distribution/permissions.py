@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from pullthrough.access.authentication import Authenticator
 from pullthrough.access.authorization import Authorizer
 from pullthrough.access.principals import Principal
-from pullthrough.distribution.exchange import READS, Exchange
+from pullthrough.distribution.exchange import READS, RegistryExchange
 from pullthrough.distribution.routes import Endpoint, parse_path, parse_query
 from pullthrough.engine.rules import Target, Targets
 from pullthrough.errors import AccessDenied, PullthroughError, Unauthorized
@@ -45,7 +45,7 @@ class Permissions:
         self._call = call
         self._arn = f"arn:aws:ecr:{region}:{account}:repository/"
 
-    async def find_principal(self, exchange: Exchange, raw_path: str, raw_query: str) -> Principal:
+    async def find_principal(self, exchange: RegistryExchange, raw_path: str, raw_query: str) -> Principal:
         """Who asks: who has logged in, or whose URL for the blob at this path it is.
 
         Raises Unauthorized, AccessDenied or TooManyLogins, before anything else is looked at.
@@ -66,14 +66,14 @@ class Permissions:
         await self._authorizer.prepare(principal)
         return principal
 
-    def invitation(self, exchange: Exchange) -> str | None:
+    def invitation(self, exchange: RegistryExchange) -> str | None:
         """The challenge that goes with `/v2/` though it is open, so that clients log in before they push."""
         principal = exchange.principal
         if principal is not None and principal.is_anonymous:
             return self._authenticator.challenge(exchange.request.headers)
         return None
 
-    def check(self, exchange: Exchange, action: str, repository: RepositoryName | None = None) -> None:
+    def check(self, exchange: RegistryExchange, action: str, repository: RepositoryName | None = None) -> None:
         """Raises AccessDenied, or Unauthorized for who has not logged in. Without a repository: for all of them."""
         assert exchange.principal is not None
         self._authorizer.authorize(
@@ -84,14 +84,14 @@ class Permissions:
             source_ip=exchange.request.remote,
         )
 
-    def may(self, exchange: Exchange, action: str, repository: RepositoryName) -> bool:
+    def may(self, exchange: RegistryExchange, action: str, repository: RepositoryName) -> bool:
         try:
             self.check(exchange, action, repository)
         except (AccessDenied, Unauthorized):
             return False
         return True
 
-    async def allowed(self, exchange: Exchange, action: str, targets: Targets) -> Targets:
+    async def allowed(self, exchange: RegistryExchange, action: str, targets: Targets) -> Targets:
         """Those of the targets for which the action is allowed. Raises as `check` does where it is for none."""
         if targets.stripped is None:
             self.check(exchange, action, targets.literal.repository)
@@ -102,7 +102,7 @@ class Permissions:
 
         return await _passing(targets, check)
 
-    async def importable(self, exchange: Exchange, targets: Targets, reference: Reference) -> Targets:
+    async def importable(self, exchange: RegistryExchange, targets: Targets, reference: Reference) -> Targets:
         """Those that have the manifest, or that the client may have it fetched to. Raises as `check` does.
 
         A manifest that is not here needs two more rights: to have it fetched, and to make its repository.
@@ -118,7 +118,7 @@ class Permissions:
 
         return await _passing(targets, check)
 
-    async def creatable(self, exchange: Exchange, targets: Targets) -> Targets:
+    async def creatable(self, exchange: RegistryExchange, targets: Targets) -> Targets:
         """Those whose repository is there, or that the client may make: a blob that comes in makes it. Raises as `check`
         does."""
 
@@ -128,7 +128,7 @@ class Permissions:
 
         return await _passing(targets, check)
 
-    async def check_creation(self, exchange: Exchange, target: Target) -> None:
+    async def check_creation(self, exchange: RegistryExchange, target: Target) -> None:
         """Raises AccessDenied where there is no such repository and the client may not make it."""
         try:
             self.check(exchange, "CreateRepository", target.repository)

@@ -12,8 +12,8 @@ from urllib.parse import quote, urlencode
 
 from aiohttp import web
 
-from pullthrough.distribution.bodies import Sender, paced
-from pullthrough.distribution.exchange import Exchange, common_headers, json_response
+from pullthrough.distribution.bodies import BodySender, paced
+from pullthrough.distribution.exchange import RegistryExchange, common_headers, json_response
 from pullthrough.distribution.permissions import Permissions
 from pullthrough.distribution.routes import MAX_PAGE, Endpoint, Route
 from pullthrough.engine.blobs import Blobs
@@ -25,11 +25,11 @@ from pullthrough.engine.pull.content import BlobPieces
 from pullthrough.engine.pull.pulls import Pulls
 from pullthrough.engine.pull_times import PullTimes
 from pullthrough.engine.rules import Targets
-from pullthrough.engine.threads import Threads
 from pullthrough.errors import PullthroughError
 from pullthrough.oci import media_types
 from pullthrough.oci.ranges import ByteRange, parse_range
 from pullthrough.storage.repositories import Repositories
+from pullthrough.threads import Threads
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class PullFace:
         self._threads = threads
         self._server_name = server_name
 
-    async def handle(self, exchange: Exchange, route: Route, targets: Targets) -> web.StreamResponse:
+    async def handle(self, exchange: RegistryExchange, route: Route, targets: Targets) -> web.StreamResponse:
         match route.kind:
             case Endpoint.MANIFEST:
                 return await self._manifest(exchange, route, targets)
@@ -72,7 +72,7 @@ class PullFace:
                 return await self._referrers(exchange, route, targets)
         raise AssertionError(f"{route.kind} is nothing to pull")
 
-    async def repositories(self, exchange: Exchange) -> web.StreamResponse:
+    async def repositories(self, exchange: RegistryExchange) -> web.StreamResponse:
         """The list of `/v2/_catalog`."""
         self._permissions.check(exchange, "DescribeRepositories")
         limit = MAX_PAGE if exchange.query.n is None else exchange.query.n
@@ -87,7 +87,7 @@ class PullFace:
 
     # --- manifests ---------------------------------------------------------------------------------------------------
 
-    async def _manifest(self, exchange: Exchange, route: Route, targets: Targets) -> web.StreamResponse:
+    async def _manifest(self, exchange: RegistryExchange, route: Route, targets: Targets) -> web.StreamResponse:
         request = exchange.request
         assert route.reference is not None
         targets = await self._permissions.allowed(exchange, "BatchGetImage", targets)
@@ -111,14 +111,14 @@ class PullFace:
         exchange.sent_bytes = 0 if exchange.is_head else len(manifest.body)
         return web.Response(body=paced(manifest.body), headers=headers)
 
-    def _is_excluded(self, exchange: Exchange) -> bool:
+    def _is_excluded(self, exchange: RegistryExchange) -> bool:
         """Whether pulls of this client leave an image's pull time as it is (RegisterPullTimeUpdateExclusion)."""
         excluded = self._configuration.pull_time_exclusions
         return bool(excluded) and exchange.principal is not None and exchange.principal.arn in excluded
 
     # --- blobs -------------------------------------------------------------------------------------------------------
 
-    async def _blob(self, exchange: Exchange, route: Route, targets: Targets) -> web.StreamResponse:
+    async def _blob(self, exchange: RegistryExchange, route: Route, targets: Targets) -> web.StreamResponse:
         request, digest = exchange.request, route.digest
         action = "BatchCheckLayerAvailability" if exchange.is_head else "GetDownloadUrlForLayer"
         targets = await self._permissions.allowed(exchange, action, targets)
@@ -160,7 +160,7 @@ class PullFace:
         finally:
             answer.close()
 
-    def _blob_headers(self, exchange: Exchange, digest: str) -> dict[str, str]:
+    def _blob_headers(self, exchange: RegistryExchange, digest: str) -> dict[str, str]:
         headers = common_headers(exchange)
         headers["Docker-Content-Digest"] = digest
         headers["ETag"] = f'"{digest}"'
@@ -170,7 +170,7 @@ class PullFace:
 
     async def _send(
         self,
-        exchange: Exchange,
+        exchange: RegistryExchange,
         body: BlobPieces,
         headers: dict[str, str],
         wanted: ByteRange | None,
@@ -190,7 +190,7 @@ class PullFace:
             response.headers["Content-Length"] = str(stop - start)
         response.headers["Server"] = self._server_name
         await response.prepare(request)
-        sender = Sender(request, response, self._threads.bodies)
+        sender = BodySender(request, response, self._threads.body)
         try:
             async with aclosing(body.pieces):
                 await sender.send(body.pieces)
@@ -212,7 +212,7 @@ class PullFace:
 
     # --- lists -------------------------------------------------------------------------------------------------------
 
-    async def _tags(self, exchange: Exchange, route: Route, targets: Targets) -> web.StreamResponse:
+    async def _tags(self, exchange: RegistryExchange, route: Route, targets: Targets) -> web.StreamResponse:
         targets = await self._permissions.allowed(exchange, "ListImages", targets)
         query = exchange.query
         listing = await self._pulls.tags(targets, after=query.last, most=query.n, force=_wants_check(exchange.request))
@@ -221,7 +221,7 @@ class PullFace:
         link = _next_page(exchange, f"/v2/{route.name}/tags/list", listing.page.last)
         return self._listed(exchange, listing, opening, "application/json", link)
 
-    async def _referrers(self, exchange: Exchange, route: Route, targets: Targets) -> web.StreamResponse:
+    async def _referrers(self, exchange: RegistryExchange, route: Route, targets: Targets) -> web.StreamResponse:
         targets = await self._permissions.allowed(exchange, "ListImageReferrers", targets)
         query, digest = exchange.query, route.digest
         assert digest is not None
@@ -236,7 +236,7 @@ class PullFace:
         return response
 
     def _listed(
-        self, exchange: Exchange, listing: Listing, opening: str, media_type: str, link: str | None
+        self, exchange: RegistryExchange, listing: Listing, opening: str, media_type: str, link: str | None
     ) -> web.Response:
         exchange.outcome = listing.outcome
         parts = (opening.encode(), listing.page.entries, b"]}")
@@ -260,7 +260,7 @@ def _matches(header: str | None, digest: str) -> bool:
     return any(tag in (digest, "*") for tag in candidates)
 
 
-def _next_page(exchange: Exchange, path: str, last: str) -> str | None:
+def _next_page(exchange: RegistryExchange, path: str, last: str) -> str | None:
     """The Link to what follows the entry `last` of a list; None where nothing does."""
     if not last:
         return None

@@ -14,7 +14,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestPayloadError
 
 from pullthrough.distribution.errors import EncodingUnsupported, MethodNotAllowed
-from pullthrough.distribution.exchange import Exchange, common_headers
+from pullthrough.distribution.exchange import RegistryExchange, common_headers
 from pullthrough.distribution.permissions import Permissions
 from pullthrough.distribution.routes import Endpoint, Route
 from pullthrough.engine.configuration import Configuration
@@ -57,7 +57,7 @@ class PushFace:
         self._tasks = tasks
         self._permissions = permissions
 
-    async def handle(self, exchange: Exchange, route: Route, target: Target) -> web.StreamResponse:
+    async def handle(self, exchange: RegistryExchange, route: Route, target: Target) -> web.StreamResponse:
         method, is_begun = exchange.request.method, bool(route.upload)
         match route.kind, method:
             case Endpoint.UPLOAD, "POST" if not is_begun:
@@ -86,7 +86,7 @@ class PushFace:
 
     # --- uploads -----------------------------------------------------------------------------------------------------
 
-    async def _begin(self, exchange: Exchange, target: Target) -> web.StreamResponse:
+    async def _begin(self, exchange: RegistryExchange, target: Target) -> web.StreamResponse:
         self._permissions.check(exchange, "InitiateLayerUpload", target.repository)
         query = exchange.query
         if query.mount is not None and await self._mount(exchange, target, parse_digest(query.mount)):
@@ -107,7 +107,7 @@ class PushFace:
             raise
         return self._created(exchange, target, digest)
 
-    async def _mount(self, exchange: Exchange, target: Target, digest: Digest) -> bool:
+    async def _mount(self, exchange: RegistryExchange, target: Target, digest: Digest) -> bool:
         """Take the blob over from the repository that the client names, or from any, that it may read it in."""
         if self._configuration.account_setting("BLOB_MOUNTING") != "ENABLED":
             return False
@@ -124,17 +124,17 @@ class PushFace:
                     return True
         return False
 
-    async def _check_creation(self, exchange: Exchange, target: Target) -> None:
+    async def _check_creation(self, exchange: RegistryExchange, target: Target) -> None:
         if target.is_own:
             await self._permissions.check_creation(exchange, target)
 
-    async def _append(self, exchange: Exchange, target: Target, upload_id: str) -> web.StreamResponse:
+    async def _append(self, exchange: RegistryExchange, target: Target, upload_id: str) -> web.StreamResponse:
         self._permissions.check(exchange, "UploadLayerPart", target.repository)
         part = _content_range(exchange.request)
         size = await self._blobs.append(target, upload_id, _body(exchange), part=part)
         return self._progress(exchange, target, upload_id, size, 202)
 
-    async def _finish(self, exchange: Exchange, target: Target, upload_id: str) -> web.StreamResponse:
+    async def _finish(self, exchange: RegistryExchange, target: Target, upload_id: str) -> web.StreamResponse:
         self._permissions.check(exchange, "CompleteLayerUpload", target.repository)
         if exchange.query.digest is None:
             raise DigestInvalid("an upload ends with ?digest=<the blob's digest>")
@@ -144,7 +144,7 @@ class PushFace:
         return self._created(exchange, target, digest)
 
     def _progress(
-        self, exchange: Exchange, target: Target, upload_id: str, size_bytes: int, status: int
+        self, exchange: RegistryExchange, target: Target, upload_id: str, size_bytes: int, status: int
     ) -> web.StreamResponse:
         response = _empty(exchange, status)
         response.headers["Location"] = f"/v2/{target.repository}/blobs/uploads/{upload_id}"
@@ -153,7 +153,7 @@ class PushFace:
         response.headers["Docker-Upload-UUID"] = upload_id
         return response
 
-    def _created(self, exchange: Exchange, target: Target, digest: Digest) -> web.StreamResponse:
+    def _created(self, exchange: RegistryExchange, target: Target, digest: Digest) -> web.StreamResponse:
         response = _empty(exchange, 201)
         response.headers["Location"] = f"/v2/{target.repository}/blobs/{digest}"
         response.headers["Docker-Content-Digest"] = digest
@@ -161,7 +161,7 @@ class PushFace:
 
     # --- manifests, deletions ----------------------------------------------------------------------------------------
 
-    async def _put_manifest(self, exchange: Exchange, route: Route, target: Target) -> web.StreamResponse:
+    async def _put_manifest(self, exchange: RegistryExchange, route: Route, target: Target) -> web.StreamResponse:
         self._permissions.check(exchange, "PutImage", target.repository)
         await self._check_creation(exchange, target)
         assert route.reference is not None
@@ -175,7 +175,7 @@ class PushFace:
             response.headers["OCI-Subject"] = pushed.subject
         return response
 
-    async def _delete(self, exchange: Exchange, route: Route, target: Target) -> web.StreamResponse:
+    async def _delete(self, exchange: RegistryExchange, route: Route, target: Target) -> web.StreamResponse:
         self._permissions.check(exchange, "BatchDeleteImage", target.repository)
         if route.kind is Endpoint.BLOB:
             await self._blobs.delete_blob(target, route.digest)
@@ -187,7 +187,7 @@ class PushFace:
         return _empty(exchange, 202)
 
 
-def _empty(exchange: Exchange, status: int) -> web.Response:
+def _empty(exchange: RegistryExchange, status: int) -> web.Response:
     headers = common_headers(exchange)
     del headers["X-Cache"]  # nothing was served
     return web.Response(status=status, headers=headers)
@@ -210,7 +210,7 @@ def _content_range(request: web.BaseRequest) -> ByteRange | None:
     return part
 
 
-async def _body(exchange: Exchange) -> AsyncIterator[bytes]:
+async def _body(exchange: RegistryExchange) -> AsyncIterator[bytes]:
     """The request's body as it comes. aiohttp stops reading while nobody takes it, so that memory stays flat.
 
     Raises EncodingUnsupported before the first byte; UploadInvalid where the body cannot be read to its end.
@@ -236,7 +236,7 @@ async def _body(exchange: Exchange) -> AsyncIterator[bytes]:
         raise UploadInvalid("the request's body broke off or is not encoded as its headers say") from error
 
 
-async def _small_body(exchange: Exchange) -> bytes:
+async def _small_body(exchange: RegistryExchange) -> bytes:
     """A manifest's. Raises ManifestTooLarge."""
     too_large = ManifestTooLarge(f"the manifest is larger than {MAX_MANIFEST_BYTES:,} bytes")
     if (exchange.request.content_length or 0) > MAX_MANIFEST_BYTES:

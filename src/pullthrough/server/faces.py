@@ -23,12 +23,12 @@ from pullthrough.distribution.request_log import RequestLog
 from pullthrough.ecr.calls import Handlers, registry_identity
 from pullthrough.ecr.face import LARGE_AT_ONCE, ApiRequest, EcrFace
 from pullthrough.engine import outcomes
-from pullthrough.engine.engine import Engine
 from pullthrough.faces.control.face import ControlFace
 from pullthrough.faces.face import Faces
 from pullthrough.metrics import Metrics
-from pullthrough.operations.assembly import make_operations
+from pullthrough.server.compose import Worker
 from pullthrough.server.opening import Opened
+from pullthrough.server.operations import make_operations
 from pullthrough.settings import ListenAddress
 from pullthrough.storage.catalog.templates import CreationTemplates
 
@@ -47,39 +47,40 @@ class ServedFaces:
     control: Faces
 
 
-def make_faces(engine: Engine, shared: Opened, stack: AsyncExitStack, *, has_tls: bool) -> ServedFaces:
+def make_faces(worker: Worker, shared: Opened, stack: AsyncExitStack, *, has_tls: bool) -> ServedFaces:
     """`stack` closes what they need.
 
     Raises ConfigurationError where a file that the settings name cannot be used.
     """
-    settings = engine.settings
+    basis, storage = worker.basis, worker.basis.storage
+    settings = basis.settings
     authenticator = make_authenticator(
         settings,
-        database=engine.catalog.database,
-        sealer=engine.sealer,
-        generation=engine.configuration_generation,
-        call=engine.threads.catalog,
-        clock=engine.clock,
+        database=storage.catalog.database,
+        sealer=storage.sealer,
+        generation=storage.configuration_generation,
+        call=basis.threads.catalog,
+        clock=basis.clock,
         url_key=shared.url_key,
     )
     stack.callback(authenticator.close)
-    authorizer = Authorizer(settings, engine.configuration, clock=engine.clock)
-    access_log = _make_access_log(engine, stack)
-    registry = _make_registry_face(engine, authenticator, authorizer, access_log)
+    authorizer = Authorizer(settings, basis.configuration, clock=basis.clock)
+    access_log = _make_access_log(worker, stack)
+    registry = _make_registry_face(worker, authenticator, authorizer, access_log)
     api_threads = ThreadPoolExecutor(LARGE_AT_ONCE, thread_name_prefix="api")
     stack.callback(api_threads.shutdown)
     main = shared.listeners[0]
     identity = registry_identity(settings.ecr, ListenAddress(main.address.host, main.port), has_tls=has_tls)
-    record = functools.partial(_record_api, engine.metrics, access_log)
+    record = functools.partial(_record_api, basis.metrics, access_log)
     apis = EcrFace(
         identity,
         authenticator,
         authorizer,
-        make_handlers=functools.partial(_make_handlers, engine, authenticator, authorizer),
-        configuration=engine.configuration,
-        tasks=engine.tasks,
-        call=engine.threads.catalog,
-        clock=engine.clock,
+        make_handlers=functools.partial(_make_handlers, worker, authenticator, authorizer),
+        configuration=basis.configuration,
+        tasks=basis.tasks,
+        call=basis.threads.catalog,
+        clock=basis.clock,
         record=record,
         server_name=SERVER_NAME,
         threads=api_threads,
@@ -87,56 +88,57 @@ def make_faces(engine: Engine, shared: Opened, stack: AsyncExitStack, *, has_tls
     return ServedFaces(
         main=Faces(apis, registry),
         mirrors={prefix: Faces(MirrorFace(registry, prefix)) for prefix in settings.serve.mirrors.values()},
-        control=Faces(ControlFace(make_operations(engine))),
+        control=Faces(ControlFace(make_operations(worker))),
     )
 
 
 def _make_registry_face(
-    engine: Engine, authenticator: Authenticator, authorizer: Authorizer, access_log: AccessLogger
+    worker: Worker, authenticator: Authenticator, authorizer: Authorizer, access_log: AccessLogger
 ) -> RegistryFace:
-    ecr = engine.settings.ecr
+    basis, pulling, storage = worker.basis, worker.pulling, worker.basis.storage
+    ecr = basis.settings.ecr
     permissions = Permissions(
         authenticator,
         authorizer,
-        engine.repositories,
-        engine.catalog.manifests,
-        engine.threads.catalog,
+        storage.repositories,
+        storage.catalog.manifests,
+        basis.threads.catalog,
         region=ecr.region,
         account=ecr.account,
     )
-    log = RequestLog(engine.metrics, access_log)
+    log = RequestLog(basis.metrics, access_log)
     return RegistryFace(
-        configuration=engine.configuration,
+        configuration=basis.configuration,
         permissions=permissions,
         pulls=PullFace(
-            pulls=engine.pulls,
-            manifests=engine.manifests,
-            blobs=engine.blobs,
-            repositories=engine.repositories,
-            configuration=engine.configuration,
-            pull_times=engine.pull_times,
+            pulls=pulling.pulls,
+            manifests=pulling.manifests,
+            blobs=pulling.blobs,
+            repositories=storage.repositories,
+            configuration=basis.configuration,
+            pull_times=basis.pull_times,
             permissions=permissions,
-            threads=engine.threads,
+            threads=basis.threads,
             server_name=SERVER_NAME,
         ),
         pushes=PushFace(
-            blobs=engine.blob_pushes,
-            manifests=engine.manifest_pushes,
-            configuration=engine.configuration,
-            tasks=engine.tasks,
+            blobs=worker.pushing.blobs,
+            manifests=worker.pushing.manifests,
+            configuration=basis.configuration,
+            tasks=basis.tasks,
             permissions=permissions,
         ),
         health=HealthFace(
-            degradation=engine.degradation,
-            upstreams=engine.upstreams,
-            metrics=engine.metrics,
-            tasks=engine.tasks,
-            call=engine.threads.catalog,
+            degradation=worker.keeping.degradation,
+            upstreams=basis.upstreams,
+            metrics=basis.metrics,
+            tasks=basis.tasks,
+            call=basis.threads.catalog,
         ),
         fast_path=FastPath(
-            configuration=engine.configuration,
-            manifests=engine.manifests,
-            pull_times=engine.pull_times,
+            configuration=basis.configuration,
+            manifests=pulling.manifests,
+            pull_times=basis.pull_times,
             authorizer=authorizer,
             server_name=SERVER_NAME,
             record=log.add,
@@ -146,45 +148,47 @@ def _make_registry_face(
     )
 
 
-def _make_handlers(engine: Engine, authenticator: Authenticator, authorizer: Authorizer) -> Handlers:
+def _make_handlers(worker: Worker, authenticator: Authenticator, authorizer: Authorizer) -> Handlers:
     # Here, not above: a start should not wait for what only the APIs need.
     from pullthrough.ecr.operations import make_handlers
     from pullthrough.ecr.rules import written_rules
 
+    basis, pulling, storage = worker.basis, worker.pulling, worker.basis.storage
     return make_handlers(
-        strict=engine.settings.ecr.strict,
-        written=written_rules(engine.settings.rules),
+        strict=basis.settings.ecr.strict,
+        written=written_rules(basis.settings.rules),
         authenticator=authenticator,
         authorizer=authorizer,
-        run=engine.threads.catalog,
-        cache_rules=engine.cache_rules,
-        configuration=engine.configuration,
-        document_rows=engine.document_rows,
-        events=engine.events,
-        exclusions=engine.exclusions,
-        images=engine.images,
-        lifecycle_runs=engine.lifecycle_runs,
-        lifecycles=engine.lifecycles,
-        listings=engine.listings,
-        manifest_rows=engine.catalog.manifests,
-        manifests=engine.manifests,
-        pull_times=engine.pull_times,
-        pushed=engine.pushed,
-        push_admission=engine.push_admission,
-        blob_pushes=engine.blob_pushes,
-        manifest_pushes=engine.manifest_pushes,
-        referrers=engine.referrers,
-        repositories=engine.repositories,
-        secrets=engine.secrets,
-        templates=CreationTemplates(engine.catalog.database),
-        upstreams=engine.upstreams,
+        run=basis.threads.catalog,
+        cache_rules=storage.cache_rules,
+        configuration=basis.configuration,
+        document_rows=storage.documents,
+        events=basis.events,
+        exclusions=storage.exclusions,
+        images=storage.images,
+        lifecycle_runs=worker.keeping.lifecycle_runs,
+        lifecycles=storage.lifecycles,
+        listings=pulling.listings,
+        manifest_rows=storage.catalog.manifests,
+        manifests=pulling.manifests,
+        pull_times=basis.pull_times,
+        pushed=storage.pushed,
+        push_admission=worker.pushing.admission,
+        blob_pushes=worker.pushing.blobs,
+        manifest_pushes=worker.pushing.manifests,
+        referrers=storage.referrers,
+        repositories=storage.repositories,
+        secrets=storage.secrets,
+        templates=CreationTemplates(storage.catalog.database),
+        upstreams=basis.upstreams,
     )
 
 
-def _make_access_log(engine: Engine, stack: AsyncExitStack) -> AccessLogger:
-    serve = engine.settings.serve
+def _make_access_log(worker: Worker, stack: AsyncExitStack) -> AccessLogger:
+    serve = worker.basis.settings.serve
     thread = ThreadPoolExecutor(1, thread_name_prefix="access-log")
-    access_log = AccessLogger(serve.access_log, _STANDARD_OUTPUT, thread, engine.locks if serve.workers > 1 else None)
+    locks = worker.basis.storage.locks if serve.workers > 1 else None
+    access_log = AccessLogger(serve.access_log, _STANDARD_OUTPUT, thread, locks)
     stack.callback(access_log.close)
     stack.callback(thread.shutdown)
     return access_log

@@ -34,16 +34,16 @@ class Offline:
 
     @asynccontextmanager
     async def _whole(self) -> AsyncIterator[Operations]:
-        """All operations, by an engine that does nothing by itself."""
-        from pullthrough.engine.engine import Engine
+        """All operations, by a worker that does nothing by itself."""
         from pullthrough.metrics import Metrics
-        from pullthrough.operations.assembly import make_operations
+        from pullthrough.server.compose import compose
+        from pullthrough.server.operations import make_operations
 
-        engine = Engine(self._settings, self._folder, slot=1, slots=2, metrics=Metrics())
+        worker = compose(self._settings, self._folder, slot=1, slots=2, metrics=Metrics())
         try:
-            yield make_operations(engine)
+            yield make_operations(worker)
         finally:
-            await engine.close()
+            await worker.close()
 
     @asynccontextmanager
     async def _checking(self) -> AsyncIterator[Operations]:

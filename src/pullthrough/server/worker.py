@@ -21,7 +21,7 @@ from pullthrough.settings import Settings
 
 if TYPE_CHECKING:
     from pullthrough.engine.blobs import Patience
-    from pullthrough.engine.engine import Engine
+    from pullthrough.server.compose import Worker
     from pullthrough.server.faces import ServedFaces
 
 _log = logging.getLogger("pullthrough")
@@ -36,9 +36,9 @@ _MAX_CONTROL_CONNECTIONS = 64
 
 @dataclass(frozen=True)
 class Running:
-    """A worker that serves."""
+    """An engine that serves, or one worker of it."""
 
-    engine: Engine
+    worker: Worker
     url: str
     reload: Callable[[], None]
 
@@ -47,8 +47,8 @@ class Running:
 async def running(settings: Settings, *, patience: Patience | None = None) -> AsyncIterator[Running]:
     """An engine in this process and event loop, with one worker; for the demo, and for tests, which have less patience."""
     with opened(settings) as shared:
-        async with _working(settings, shared, slot=1, slots=2, patience=patience) as worker:
-            yield worker
+        async with _working(settings, shared, slot=1, slots=2, patience=patience) as engine:
+            yield engine
 
 
 @asynccontextmanager
@@ -57,17 +57,17 @@ async def _working(
 ) -> AsyncIterator[Running]:
     """Serve on the sockets until the block ends; then answers in flight finish."""
     # Here, not above: the parent of several workers needs none of it, and the command line's start should not wait.
-    from pullthrough.engine.engine import Engine
     from pullthrough.metrics import Metrics
+    from pullthrough.server.compose import compose
     from pullthrough.server.faces import make_faces
 
     tls = make_tls(settings.serve)
     async with AsyncExitStack() as stack:
-        engine = Engine(settings, shared.folder, slot=slot, slots=slots, metrics=Metrics(), patience=patience)
-        stack.push_async_callback(engine.close)
-        faces = make_faces(engine, shared, stack, has_tls=tls is not None)
+        worker = compose(settings, shared.folder, slot=slot, slots=slots, metrics=Metrics(), patience=patience)
+        stack.push_async_callback(worker.close)
+        faces = make_faces(worker, shared, stack, has_tls=tls is not None)
         _listen(faces, shared, tls, stack)
-        engine.start()
+        worker.start()
 
         def reload() -> None:
             if tls is not None:
@@ -77,7 +77,7 @@ async def _working(
                 except ConfigurationError as error:
                     _log.error("the old certificate stays in use: %s", error)
 
-        yield Running(engine, shared.listeners[0].url("https" if tls else "http"), reload)
+        yield Running(worker, shared.listeners[0].url("https" if tls else "http"), reload)
 
 
 def _listen(faces: ServedFaces, shared: Opened, tls: ssl.SSLContext | None, stack: AsyncExitStack) -> None:
@@ -122,9 +122,9 @@ async def work(settings: Settings, shared: Opened, *, slot: int, slots: int, rea
         elif loop.time() - asked_at > _SAME_SIGNAL_SECONDS:
             os._exit(130)
 
-    async with _working(settings, shared, slot=slot, slots=slots) as worker:
+    async with _working(settings, shared, slot=slot, slots=slots) as engine:
         loop.add_signal_handler(signal.SIGTERM, asked_to_stop)
         loop.add_signal_handler(signal.SIGINT, asked_to_stop)
-        loop.add_signal_handler(signal.SIGHUP, worker.reload)
+        loop.add_signal_handler(signal.SIGHUP, engine.reload)
         ready()
         await stop.wait()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -14,7 +13,7 @@ from aiohttp import Payload, web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pullthrough.distribution.bodies import SLICE_BYTES, Sender, paced
+from pullthrough.distribution.bodies import SLICE_BYTES, BodySender, paced
 from pullthrough.engine.pull.content import Part
 from pullthrough.storage.bodies import Body
 from pullthrough.storage.files.reading import StoredFile
@@ -107,8 +106,7 @@ async def test_the_loop_sees_to_others_while_a_blob_goes_to_a_client_that_takes_
     async def handler(request: web.BaseRequest) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": str(body.size_bytes)})
         await response.prepare(request)
-        with ThreadPoolExecutor(1) as threads:
-            await Sender(request, response, threads).send(whole(body, body.size_bytes))
+        await BodySender(request, response, asyncio.to_thread).send(whole(body, body.size_bytes))
         ended.set()
         return response
 

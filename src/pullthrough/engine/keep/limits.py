@@ -9,11 +9,11 @@ from pullthrough.engine.degraded import Degradation
 from pullthrough.engine.eviction import EvictionReport
 from pullthrough.engine.keep.room import DiskRoom
 from pullthrough.engine.pull.fill import Fill
-from pullthrough.engine.threads import Threads
 from pullthrough.errors import DiskFull, PullthroughError, StorageError
 from pullthrough.metrics import Metrics
 from pullthrough.storage.bodies import BodyStore
 from pullthrough.storage.catalog.usage import Usage
+from pullthrough.threads import Threads
 from pullthrough.units import format_bytes
 
 _log = logging.getLogger(__name__)

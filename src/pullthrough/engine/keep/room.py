@@ -7,11 +7,11 @@ import logging
 from pullthrough.engine.eviction import EvictionReport, Evictor
 from pullthrough.engine.pull_times import PullTimes
 from pullthrough.engine.reserve import Reserve
-from pullthrough.engine.threads import Threads
 from pullthrough.errors import StorageError
 from pullthrough.metrics import Metrics
 from pullthrough.storage.bodies import BodyStore
 from pullthrough.storage.interfaces import Locks
+from pullthrough.threads import Threads
 
 _log = logging.getLogger(__name__)
 #: Held by whoever makes room with the reserve: taken back in the middle, it would leave the catalog none to write with.
