@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from pullthrough.engine.check import CheckReport, check, no_pause, sweep
+from pullthrough.engine.check import CheckReport, StoreCheck, no_pause, sweep
 from pullthrough.engine.eviction import Evictor
 from pullthrough.engine.keep.planning import Limits
 from pullthrough.oci.digests import Digest, digest_of, parse_digest
@@ -52,7 +52,7 @@ def check_all(
     upkeep = Upkeep(folder, catalog.blobs)
     rows = (catalog.database, catalog.blobs, catalog.manifests)
     parts = (*rows, upkeep.store, upkeep.growing, upkeep.uploads, upkeep.bodies)
-    return asyncio.run(check(*parts, run=upkeep.run, repair=repair, clock=clock))
+    return asyncio.run(StoreCheck(*parts, run=upkeep.run, repair=repair, clock=clock).run())
 
 
 def evictor_of(folder: DataFolder, catalog: Catalog, max_size: int) -> Evictor:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pullthrough.engine.bodies import Bodies
 from pullthrough.engine.fills import Fills
 from pullthrough.engine.outcomes import CacheResult, Outcome
-from pullthrough.engine.own import Own
+from pullthrough.engine.own import OwnRepositories
 from pullthrough.engine.prefetch import Prefetches
 from pullthrough.engine.pull.ahead import RangesAhead
 from pullthrough.engine.pull.content import BlobAnswer, Content, Following, NoRoom, Stored
@@ -75,7 +75,7 @@ class Blobs:
         passing: Passing,
         prefetches: Prefetches | None,
         pull_times: PullTimes,
-        own: Own,
+        own: OwnRepositories,
         tasks: Tasks,
         patience: Patience,
     ) -> None:

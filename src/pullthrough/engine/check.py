@@ -81,41 +81,14 @@ async def sweep(bodies: Bodies, growing: GrowingStore) -> SweepReport:
     return SweepReport(adopted, len(removed), sum(thing.size_bytes for thing in removed))
 
 
-async def check(
-    database: Database,
-    blob_rows: BlobRows,
-    manifest_rows: ManifestRows,
-    store: BodyStore,
-    growing: GrowingStore,
-    uploads: UploadStore,
-    bodies: Bodies,
-    *,
-    run: Runner,
-    repair: bool,
-    clock: Callable[[], float] = time.time,
-    pause: Callable[[], Awaitable[object]] = no_pause,
-) -> CheckReport:
-    """Verify everything that is stored, every byte.
+class StoreCheck:
+    """One check of everything that is stored, every byte.
 
     With `repair`, which needs the folder for itself, what can be put right safely is: wrong and missing bodies are
     forgotten, right ones without a row are taken up, leftovers of fills and uploads are removed. Without, nothing is
     changed, a running engine may go on, and leftovers are no problem: its fills have such files. `pause` is awaited after every
     part that was read; it may wait, or raise to stop. `run` is the catalog's threads.
     """
-    checking = _Check(database, blob_rows, manifest_rows, store, growing, uploads, bodies, run, repair, clock, pause)
-    await checking.database()
-    try:
-        await checking.manifests()
-        await checking.recorded_blobs()
-        await checking.unrecorded_bodies()
-        await checking.leftovers()
-    except CatalogBroken as error:
-        await checking.problem("catalog", "catalog.sqlite", f"{error.message}. {error.hint}")
-    return CheckReport(checking.blobs_read, checking.manifests_read, checking.bytes_read, tuple(checking.problems))
-
-
-class _Check:
-    """One run of `check`: the counters and the problems found."""
 
     def __init__(
         self,
@@ -126,13 +99,14 @@ class _Check:
         growing: GrowingStore,
         uploads: UploadStore,
         bodies: Bodies,
+        *,
         run: Runner,
         repair: bool,
-        clock: Callable[[], float],
-        pause: Callable[[], Awaitable[object]],
+        clock: Callable[[], float] = time.time,
+        pause: Callable[[], Awaitable[object]] = no_pause,
     ) -> None:
-        self.problems: list[Problem] = []
-        self.blobs_read = self.manifests_read = self.bytes_read = 0
+        self._problems: list[Problem] = []
+        self._blobs_read = self._manifests_read = self._bytes_read = 0
         self._database = database
         self._blob_rows = blob_rows
         self._manifest_rows = manifest_rows
@@ -145,39 +119,51 @@ class _Check:
         self._clock = clock
         self._pause = pause
 
-    async def problem(
+    async def run(self) -> CheckReport:
+        """Once."""
+        await self._check_database()
+        try:
+            await self._check_manifests()
+            await self._check_recorded_blobs()
+            await self._check_unrecorded_bodies()
+            await self._check_leftovers()
+        except CatalogBroken as error:
+            await self._found("catalog", "catalog.sqlite", f"{error.message}. {error.hint}")
+        return CheckReport(self._blobs_read, self._manifests_read, self._bytes_read, tuple(self._problems))
+
+    async def _found(
         self, kind: str, subject: str, detail: str, repair: Callable[[], Awaitable[object]] | None = None
     ) -> None:
         """Note it, after putting it right where that is possible and wanted."""
         if repair is not None and self._repair:
             await repair()
-        self.problems.append(Problem(kind, subject, detail, repair is not None and self._repair))
+        self._problems.append(Problem(kind, subject, detail, repair is not None and self._repair))
 
-    async def database(self) -> None:
+    async def _check_database(self) -> None:
         """What the database finds wrong with its own file."""
         try:
             damage = await self._run(self._database.find_damage)
         except CatalogBroken as error:
             damage = [error.message]
         for text in damage:
-            await self.problem("catalog", "catalog.sqlite", text)
+            await self._found("catalog", "catalog.sqlite", text)
 
-    async def manifests(self) -> None:
+    async def _check_manifests(self) -> None:
         manifests = self._manifest_rows.manifest_bodies()
         while part := await self._run(_some, manifests):
             for digest, body in part:
-                self.manifests_read += 1
-                self.bytes_read += len(body)
+                self._manifests_read += 1
+                self._bytes_read += len(body)
                 actual = await self._run(digest_of, body, digest.algorithm)
                 if actual != digest:
                     detail = f"the stored manifest has the digest {actual}; {_AGAIN}"
-                    await self.problem("manifest_digest", digest, detail, partial(self._forget_manifest, digest))
+                    await self._found("manifest_digest", digest, detail, partial(self._forget_manifest, digest))
                 await self._pause()
         for repository, digest in await self._run(self._manifest_rows.dangling):
             detail = f"{repository} has it, but its body is not stored; {_AGAIN}"
-            await self.problem("manifest_missing", digest, detail, partial(self._forget_manifest, digest))
+            await self._found("manifest_missing", digest, detail, partial(self._forget_manifest, digest))
 
-    async def recorded_blobs(self) -> None:
+    async def _check_recorded_blobs(self) -> None:
         """Every blob that the catalog has, against its body."""
         blobs = self._blob_rows.stored_blobs()
         while part := await self._run(_some, blobs):
@@ -187,14 +173,14 @@ class _Check:
                     await self._missing(blob.digest)
                 elif found.actual != blob.digest:
                     detail = f"{_said(found)}; {_AGAIN}"
-                    await self.problem("blob_digest", blob.digest, detail, partial(self._drop, blob.digest))
+                    await self._found("blob_digest", blob.digest, detail, partial(self._drop, blob.digest))
                 elif found.size_bytes != blob.size_bytes:
                     detail = (
                         f"{found.size_bytes:,} bytes, and they have the digest; the catalog says {blob.size_bytes:,}"
                     )
-                    await self.problem("blob_size", blob.digest, detail, partial(self._adopt, blob.digest))
+                    await self._found("blob_size", blob.digest, detail, partial(self._adopt, blob.digest))
 
-    async def unrecorded_bodies(self) -> None:
+    async def _check_unrecorded_bodies(self) -> None:
         """Every body that the catalog does not know."""
         async for digests in self._bodies.unrecorded():
             for digest in digests:
@@ -207,27 +193,27 @@ class _Check:
                     continue
                 if found.actual == digest:
                     detail = "the catalog does not know this file; its digest is right, so it can be taken up"
-                    await self.problem("blob_unrecorded", digest, detail, partial(self._adopt, digest))
+                    await self._found("blob_unrecorded", digest, detail, partial(self._adopt, digest))
                 else:
                     detail = f"{_said(found)}, and the catalog does not know it"
-                    await self.problem("blob_digest", digest, detail, partial(self._drop, digest))
+                    await self._found("blob_digest", digest, detail, partial(self._drop, digest))
         for name in await self._store.strangers():
-            await self.problem("foreign_file", name, "it is not named as a blob is: left alone, and nothing reads it")
+            await self._found("foreign_file", name, "it is not named as a blob is: left alone, and nothing reads it")
 
-    async def leftovers(self) -> None:
+    async def _check_leftovers(self) -> None:
         if self._repair:
             for thing in await self._growing.remove_useless():
                 detail = f"{thing.size_bytes:,} bytes that no fill can go on from"
-                await self.problem("leftover", thing.name, detail, no_pause)
+                await self._found("leftover", thing.name, detail, no_pause)
             for thing in await self._uploads.remove_stale(self._clock() - STALE_SECONDS):
                 detail = f"{thing.size_bytes:,} bytes of an upload that was given up"
-                await self.problem("leftover", thing.name, detail, no_pause)
+                await self._found("leftover", thing.name, detail, no_pause)
 
     async def _missing(self, digest: Digest) -> None:
         # A running engine may have evicted it since its row was read.
         if not await self._run(self._blob_rows.unknown_blobs, [digest]) and not await self._bodies.is_stored(digest):
             detail = f"the catalog has it, but there is no file; {_AGAIN}"
-            await self.problem("blob_missing", digest, detail, partial(self._drop, digest))
+            await self._found("blob_missing", digest, detail, partial(self._drop, digest))
 
     async def _forget_manifest(self, digest: Digest) -> None:
         await self._run(self._manifest_rows.forget_manifest, digest, now=self._clock())
@@ -242,8 +228,8 @@ class _Check:
     async def _read(self, digest: Digest) -> Reading | None:
         found = await self._bodies.read(digest, self._pause)
         if found is not None:
-            self.blobs_read += 1
-            self.bytes_read += found.size_bytes
+            self._blobs_read += 1
+            self._bytes_read += found.size_bytes
         return found
 
 

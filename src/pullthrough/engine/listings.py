@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pullthrough.declaration import GoneUpstream
 from pullthrough.engine.freshness import Verdict, judge, may_force
 from pullthrough.engine.outcomes import CacheResult, Outcome
-from pullthrough.engine.own import Own
+from pullthrough.engine.own import OwnRepositories
 from pullthrough.engine.pauses import Pauses
 from pullthrough.engine.rules import Target
 from pullthrough.engine.tasks import Tasks
@@ -76,7 +76,7 @@ class Listings:
         tasks: Tasks,
         clock: Callable[[], float],
         stale_check_timeout_seconds: float,
-        own: Own,
+        own: OwnRepositories,
         referrers: Referrers,
     ) -> None:
         self._manifest_rows = manifest_rows

@@ -21,7 +21,7 @@ from pullthrough.declaration import GoneUpstream
 from pullthrough.engine.freshness import FORCED_INTERVAL_SECONDS, Verdict, judge, may_force
 from pullthrough.engine.memory import Memory
 from pullthrough.engine.outcomes import CacheResult, Outcome
-from pullthrough.engine.own import Own
+from pullthrough.engine.own import OwnRepositories
 from pullthrough.engine.pauses import Pauses
 from pullthrough.engine.rules import Target
 from pullthrough.engine.tasks import Tasks
@@ -98,7 +98,7 @@ class Manifests:
         stale_check_timeout_seconds: float,
         room: Callable[[int], Awaitable[None]],
         fetched: Fetched,
-        own: Own,
+        own: OwnRepositories,
     ) -> None:
         self._manifest_rows = manifest_rows
         self._answers = answers

@@ -19,7 +19,7 @@ from pullthrough.threads import Runner
 NOT_FOUND = "Requested image not found"
 
 
-class Own:
+class OwnRepositories:
     """`account` is the registry's id, which AWS's sentences name."""
 
     def __init__(
@@ -45,13 +45,13 @@ class Own:
         return owner in (OWN, "")
 
     async def no_manifest(self, repository: RepositoryName, reference: Reference) -> ManifestUnknown:
-        """Raises RepositoryUnknown likewise."""
+        """What to raise where it does not have it. Raises RepositoryUnknown where there is no such repository."""
         await self.require(repository)
         name = f"{repository}{'@' if isinstance(reference, Digest) else ':'}{reference}"
         return ManifestUnknown(f"{NOT_FOUND}: {name}", hint=self._advice(repository))
 
     async def no_blob(self, repository: RepositoryName, digest: Digest) -> BlobUnknown:
-        """Raises RepositoryUnknown likewise."""
+        """What to raise where it does not have it. Raises RepositoryUnknown where there is no such repository."""
         await self.require(repository)
         return BlobUnknown(f"{repository} does not have the blob {digest}", hint=self._advice(repository))
 

@@ -41,7 +41,7 @@ class CheckAnswer:
 
 
 class Check(Protocol):
-    def __call__(self, *, pause: Callable[[], Awaitable[object]]) -> Awaitable[CheckReport]:
+    def __call__(self, pause: Callable[[], Awaitable[object]], /) -> Awaitable[CheckReport]:
         """`pause` is awaited after each MiB."""
         ...
 
@@ -57,7 +57,7 @@ class CheckOperations:
         """Read everything. Ends soon after whoever waits for it has gone."""
         import asyncio  # here, since the command line reads the table at its start
 
-        return CheckAnswer.of(await self._check(pause=lambda: asyncio.sleep(self._pause_seconds)))
+        return CheckAnswer.of(await self._check(lambda: asyncio.sleep(self._pause_seconds)))
 
 
 CHECK = CacheOperation("check", NoInput, CheckAnswer, CheckOperations, CheckOperations.check)

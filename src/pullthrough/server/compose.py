@@ -25,7 +25,7 @@ from pullthrough.engine.lifecycle_runs import LifecycleRuns
 from pullthrough.engine.listings import Listings
 from pullthrough.engine.manifests import Manifests
 from pullthrough.engine.memory import Memory
-from pullthrough.engine.own import Own
+from pullthrough.engine.own import OwnRepositories
 from pullthrough.engine.owners import credential_accounts
 from pullthrough.engine.prefetch import Prefetches
 from pullthrough.engine.pull.ahead import RangesAhead
@@ -72,7 +72,7 @@ class Basis:
     configuration: Configuration
     pull_times: PullTimes
     events: Events
-    missing: Own
+    missing: OwnRepositories
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,7 @@ def _make_basis(
             keep=ecr.keep_events,
             webhook=Webhook(ecr.webhook_url, ecr.webhook_secret_file) if ecr.webhook_url else None,
         ),
-        missing=Own(
+        missing=OwnRepositories(
             repositories=storage.repositories,
             call=threads.catalog,
             rules=lambda: configuration.rules,

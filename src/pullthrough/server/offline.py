@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
@@ -48,26 +47,30 @@ class Offline:
     @asynccontextmanager
     async def _checking(self) -> AsyncIterator[Operations]:
         """A check alone. It repairs, since nobody else uses the folder."""
-        from pullthrough.engine.check import check
+        from pullthrough.engine.check import StoreCheck
         from pullthrough.server.upkeep import Upkeep
         from pullthrough.storage.catalog.catalog import Catalog
 
         catalog = Catalog.open(self._folder.catalog_path)
         try:
             upkeep = Upkeep(self._folder, catalog.blobs)
-            run = functools.partial(
-                check,
-                catalog.database,
-                catalog.blobs,
-                catalog.manifests,
-                upkeep.store,
-                upkeep.growing,
-                upkeep.uploads,
-                upkeep.bodies,
-                run=upkeep.run,
-                repair=True,
+            yield Operations(
+                CheckOperations(
+                    lambda pause: StoreCheck(
+                        catalog.database,
+                        catalog.blobs,
+                        catalog.manifests,
+                        upkeep.store,
+                        upkeep.growing,
+                        upkeep.uploads,
+                        upkeep.bodies,
+                        run=upkeep.run,
+                        repair=True,
+                        pause=pause,
+                    ).run(),
+                    pause_seconds=0.0,
+                )
             )
-            yield Operations(CheckOperations(run, pause_seconds=0.0))
         finally:
             catalog.close()
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-
 from pullthrough.access.assembly import make_key_administration
-from pullthrough.engine.check import check
+from pullthrough.engine.check import StoreCheck
 from pullthrough.operations.check import CheckOperations
 from pullthrough.operations.events import EventOperations
 from pullthrough.operations.images import ImageOperations
@@ -43,8 +41,7 @@ def make_operations(worker: Worker) -> Operations:
         ),
         EventOperations(basis.events),
         CheckOperations(
-            functools.partial(
-                check,
+            lambda pause: StoreCheck(
                 storage.catalog.database,
                 storage.catalog.blobs,
                 storage.catalog.manifests,
@@ -54,7 +51,8 @@ def make_operations(worker: Worker) -> Operations:
                 pulling.bodies,
                 run=basis.threads.body,
                 repair=False,
-            ),
+                pause=pause,
+            ).run(),
             pause_seconds=_CHECK_PAUSE_SECONDS,
         ),
         KeyOperations(keys, basis.threads.catalog),

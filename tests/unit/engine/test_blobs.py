@@ -13,7 +13,7 @@ import pytest
 from pullthrough.engine.blobs import Blobs, Patience
 from pullthrough.engine.bodies import Bodies
 from pullthrough.engine.memory import Memory
-from pullthrough.engine.own import Own
+from pullthrough.engine.own import OwnRepositories
 from pullthrough.engine.pull.records import BlobRecords
 from pullthrough.engine.pull_times import PullTimes
 from pullthrough.engine.rules import OWN_RULE, RuleBook, Target
@@ -84,7 +84,7 @@ class Store:
             passing=nothing,
             prefetches=None,
             pull_times=PullTimes(self.catalog.inventory, lambda: 1.0),
-            own=Own(
+            own=OwnRepositories(
                 repositories=Repositories(self.catalog.database),
                 call=call,
                 rules=lambda: RuleBook([]),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pullthrough.engine.check import CheckReport, SweepReport, check, no_pause, sweep
+from pullthrough.engine.check import CheckReport, StoreCheck, SweepReport, no_pause, sweep
 from pullthrough.oci.digests import Digest, digest_of
 from pullthrough.oci.names import parse_repository_name, parse_tag
 from pullthrough.oci.owners import upstream_owner
@@ -63,7 +63,7 @@ class Store:
     ) -> CheckReport:
         upkeep = Upkeep(self.folder, self.catalog.blobs)
         return asyncio.run(
-            check(
+            StoreCheck(
                 self.catalog.database,
                 self.catalog.blobs,
                 self.catalog.manifests,
@@ -75,7 +75,7 @@ class Store:
                 repair=repair,
                 clock=clock,
                 pause=pause,
-            )
+            ).run()
         )
 
     def sweep(self) -> SweepReport:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-from pullthrough.engine.own import Own
+from pullthrough.engine.own import OwnRepositories
 from pullthrough.engine.push.admission import PushAdmission
 from pullthrough.engine.push.blobs import BlobPushes
 from pullthrough.engine.rules import OWN_RULE, RuleBook, Target
@@ -55,7 +55,7 @@ async def test_a_push_is_recorded_once_there_is_room_also_of_a_blob_that_is_ther
     with DataFolder.open(tmp_path / "data", boot_id="boot") as folder:
         catalog = Catalog.open(folder.catalog_path)
         pushed, upkeep = NarrowPushed(catalog.database), Upkeep(folder, catalog.blobs)
-        own = Own(
+        own = OwnRepositories(
             repositories=Repositories(catalog.database),
             call=call,
             rules=lambda: RuleBook([]),

@@ -27,7 +27,7 @@ POLICY = """{"rules": [{"rulePriority": 7, "selection": {"tagStatus": "any", "co
 async def test_a_check_says_what_it_found() -> None:
     problem = Problem("blob_digest", DIGEST, "it rotted", True)
 
-    async def check(*, pause: Callable[[], Awaitable[object]]) -> CheckReport:
+    async def check(pause: Callable[[], Awaitable[object]]) -> CheckReport:
         await pause()
         return CheckReport(2, 1, 300, (problem, Problem("foreign_file", "/x", "left alone", False)))
 
@@ -42,7 +42,7 @@ async def test_a_check_says_what_it_found() -> None:
 async def test_a_check_ends_when_nobody_waits_for_it_any_more() -> None:
     began, ended = asyncio.Event(), asyncio.Event()
 
-    async def check(*, pause: Callable[[], Awaitable[object]]) -> CheckReport:
+    async def check(pause: Callable[[], Awaitable[object]]) -> CheckReport:
         began.set()
         try:
             while True:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import ParamSpec, TypeVar
 
 from pullthrough.engine.bodies import ROW_BYTES
-from pullthrough.engine.own import Own
+from pullthrough.engine.own import OwnRepositories
 from pullthrough.engine.rules import Target
 from pullthrough.errors import DiskFull, PushRefused
 from pullthrough.storage.pushed import Pushed
@@ -22,7 +22,7 @@ class PushAdmission:
     def __init__(
         self,
         *,
-        own: Own,
+        own: OwnRepositories,
         pushed: Pushed,
         call: Runner,
         make_room: Callable[[int], Awaitable[None]],
