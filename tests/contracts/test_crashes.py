@@ -21,7 +21,7 @@ from pullthrough.engine.keep.planning import Limits
 from pullthrough.oci.digests import Digest, digest_of, parse_digest
 from pullthrough.oci.names import parse_repository_name, parse_tag
 from pullthrough.oci.owners import Owner
-from pullthrough.server.upkeep import Upkeep
+from pullthrough.server.storage import Upkeep
 from pullthrough.settings import SizeLimit
 from pullthrough.storage.blobs import BlobFiles
 from pullthrough.storage.catalog.catalog import Catalog

@@ -48,7 +48,7 @@ class Offline:
     async def _checking(self) -> AsyncIterator[Operations]:
         """A check alone. It repairs, since nobody else uses the folder."""
         from pullthrough.engine.check import StoreCheck
-        from pullthrough.server.upkeep import Upkeep
+        from pullthrough.server.storage import Upkeep
         from pullthrough.storage.catalog.catalog import Catalog
 
         catalog = Catalog.open(self._folder.catalog_path)

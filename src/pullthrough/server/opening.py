@@ -63,7 +63,7 @@ def _look_after_crash(settings: Settings, folder: DataFolder) -> None:
     from pullthrough.engine.check import sweep
     from pullthrough.engine.degraded import Degraded
     from pullthrough.engine.owners import look_at_owners
-    from pullthrough.server.upkeep import Upkeep, on_a_loop_of_its_own
+    from pullthrough.server.storage import Upkeep, on_a_loop_of_its_own
     from pullthrough.storage.catalog.catalog import Catalog
 
     degraded = Degraded(folder.degraded_path)

@@ -1,14 +1,19 @@
-"""What one worker has of the data folder, opened."""
+"""The data folder, opened: for a worker, and for work on what is stored without an engine."""
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any, ParamSpec, TypeVar
 
+from pullthrough.engine.bodies import Bodies
 from pullthrough.engine.keep.planning import Limits
 from pullthrough.settings import Settings
 from pullthrough.storage.blobs import BlobFiles
+from pullthrough.storage.catalog.blob_rows import BlobRows
 from pullthrough.storage.catalog.catalog import Catalog
 from pullthrough.storage.catalog.referrers import Referrers
 from pullthrough.storage.files.bodies import FileBodies
@@ -29,6 +34,9 @@ from pullthrough.storage.sealing import Sealer
 from pullthrough.storage.secrets import Secrets
 from pullthrough.storage.uploads import Uploads
 from pullthrough.threads import Threads
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -110,3 +118,31 @@ def open_storage(
         sealer=sealer,
         secrets=Secrets(database, sealer, account=ecr.account, region=ecr.region, clock=clock),
     )
+
+
+class Upkeep:
+    """The bodies of one data folder, under its lock and without an engine, one step after another. Nobody waits for the event
+    loop, so that all is done on it.
+    """
+
+    def __init__(self, folder: DataFolder, blob_rows: BlobRows) -> None:
+        files = BlobFiles(folder)
+        self.store = FileBodies(files, self.run)
+        self.growing = GrowingFiles(files, self.run)
+        self.uploads = FileUploads(Uploads(folder.uploads_path), files, self.run, self.run)
+        self.bodies = Bodies(
+            self.store, blob_rows, FileLocks(folder.locks_path), run=self.run, run_slow=self.run, make_room=_no_room
+        )
+
+    async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return function(*args, **kwargs)
+
+
+def on_a_loop_of_its_own(work: Coroutine[Any, Any, T]) -> T:
+    """In a thread, for the caller may have a loop already; it has ended when this returns, so that the process may fork."""
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(asyncio.run, work).result()
+
+
+async def _no_room(_needed_bytes: int) -> None:
+    """Nothing is published here."""

@@ -16,7 +16,7 @@ from pullthrough.oci.names import parse_repository_name, parse_tag
 from pullthrough.oci.owners import upstream_owner
 from pullthrough.operations.check import CheckAnswer
 from pullthrough.operations.json_form import to_json
-from pullthrough.server.upkeep import Upkeep
+from pullthrough.server.storage import Upkeep
 from pullthrough.storage.blobs import BlobFiles
 from pullthrough.storage.catalog.catalog import Catalog
 from pullthrough.storage.folder import DataFolder

@@ -20,7 +20,7 @@ from pullthrough.oci.digests import Digest, digest_of
 from pullthrough.oci.names import RepositoryName, parse_repository_name, parse_tag
 from pullthrough.operations.json_form import to_json
 from pullthrough.operations.room import EvictAnswer
-from pullthrough.server.upkeep import on_a_loop_of_its_own
+from pullthrough.server.storage import on_a_loop_of_its_own
 from pullthrough.settings import SizeLimit
 from pullthrough.storage.blobs import BlobFiles
 from pullthrough.storage.bodies import Space

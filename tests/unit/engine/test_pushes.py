@@ -16,7 +16,7 @@ from pullthrough.errors import DiskFull
 from pullthrough.oci.digests import Digest, digest_of
 from pullthrough.oci.names import RepositoryName, parse_repository_name
 from pullthrough.oci.owners import OWN
-from pullthrough.server.upkeep import Upkeep
+from pullthrough.server.storage import Upkeep
 from pullthrough.storage.catalog.catalog import Catalog
 from pullthrough.storage.folder import DataFolder
 from pullthrough.storage.pushed import Pushed
