@@ -36,7 +36,7 @@ from pullthrough.provision.observe import observe
 from pullthrough.provision.plan import Options, Plan, Step
 from pullthrough.provision.planner import plan_apply, questions_of
 from pullthrough.provision.planning.destroy import plan_destroy
-from pullthrough.provision.planning.draft import Basis
+from pullthrough.provision.planning.draft import PlanBasis
 from pullthrough.provision.target import DeploymentTarget
 from tests.fakes.aws import ACCOUNT, REGION, FakeAws
 from tests.waiting import no_sleep
@@ -163,14 +163,14 @@ class World:
         observed = observe(self.aws, self.target, questions_of(declaration, desired, owned), self.fingerprints)
         given = Options(**options)
         key = self.fingerprints.key_id
-        return plan_apply(Basis(declaration.name, desired, observed, owned, given, fingerprint_key=key))
+        return plan_apply(PlanBasis(declaration.name, desired, observed, owned, given, fingerprint_key=key))
 
     def plan_destroy(self, declaration: Declaration, **options: Any) -> Plan:
         accounts = placeholder_accounts(declaration, self.target)
         desired = build_desired(declaration, accounts, self.fingerprints, self.target)
         owned = self.journal.read()
         observed = observe(self.aws, self.target, questions_of(declaration, desired, owned), self.fingerprints)
-        return plan_destroy(Basis(declaration.name, desired, observed, owned, Options(**options)))
+        return plan_destroy(PlanBasis(declaration.name, desired, observed, owned, Options(**options)))
 
     def carry_out(self, plan: Plan, declaration: Declaration, watch: Watch = lambda step, progress: None) -> Applied:
         accounts = self.accounts(declaration)

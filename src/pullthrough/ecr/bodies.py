@@ -10,7 +10,7 @@ from aiohttp import ClientPayloadError, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from pullthrough.ecr.errors import ApiError
-from pullthrough.ecr.room import BodySender, Room
+from pullthrough.ecr.room import BodyOwner, Room
 
 #: What needs no room: a connection may have as much in its buffers without a body.
 SMALL_BYTES = 64 * 1024
@@ -49,7 +49,7 @@ class RequestBodies:
         return content.read_nowait() if is_whole else None
 
     @asynccontextmanager
-    async def read(self, request: web.BaseRequest, limit: int, sender: BodySender) -> AsyncIterator[bytes]:
+    async def read(self, request: web.BaseRequest, limit: int, sender: BodyOwner) -> AsyncIterator[bytes]:
         """The body, which counts as held until the block ends. To be called once the sender's key is known.
 
         Raises ApiError where it is larger than `limit`, compressed, broken, comes too slowly, or there is no room for it.

@@ -38,7 +38,7 @@ from pullthrough.ecr.models import Operation, Service, service_model
 from pullthrough.ecr.outputs import OutputMismatch, is_large
 from pullthrough.ecr.resources import request_tags_of, resources_of
 from pullthrough.ecr.rights import Rights
-from pullthrough.ecr.room import BodySender
+from pullthrough.ecr.room import BodyOwner
 from pullthrough.engine.configuration import Configuration
 from pullthrough.engine.tasks import Tasks
 from pullthrough.errors import PullthroughError
@@ -290,8 +290,8 @@ def _sha256(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
-def _sender(request: web.BaseRequest, claimed: Claimed | None) -> BodySender:
-    return BodySender(client_of(request.remote), claimed.key.access_key_id if claimed is not None else "")
+def _sender(request: web.BaseRequest, claimed: Claimed | None) -> BodyOwner:
+    return BodyOwner(client_of(request.remote), claimed.key.access_key_id if claimed is not None else "")
 
 
 def _signed(request: web.BaseRequest) -> SignedRequest:

@@ -12,7 +12,7 @@ from pullthrough.fairness.gate import Gate
 from pullthrough.fairness.queue import FairQueue, Shares
 
 
-class BodySender(NamedTuple):
+class BodyOwner(NamedTuple):
     """Whose a body is: the client's (`client_of`), and the API key's, which is empty where none is asked for.
 
     Key ids are no secret: until its signature is verified, a body that names a key may be from anybody.
@@ -34,7 +34,7 @@ class Room:
         self._bytes = Gate(FairQueue(total_bytes, _leaves_room, places=sys.maxsize))
 
     @asynccontextmanager
-    async def take(self, sender: BodySender, size_bytes: int, *, patience_seconds: float) -> AsyncIterator[None]:
+    async def take(self, sender: BodyOwner, size_bytes: int, *, patience_seconds: float) -> AsyncIterator[None]:
         """Hold so much until the block ends. Raises TimeoutError where there is no room within that time."""
         async with AsyncExitStack() as stack:
             async with asyncio.timeout(patience_seconds):
@@ -47,7 +47,7 @@ class Room:
         return self._bytes.is_idle
 
 
-def _shares(sender: BodySender) -> Shares:
+def _shares(sender: BodyOwner) -> Shares:
     """The client, the key, the key at the client."""
     return (sender.client, sender.access_key_id, sender) if sender.access_key_id else (sender.client,)
 

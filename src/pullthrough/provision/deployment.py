@@ -30,7 +30,7 @@ from pullthrough.provision.observe import observe
 from pullthrough.provision.plan import Options, Plan
 from pullthrough.provision.planner import plan_apply, questions_of
 from pullthrough.provision.planning.destroy import plan_destroy
-from pullthrough.provision.planning.draft import Basis
+from pullthrough.provision.planning.draft import PlanBasis
 from pullthrough.provision.resources import Desired, ResourceKind
 from pullthrough.provision.status import Status, status
 from pullthrough.provision.verification import Report
@@ -162,7 +162,7 @@ class Deployment:
         # An engine's own repositories are under no rule; an account of AWS has some that ROOT covers by their names only.
         return read_repositories(self.aws, self._prefixes, root_is_cached=self.target.is_engine)
 
-    def _covered_notes(self, basis: Basis) -> list[str]:
+    def _covered_notes(self, basis: PlanBasis) -> list[str]:
         there = basis.observed.of(ResourceKind.RULE)
         made = [rule.key.name for rule in basis.desired.of(ResourceKind.RULE) if rule.key.name not in there]
         return covered_notes(self.aws, made, list(there), is_engine=self.target.is_engine)
@@ -180,12 +180,14 @@ class Deployment:
     def _desired(self, accounts: Mapping[str, Account]) -> Desired:
         return build_desired(self.declaration, accounts, self.fingerprints, self.target)
 
-    def _basis(self, accounts: Mapping[str, Account], options: Options = _NO_OPTIONS) -> Basis:
+    def _basis(self, accounts: Mapping[str, Account], options: Options = _NO_OPTIONS) -> PlanBasis:
         """Everything that a plan is made from; reads what is there."""
         desired = self._desired(accounts)
         owned = self.journal.read()
         observed = observe(self.aws, self.target, questions_of(self.declaration, desired, owned), self.fingerprints)
-        return Basis(self.declaration.name, desired, observed, owned, options, fingerprint_key=self.fingerprints.key_id)
+        return PlanBasis(
+            self.declaration.name, desired, observed, owned, options, fingerprint_key=self.fingerprints.key_id
+        )
 
 
 def _made(folder: Path) -> Path:

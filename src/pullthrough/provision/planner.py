@@ -14,7 +14,7 @@ from pullthrough.provision import documents
 from pullthrough.provision.model.observed import UNREADABLE, Owned, Questions
 from pullthrough.provision.model.policies import normal_document
 from pullthrough.provision.plan import LeftAlone, Plan, Purpose, StepAction
-from pullthrough.provision.planning.draft import Basis, Draft, upstream_of
+from pullthrough.provision.planning.draft import Draft, PlanBasis, upstream_of
 from pullthrough.provision.resources import (
     REGISTRY,
     Desired,
@@ -51,13 +51,13 @@ def questions_of(declaration: Declaration, desired: Desired, owned: Owned) -> Qu
     )
 
 
-def plan_apply(basis: Basis) -> Plan:
+def plan_apply(basis: PlanBasis) -> Plan:
     """What brings the target in line. `basis.repository_steps` are those of `--existing`."""
     return _ApplyPlanner(basis).plan()
 
 
 class _ApplyPlanner:
-    def __init__(self, basis: Basis) -> None:
+    def __init__(self, basis: PlanBasis) -> None:
         self._desired = basis.desired
         self._observed = basis.observed
         self._options = basis.options

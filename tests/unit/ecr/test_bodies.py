@@ -13,7 +13,7 @@ from multidict import CIMultiDict
 
 from pullthrough.ecr.bodies import SMALL_BYTES, RequestBodies, is_left, waits
 from pullthrough.ecr.errors import ApiError
-from pullthrough.ecr.room import BodySender
+from pullthrough.ecr.room import BodyOwner
 
 
 def request(*chunks: bytes, **headers: str) -> web.Request:
@@ -28,12 +28,12 @@ def request(*chunks: bytes, **headers: str) -> web.Request:
     )
 
 
-ALICE = BodySender("192.0.2.1", "AKIALICE")
+ALICE = BodyOwner("192.0.2.1", "AKIALICE")
 #: More than needs no room.
 LARGE = SMALL_BYTES + 1
 
 
-async def refusal(bodies: RequestBodies, asked: web.Request, limit: int, sender: BodySender = ALICE) -> str:
+async def refusal(bodies: RequestBodies, asked: web.Request, limit: int, sender: BodyOwner = ALICE) -> str:
     with pytest.raises(ApiError) as raised:
         async with bodies.read(asked, limit, sender):
             pass

@@ -9,7 +9,7 @@ import pytest
 
 from pullthrough.ecr.bodies import MAX_HELD_BYTES
 from pullthrough.ecr.protocol import Dialect, RequestedOperation
-from pullthrough.ecr.room import BodySender, Room
+from pullthrough.ecr.room import BodyOwner, Room
 
 #: The largest body of all.
 LARGEST = RequestedOperation(Dialect.JSON, "ecr", "UploadLayerPart").max_body_bytes
@@ -20,7 +20,7 @@ class Holders:
         self._stack = stack
         self._room = room
 
-    async def take(self, sender: BodySender, size: int = LARGEST) -> bool:
+    async def take(self, sender: BodyOwner, size: int = LARGEST) -> bool:
         """Whether there was room, at once."""
         try:
             await self._stack.enter_async_context(self._room.take(sender, size, patience_seconds=0))
@@ -28,7 +28,7 @@ class Holders:
             return False
         return True
 
-    async def fill(self, *senders: BodySender, size: int = LARGEST) -> int:
+    async def fill(self, *senders: BodyOwner, size: int = LARGEST) -> int:
         """As many as there is room for, from each in turn."""
         count = 0
         for sender in senders:
@@ -44,19 +44,19 @@ async def test_there_is_room_for_another_client_another_key_and_the_same_key_at_
         for size in (LARGEST, 1_000_000):
             async with AsyncExitStack() as stack:
                 holders = Holders(stack, Room(MAX_HELD_BYTES))
-                assert await holders.fill(*(BodySender("flood", key) for key in keys[:known]), size=size)
-                for sender in (BodySender("other", "another"), BodySender("other", keys[0])):
+                assert await holders.fill(*(BodyOwner("flood", key) for key in keys[:known]), size=size)
+                for sender in (BodyOwner("other", "another"), BodyOwner("other", keys[0])):
                     async with AsyncExitStack() as another:
                         assert await Holders(another, holders._room).take(sender)
                 if known == 1:
-                    assert await holders.take(BodySender("flood", "another"))
+                    assert await holders.take(BodyOwner("flood", "another"))
 
 
 async def test_without_keys_clients_share_alike() -> None:
     async with AsyncExitStack() as stack:
         holders = Holders(stack, Room(MAX_HELD_BYTES))
-        assert await holders.fill(BodySender("flood", "")) == 4
-        assert await holders.take(BodySender("other", ""))
+        assert await holders.fill(BodyOwner("flood", "")) == 4
+        assert await holders.take(BodyOwner("other", ""))
 
 
 async def test_what_is_given_back_is_given_to_who_waits() -> None:
@@ -64,12 +64,12 @@ async def test_what_is_given_back_is_given_to_who_waits() -> None:
     order: list[str] = []
     end = {name: asyncio.Event() for name in "abcd"}
 
-    async def hold(name: str, sender: BodySender, size: int) -> None:
+    async def hold(name: str, sender: BodyOwner, size: int) -> None:
         async with room.take(sender, size, patience_seconds=3600):
             order.append(name)
             await end[name].wait()
 
-    one, other = BodySender("one", "k"), BodySender("other", "l")
+    one, other = BodyOwner("one", "k"), BodyOwner("other", "l")
     tasks = [asyncio.create_task(hold("a", one, 100)), asyncio.create_task(hold("b", one, 100))]
     await settle()
     # Nobody waits behind one whose share is used up.
@@ -94,7 +94,7 @@ async def test_what_is_given_back_is_given_to_who_waits() -> None:
 
 @pytest.mark.parametrize("steps", range(5))
 async def test_room_is_not_lost_to_who_goes_away_as_it_is_given(steps: int) -> None:
-    room, sender = Room(4), BodySender("one", "k")
+    room, sender = Room(4), BodyOwner("one", "k")
     end = asyncio.Event()
 
     async def hold() -> None:
@@ -115,7 +115,7 @@ async def test_room_is_not_lost_to_who_goes_away_as_it_is_given(steps: int) -> N
 async def test_nothing_is_remembered_of_who_holds_nothing() -> None:
     room = Room(100)
     for number in range(10):
-        async with room.take(BodySender(f"{number}", f"k{number}"), 10, patience_seconds=0):
+        async with room.take(BodyOwner(f"{number}", f"k{number}"), 10, patience_seconds=0):
             assert not room.is_idle
     assert room.is_idle
 

@@ -35,7 +35,7 @@ from pullthrough.provision.inputs import read_accounts
 from pullthrough.provision.model.accounts import INPUTS, Account
 from pullthrough.provision.model.observed import Observed, Owned, Scanning
 from pullthrough.provision.planner import plan_apply
-from pullthrough.provision.planning.draft import Basis
+from pullthrough.provision.planning.draft import PlanBasis
 from pullthrough.provision.resources import REGISTRY, Desired, Existing, Json, Key, ResourceKind, secret_reference
 from pullthrough.provision.target import DeploymentTarget
 from pullthrough.settings import load_settings
@@ -99,7 +99,7 @@ def check_no_op(observed: Observed, folder: Path, *, name: str | None = None) ->
     declaration = loaded(imported, folder)
     assert read_accounts(declaration, observed.target, Credentials({})) == {}
     desired = build_desired(declaration, {}, FINGERPRINTS, observed.target)
-    plan = plan_apply(Basis(declaration.name, desired, observed, Owned()))
+    plan = plan_apply(PlanBasis(declaration.name, desired, observed, Owned()))
     assert (plan.steps, plan.problems) == ((), ()), imported.text
     return declaration
 

@@ -12,7 +12,7 @@ from pullthrough.provision.desired import build_desired
 from pullthrough.provision.model.accounts import Account
 from pullthrough.provision.model.observed import Observed, Owned, Repository
 from pullthrough.provision.planner import plan_apply
-from pullthrough.provision.planning.draft import Basis
+from pullthrough.provision.planning.draft import PlanBasis
 from pullthrough.provision.resources import Existing, Key, ResourceKind
 from pullthrough.provision.status import Status, secret_name_in, status
 from pullthrough.provision.target import DeploymentTarget
@@ -41,7 +41,7 @@ def found(
 ) -> Status:
     observed = Observed(target, {entry.key: entry for entry in existing}, given_secrets=given or {})
     desired = build_desired(declaration, KNOWN, FINGERPRINTS, target)
-    plan = plan_apply(Basis(declaration.name, desired, observed, Owned()))
+    plan = plan_apply(PlanBasis(declaration.name, desired, observed, Owned()))
     return status(
         declaration,
         desired,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pullthrough.provision.plan import LeftAlone, Plan, Purpose
-from pullthrough.provision.planning.draft import Basis, Draft, upstream_of
+from pullthrough.provision.planning.draft import Draft, PlanBasis, upstream_of
 from pullthrough.provision.resources import (
     ResourceKind,
 )
 
 
-def plan_destroy(basis: Basis) -> Plan:
+def plan_destroy(basis: PlanBasis) -> Plan:
     """What takes away all that is ours, declared or not. `basis.repository_steps` are those of `--delete-repositories`."""
     draft = Draft(basis)
     for _, existing in sorted(basis.observed.of(ResourceKind.RULE).items()):

@@ -27,7 +27,7 @@ RECOVERY_DAYS = 30
 
 
 @dataclass(frozen=True, slots=True)
-class Basis:
+class PlanBasis:
     """What a plan is made from."""
 
     #: The declaration's name.
@@ -48,7 +48,7 @@ class Basis:
 class Draft:
     """Grows by steps, by what is left alone, and by problems; `plan` makes a plan of it."""
 
-    def __init__(self, basis: Basis) -> None:
+    def __init__(self, basis: PlanBasis) -> None:
         self._basis = basis
         self.steps: list[Step] = []
         self.left: list[LeftAlone] = []
