@@ -377,7 +377,7 @@ specification](https://github.com/opencontainers/distribution-spec/blob/v1.1.0/s
 
 
 def errors_page() -> str:
-    answers = importlib.import_module("pullthrough.distribution.errors")
+    answers = importlib.import_module("pullthrough.faces.distribution.errors")
     classes = sorted(_all_classes(), key=lambda cls: cls.reference)
     rows = "".join(
         f"| `{cls.reference}` | {cls.__name__} | {_meaning(cls)} | {'yes' if cls.temporary else ''} "
@@ -394,7 +394,7 @@ def errors_page() -> str:
 
 def _all_classes() -> Iterator[type[PullthroughError]]:
     """Every class with a reference of its own: the tree, and what the faces add to it."""
-    faces = importlib.import_module("pullthrough.distribution.errors")
+    faces = importlib.import_module("pullthrough.faces.distribution.errors")
     added = [
         value
         for value in vars(faces).values()

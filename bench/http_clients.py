@@ -26,15 +26,15 @@ from pathlib import Path
 import urllib3
 
 from bench.compare import interval
-from pullthrough.upstream.abort import AbortHandle
-from pullthrough.upstream.addresses import anywhere_but_metadata, classify
-from pullthrough.upstream.connections import Connections
-from pullthrough.upstream.dialing import Dialer
-from pullthrough.upstream.proxies import Proxies
-from pullthrough.upstream.resolver import Resolver
-from pullthrough.upstream.tls import SystemTrust, TlsContexts
-from pullthrough.upstream.transport import Transport
-from pullthrough.upstream.urls import parse_url
+from pullthrough.upstream.http.abort import AbortHandle
+from pullthrough.upstream.http.address_classes import anywhere_but_metadata, classify
+from pullthrough.upstream.http.connections import Connections
+from pullthrough.upstream.http.dialing import Dialer
+from pullthrough.upstream.http.proxies import Proxies
+from pullthrough.upstream.http.resolver import Resolver
+from pullthrough.upstream.http.tls import SystemTrust, TlsContexts
+from pullthrough.upstream.http.transport import Transport
+from pullthrough.upstream.http.urls import parse_url
 
 SMALL = bytes(2048)
 BODY_BYTES = 256 * 1024 * 1024

@@ -25,19 +25,19 @@ from pullthrough.declaration import (
     Template,
 )
 from pullthrough.fingerprints import Fingerprints
-from pullthrough.provision.apply import Applied, Watch, apply_plan
 from pullthrough.provision.aws import Aws
-from pullthrough.provision.desired import build_desired
-from pullthrough.provision.execute import Executor
-from pullthrough.provision.journal import Journal, entry_of, owned_of
+from pullthrough.provision.execution.apply import Applied, Watch, apply_plan
+from pullthrough.provision.execution.journal import Journal, entry_of, owned_of
+from pullthrough.provision.execution.steps import Executor
 from pullthrough.provision.model.accounts import Account, placeholder_accounts, secret_name_of, wants_account
+from pullthrough.provision.model.desired import build_desired
 from pullthrough.provision.model.observed import Owned
-from pullthrough.provision.observe import observe
-from pullthrough.provision.plan import Options, Plan, Step
-from pullthrough.provision.planner import plan_apply, questions_of
+from pullthrough.provision.model.plan import Options, Plan, Step
+from pullthrough.provision.model.target import DeploymentTarget
+from pullthrough.provision.observation.observe import observe
+from pullthrough.provision.planning.apply import plan_apply, questions_of
 from pullthrough.provision.planning.destroy import plan_destroy
 from pullthrough.provision.planning.draft import PlanBasis
-from pullthrough.provision.target import DeploymentTarget
 from tests.fakes.aws import ACCOUNT, REGION, FakeAws
 from tests.waiting import no_sleep
 

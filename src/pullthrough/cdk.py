@@ -27,8 +27,8 @@ from pullthrough.declaration import Declaration
 from pullthrough.errors import InputMissing, TargetUnusable
 from pullthrough.provision.export.cloudformation import cloudformation_template
 from pullthrough.provision.export.common import TARGET, addresses, desired_anywhere
-from pullthrough.provision.resources import ResourceKind
-from pullthrough.provision.target import region_without_caches
+from pullthrough.provision.model.resources import ResourceKind
+from pullthrough.provision.model.target import region_without_caches
 
 try:
     from aws_cdk import Annotations, CfnParameter, RemovalPolicy, SecretValue, Stack

@@ -31,8 +31,8 @@ from pullthrough.provision.export.common import (
     texts,
     unmark,
 )
-from pullthrough.provision.resources import Json, Key, Resource, ResourceKind
-from pullthrough.provision.target import region_without_caches
+from pullthrough.provision.model.resources import Json, Key, Resource, ResourceKind
+from pullthrough.provision.model.target import region_without_caches
 
 try:
     import pulumi

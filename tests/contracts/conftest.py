@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pullthrough.storage.catalog.catalog import Catalog
-from pullthrough.storage.generation import Generation
+from pullthrough.storage.files.generation import Generation
 from tests.unaided import unaided
 
 

@@ -18,13 +18,13 @@ from pullthrough.errors import UploadUnknown
 from pullthrough.oci.digests import Digest, digest_of
 from pullthrough.oci.names import RepositoryName
 from pullthrough.oci.spans import Spans
-from pullthrough.storage.blobs import BlobFiles
 from pullthrough.storage.bodies import BodyStore, GrowingKey, GrowingStore, Sight, State, Told, UploadStore
+from pullthrough.storage.files.blobs import BlobFiles
 from pullthrough.storage.files.bodies import FileBodies
+from pullthrough.storage.files.folder import DataFolder
 from pullthrough.storage.files.growing import GrowingFiles
 from pullthrough.storage.files.pushing import FileUploads
-from pullthrough.storage.folder import DataFolder
-from pullthrough.storage.uploads import Uploads
+from pullthrough.storage.files.uploads import Uploads
 from tests.fakes.bodies import Memory, MemoryBodies, MemoryGrowings, MemoryUploads
 from tests.owners import OWNER
 

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from pullthrough.oci.digests import Digest, digest_of
 from pullthrough.oci.names import RepositoryName, Tag, parse_repository_name, parse_tag
 from pullthrough.oci.owners import OWN, Owner, source_at, source_of, upstream_owner
-from pullthrough.storage import schema
 from pullthrough.storage.catalog.catalog import Catalog
 from pullthrough.storage.catalog.claims import RepositoryOwned
-from pullthrough.storage.generation import Generation
-from pullthrough.storage.pushed import Pushed
-from pullthrough.storage.repositories import Repositories, RepositorySettings
+from pullthrough.storage.catalog.pushed import Pushed
+from pullthrough.storage.files.generation import Generation
+from pullthrough.storage.registry.repositories import Repositories, RepositorySettings
+from pullthrough.storage.sql import schema
 from tests.contracts.conftest import Clock, OpenCatalog
 from tests.contracts.images import CONFIG, LAYER, image, index, sample
 from tests.effort import examples

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pullthrough.storage.generation import Generation
+from pullthrough.storage.files.generation import Generation
 from pullthrough.storage.interfaces import Changes
 from tests.unit.storage.processes import child
 

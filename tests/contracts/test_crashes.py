@@ -15,18 +15,18 @@ from pathlib import Path
 
 import pytest
 
-from pullthrough.engine.check import CheckReport, StoreCheck, no_pause, sweep
-from pullthrough.engine.eviction import Evictor
+from pullthrough.engine.keep.check import CheckReport, StoreCheck, no_pause, sweep
+from pullthrough.engine.keep.eviction import Evictor
 from pullthrough.engine.keep.planning import Limits
 from pullthrough.oci.digests import Digest, digest_of, parse_digest
 from pullthrough.oci.names import parse_repository_name, parse_tag
 from pullthrough.oci.owners import Owner
 from pullthrough.server.storage import Upkeep
 from pullthrough.settings import SizeLimit
-from pullthrough.storage.blobs import BlobFiles
 from pullthrough.storage.catalog.catalog import Catalog
-from pullthrough.storage.folder import DataFolder
-from pullthrough.storage.locks import FileLocks
+from pullthrough.storage.files.blobs import BlobFiles
+from pullthrough.storage.files.folder import DataFolder
+from pullthrough.storage.files.locks import FileLocks
 from tests.contracts.images import image
 from tests.effort import examples
 from tests.owners import OWNER

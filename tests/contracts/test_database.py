@@ -13,9 +13,9 @@ from sqlalchemy import Connection, insert, select, text, update
 from sqlalchemy.exc import OperationalError
 
 from pullthrough.errors import LimitReached, StorageError
-from pullthrough.storage.database import MAX_ATTEMPTS, Database, Topic, note_change, upsert
 from pullthrough.storage.interfaces import Changes
-from pullthrough.storage.schema import registry_documents
+from pullthrough.storage.sql.database import MAX_ATTEMPTS, Database, Topic, note_change, upsert
+from pullthrough.storage.sql.schema import registry_documents
 
 
 class Kind(Protocol):

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from pullthrough.storage.files.locks import FileLocks
 from pullthrough.storage.interfaces import Locks
-from pullthrough.storage.locks import FileLocks
 from tests.unit.storage.processes import child
 
 #: The locks of one installation, as another user of them has them.

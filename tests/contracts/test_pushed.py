@@ -21,11 +21,11 @@ from pullthrough.oci.digests import Digest, digest_of
 from pullthrough.oci.names import RepositoryName, parse_repository_name, parse_tag
 from pullthrough.storage.catalog.catalog import Catalog
 from pullthrough.storage.catalog.image_rows import delete_images
+from pullthrough.storage.catalog.inventory import LOOSE_SECONDS
+from pullthrough.storage.catalog.pushed import Pushed
 from pullthrough.storage.catalog.referrers import MAX_REFERRER_BYTES, Referrers
-from pullthrough.storage.inventory import LOOSE_SECONDS
-from pullthrough.storage.pushed import Pushed
-from pullthrough.storage.repositories import Repositories, RepositorySettings
-from pullthrough.storage.schema import repository_manifests
+from pullthrough.storage.registry.repositories import Repositories, RepositorySettings
+from pullthrough.storage.sql.schema import repository_manifests
 from tests.contracts.images import Sample, image, index, sample
 from tests.owners import OWNER
 

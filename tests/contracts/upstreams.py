@@ -14,7 +14,7 @@ import pytest
 from pullthrough.demo.images import Image, make_artifact, make_image, make_index
 from pullthrough.errors import UpstreamNotFound, UpstreamUnavailable
 from pullthrough.oci.digests import Digest, digest_of
-from pullthrough.upstream.abort import AbortHandle
+from pullthrough.upstream.http.abort import AbortHandle
 from pullthrough.upstream.interfaces import Upstream, Upstreams
 
 APP = make_image("app", layer_sizes=(100_000, 0))

@@ -34,7 +34,7 @@ from pullthrough.server.process import import_aiohttp
 
 _MOST_BYTES = 1 << 20
 #: For other programs.
-_NOT_IMPORTED = ("pullthrough.__main__", "pullthrough.cdk", "pullthrough.pulumi", "pullthrough.storage.migrations")
+_NOT_IMPORTED = ("pullthrough.__main__", "pullthrough.cdk", "pullthrough.pulumi", "pullthrough.storage.sql.migrations")
 
 
 class Fork:

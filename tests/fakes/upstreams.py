@@ -19,9 +19,9 @@ from pullthrough.errors import UpstreamNotFound
 from pullthrough.fairness.gate import LINE, Gate
 from pullthrough.fairness.queue import FairQueue
 from pullthrough.oci.digests import Digest, is_digest
-from pullthrough.upstream.abort import AbortHandle
 from pullthrough.upstream.breaker import BreakerState
 from pullthrough.upstream.errands import Errand
+from pullthrough.upstream.http.abort import AbortHandle
 from pullthrough.upstream.interfaces import BlobBody, FetchedManifest, ManifestHead, Turn, Upstream, UpstreamHealth
 
 #: Of questions and bodies each, at once.

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pullthrough.engine.blobs import Patience
+from pullthrough.engine.pull.blobs.blobs import Patience
 from pullthrough.server import running
 from pullthrough.settings import load_settings
 

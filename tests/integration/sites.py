@@ -27,7 +27,7 @@ from tests.e2e.engine import Answer, Engine
 from tests.e2e.processes import wait_for
 from tests.fakes.upstream import Action, Script, ScriptedUpstream
 
-#: What the engine keeps back until the digest is known (engine/fills.py).
+#: What the engine keeps back until the digest is known (engine/pull/fills/fills.py).
 HELD_BACK = 64 * 1024
 KIB = 1024
 MIB = 1024 * 1024

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pullthrough.demo.images import Blob, make_image
-from pullthrough.storage.locks import FileLocks
+from pullthrough.storage.files.locks import FileLocks
 from tests.e2e.engine import Engine
 from tests.e2e.processes import wait_for
 from tests.fakes.upstream import Corrupt, ScriptedUpstream, Throttle, Valve

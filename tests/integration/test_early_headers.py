@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from pullthrough.demo.images import Blob, make_blob, make_image
-from pullthrough.engine.blobs import Patience
+from pullthrough.engine.pull.blobs.blobs import Patience
 from tests.e2e.processes import free_port, wait_for
 from tests.fakes.upstream import Action, Close, Corrupt, Gate, Hang, ScriptedUpstream, Status
 from tests.integration.inside import Inside, serving

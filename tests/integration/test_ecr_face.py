@@ -23,7 +23,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from hypothesis import HealthCheck, given, settings
 
-from pullthrough.ecr.models import Operation
+from pullthrough.faces.ecr.wire.models import Operation
 from tests.e2e.engine import Answer, Engine
 from tests.unit.ecr.shapes import documents, offered
 

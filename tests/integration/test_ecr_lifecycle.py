@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pullthrough.demo import images as demo
-from pullthrough.storage.locks import FileLocks
+from pullthrough.storage.files.locks import FileLocks
 from tests.aws import ACCOUNT_ID, answer, fails_with, push, put, small_image, unique
 from tests.e2e import images
 from tests.e2e.processes import wait_for

@@ -17,15 +17,15 @@ from urllib.parse import urlsplit
 import pytest
 
 from pullthrough.addressing.addresses import addresses
-from pullthrough.distribution.routes import parse_path
 from pullthrough.engine.rules import RuleBook
 from pullthrough.errors import ConfigurationError
+from pullthrough.faces.distribution.routes import parse_path
 from pullthrough.fingerprints import Fingerprints
 from pullthrough.oci.names import canonical_host
-from pullthrough.provision.desired import build_desired
 from pullthrough.provision.model.accounts import placeholder_accounts
-from pullthrough.provision.resources import ResourceKind
-from pullthrough.provision.target import DeploymentTarget
+from pullthrough.provision.model.desired import build_desired
+from pullthrough.provision.model.resources import ResourceKind
+from pullthrough.provision.model.target import DeploymentTarget
 from pullthrough.settings import Loaded, load_settings
 from tests.programs import ROOT, needs
 

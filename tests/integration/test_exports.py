@@ -20,7 +20,7 @@ from pullthrough.declaration import Declaration
 from pullthrough.provision.export.cloudformation import cloudformation_template
 from pullthrough.provision.export.terraform import terraform_document
 from pullthrough.provision.model.observed import Observed, Scanning
-from pullthrough.provision.resources import Existing, Key, ResourceKind
+from pullthrough.provision.model.resources import Existing, Key, ResourceKind
 from tests.e2e.processes import environment
 from tests.unit.provision.export.support import (
     CASES,

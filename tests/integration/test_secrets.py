@@ -17,7 +17,7 @@ import pytest
 
 from pullthrough.demo.images import make_image
 from pullthrough.demo.requests import RequestKind
-from pullthrough.ecr.models import service_model
+from pullthrough.faces.ecr.wire.models import service_model
 from tests.aws import ACCOUNT_ID, REGION, Account, answer, fails_with, key_settings, unique
 from tests.e2e.engine import Engine
 from tests.e2e.processes import wait_for

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pullthrough.demo.images import make_image
-from pullthrough.engine.webhook import post
+from pullthrough.engine.tell.webhook import post
 from tests.e2e.engine import Engine
 from tests.e2e.processes import wait_for
 from tests.fakes.upstream import RawUpstream, ScriptedUpstream

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pullthrough.asker import client_of
+from pullthrough.fairness.asker import client_of
 
 
 @pytest.mark.parametrize(

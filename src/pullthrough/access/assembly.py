@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pullthrough.access.administration import KeyAdministration
+from pullthrough.access.api_keys.administration import KeyAdministration
+from pullthrough.access.api_keys.keys import Keys, read_configured
 from pullthrough.access.authentication import Authenticator
-from pullthrough.access.htpasswd import Htpasswd, watch_users
-from pullthrough.access.keys import Keys, read_configured
+from pullthrough.access.logins.htpasswd import Htpasswd, watch_users
 from pullthrough.settings import Settings
-from pullthrough.storage.access_keys import AccessKeys
-from pullthrough.storage.database import Database
-from pullthrough.storage.generation import Generation
-from pullthrough.storage.sealing import Sealer
+from pullthrough.storage.files.generation import Generation
+from pullthrough.storage.secrets.access_keys import AccessKeys
+from pullthrough.storage.secrets.sealing import Sealer
+from pullthrough.storage.sql.database import Database
 from pullthrough.threads import Runner
 
 

@@ -15,13 +15,14 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from pullthrough.access import principals, tokens, urls
-from pullthrough.access.canonical_requests import SignedRequest
-from pullthrough.access.htpasswd import Htpasswd
-from pullthrough.access.keys import AccessKey, Keys
+from pullthrough.access import principals
+from pullthrough.access.api_keys.keys import AccessKey, Keys
 from pullthrough.access.listeners import open_listeners
+from pullthrough.access.logins import tokens, urls
+from pullthrough.access.logins.canonical_requests import SignedRequest
+from pullthrough.access.logins.htpasswd import Htpasswd
+from pullthrough.access.logins.signatures import UNKNOWN_KEY, WEB_PAGE, Claim, denied, read_claim
 from pullthrough.access.principals import Principal
-from pullthrough.access.signatures import UNKNOWN_KEY, WEB_PAGE, Claim, denied, read_claim
 from pullthrough.errors import AccessDenied, Unauthorized
 from pullthrough.oci.digests import Digest
 from pullthrough.oci.names import RepositoryName, is_host

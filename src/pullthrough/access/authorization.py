@@ -6,11 +6,11 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from pullthrough.access.context import NO_TAGS, RequestTags, Tags, resource_tags_context
 from pullthrough.access.listeners import open_listeners
-from pullthrough.access.policies import DENY_ALL, PolicyInvalid, PolicyKind, parse_policy
+from pullthrough.access.policy.context import NO_TAGS, RequestTags, Tags, resource_tags_context
+from pullthrough.access.policy.documents import DENY_ALL, PolicyInvalid, PolicyKind, parse_policy
+from pullthrough.access.policy.statements import JudgedRequest, Policy, PolicyDecision, allows_always
 from pullthrough.access.principals import Principal
-from pullthrough.access.statements import JudgedRequest, Policy, PolicyDecision, allows_always
 from pullthrough.errors import AccessDenied, StorageError, Unauthorized
 from pullthrough.oci.names import RepositoryName
 from pullthrough.settings import Settings

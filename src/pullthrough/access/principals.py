@@ -6,8 +6,8 @@ import base64
 import hashlib
 from dataclasses import dataclass, field
 
-from pullthrough.access.policies import ROLE_POLICIES
-from pullthrough.access.statements import Policy
+from pullthrough.access.policy.documents import ROLE_POLICIES
+from pullthrough.access.policy.statements import Policy
 from pullthrough.settings import Role
 
 _ID_BYTES = 10

@@ -17,28 +17,28 @@ from typer.core import TyperGroup
 from typer.main import get_group
 
 from pullthrough.cli import output
-from pullthrough.cli.addresses import addresses
-from pullthrough.cli.apply import apply
-from pullthrough.cli.check import check
-from pullthrough.cli.config import config_app
-from pullthrough.cli.demo import demo
 from pullthrough.cli.dependencies import Dependencies
-from pullthrough.cli.destroy import destroy
-from pullthrough.cli.events import events
-from pullthrough.cli.evict import evict
+from pullthrough.cli.engine.check import check
+from pullthrough.cli.engine.config import config_app
+from pullthrough.cli.engine.demo import demo
+from pullthrough.cli.engine.events import events
+from pullthrough.cli.engine.evict import evict
+from pullthrough.cli.engine.keys import keys_app
+from pullthrough.cli.engine.lifecycle import lifecycle
+from pullthrough.cli.engine.pin import pin, unpin
+from pullthrough.cli.engine.pull import pull
+from pullthrough.cli.engine.refresh import refresh
+from pullthrough.cli.engine.serve import serve
 from pullthrough.cli.exit_codes import ExitCode, exit_code_of
-from pullthrough.cli.export import export_app
-from pullthrough.cli.import_ import import_
-from pullthrough.cli.keys import keys_app
-from pullthrough.cli.lifecycle import lifecycle
-from pullthrough.cli.pin import pin, unpin
-from pullthrough.cli.plan import plan
-from pullthrough.cli.policy import policy_app
-from pullthrough.cli.pull import pull
-from pullthrough.cli.refresh import refresh
-from pullthrough.cli.serve import serve
-from pullthrough.cli.status import status
-from pullthrough.cli.verify import verify
+from pullthrough.cli.module.addresses import addresses
+from pullthrough.cli.module.apply import apply
+from pullthrough.cli.module.destroy import destroy
+from pullthrough.cli.module.export import export_app
+from pullthrough.cli.module.import_ import import_
+from pullthrough.cli.module.plan import plan
+from pullthrough.cli.module.policy import policy_app
+from pullthrough.cli.module.status import status
+from pullthrough.cli.module.verify import verify
 from pullthrough.cli.version import version
 from pullthrough.errors import PullthroughError
 from pullthrough.version import __version__

@@ -22,8 +22,8 @@ from pullthrough.errors import DiskFull, StorageError
 from pullthrough.oci.digests import Digest
 from pullthrough.storage.bodies import BodyStore, Publishable, SizedBody
 from pullthrough.storage.catalog.blob_rows import BlobRows
+from pullthrough.storage.catalog.records import BlobRecord
 from pullthrough.storage.interfaces import Locks
-from pullthrough.storage.records import BlobRecord
 from pullthrough.threads import Runner
 
 _log = logging.getLogger(__name__)

@@ -1,7 +1,7 @@
 """What can be changed while the engine runs and every request needs: rules, policies, account settings; tags, if asked.
 
 A snapshot, read anew when a worker has committed a change: each such commit moves the configuration's generation
-(storage/generation.py), so that what one worker changes counts in all others from their next request on.
+(storage/files/generation.py), so that what one worker changes counts in all others from their next request on.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pullthrough.storage.interfaces import Changes
 from pullthrough.storage.registry.cache_rules import CacheRule, CacheRules
 from pullthrough.storage.registry.documents import DocumentRows
 from pullthrough.storage.registry.exclusions import PullTimeExclusions
-from pullthrough.storage.repositories import Repositories
+from pullthrough.storage.registry.repositories import Repositories
 from pullthrough.threads import Runner
 
 #: The names of the registry's documents.

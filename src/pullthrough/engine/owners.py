@@ -15,13 +15,13 @@ from pullthrough.engine.rules import RuleBook
 from pullthrough.errors import Denied, RepositoryUnknown
 from pullthrough.oci.names import RepositoryName
 from pullthrough.settings import Settings
-from pullthrough.storage.credential_accounts import CredentialAccounts
-from pullthrough.storage.database import Database
-from pullthrough.storage.master_keys import MasterKeys
 from pullthrough.storage.registry.cache_rules import CacheRules
-from pullthrough.storage.repositories import Repositories
-from pullthrough.storage.sealing import Sealer
-from pullthrough.storage.secrets import Secrets
+from pullthrough.storage.registry.repositories import Repositories
+from pullthrough.storage.secrets.credential_accounts import CredentialAccounts
+from pullthrough.storage.secrets.master_keys import MasterKeys
+from pullthrough.storage.secrets.sealing import Sealer
+from pullthrough.storage.secrets.secrets import Secrets
+from pullthrough.storage.sql.database import Database
 
 _log = logging.getLogger(__name__)
 #: Names in one sentence.

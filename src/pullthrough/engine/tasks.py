@@ -8,8 +8,8 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
 from typing import Any, TypeVar
 
-from pullthrough.asker import ASKER
 from pullthrough.errors import PullthroughError
+from pullthrough.fairness.asker import ASKER
 from pullthrough.fairness.gate import LINE, Line
 
 _log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from pullthrough.operations.operation import CacheOperation, NoInput
 
 if TYPE_CHECKING:
-    from pullthrough.engine.check import CheckReport
+    from pullthrough.engine.keep.check import CheckReport
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pullthrough.access.key_records import KeyList, NewKey, RemovedKey, RotatedKeys
+from pullthrough.access.api_keys.records import KeyList, NewKey, RemovedKey, RotatedKeys
 from pullthrough.operations.operation import CacheOperation, NoInput
 
 if TYPE_CHECKING:
-    from pullthrough.access.administration import KeyAdministration
+    from pullthrough.access.api_keys.administration import KeyAdministration
     from pullthrough.threads import Runner
 
 

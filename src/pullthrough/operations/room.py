@@ -12,11 +12,11 @@ from pullthrough.units import format_time
 
 if TYPE_CHECKING:
     from pullthrough.engine.configuration import Configuration
-    from pullthrough.engine.eviction import EvictionReport
+    from pullthrough.engine.keep.eviction import EvictionReport
+    from pullthrough.engine.keep.lifecycle import Decision
+    from pullthrough.engine.keep.lifecycle_runs import LifecycleOutcome, LifecycleRuns
     from pullthrough.engine.keep.room import DiskRoom
-    from pullthrough.engine.lifecycle import Decision
-    from pullthrough.engine.lifecycle_runs import LifecycleOutcome, LifecycleRuns
-    from pullthrough.engine.pull_times import PullTimes
+    from pullthrough.engine.pull.pull_times import PullTimes
     from pullthrough.threads import Runner
 
 

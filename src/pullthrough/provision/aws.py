@@ -21,7 +21,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from pullthrough.errors import ActionDenied, AwsRefused, AwsUnreachable, ProvisionError, TargetUnusable
-from pullthrough.provision.target import DeploymentTarget, region_without_caches
+from pullthrough.provision.model.target import DeploymentTarget, region_without_caches
 from pullthrough.version import __version__
 
 CONNECT_TIMEOUT_SECONDS = 5.0

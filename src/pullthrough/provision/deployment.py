@@ -12,29 +12,29 @@ from pullthrough.credentials import Credentials
 from pullthrough.declaration import Declaration
 from pullthrough.errors import ConfigurationError, InputMissing
 from pullthrough.fingerprints import Fingerprints
-from pullthrough.provision.apply import Applied, Watch, apply_plan
 from pullthrough.provision.aws import AwsConnection
-from pullthrough.provision.desired import build_desired
-from pullthrough.provision.documents import template_role_name
-from pullthrough.provision.execute import Executor
-from pullthrough.provision.existing import existing_notes, existing_steps
+from pullthrough.provision.checks.report import Report
+from pullthrough.provision.checks.verify import verify
+from pullthrough.provision.execution.apply import Applied, Watch, apply_plan
+from pullthrough.provision.execution.journal import Journal, journal_name, state_folder
+from pullthrough.provision.execution.steps import Executor
 from pullthrough.provision.fetching import fetch_by_http
 from pullthrough.provision.inputs import Ask, read_accounts, warnings_of
-from pullthrough.provision.journal import Journal, journal_name, state_folder
 from pullthrough.provision.model.accounts import Account, placeholder_accounts, secret_name_of
+from pullthrough.provision.model.desired import build_desired
+from pullthrough.provision.model.documents import template_role_name
 from pullthrough.provision.model.observed import Observed, Repository
+from pullthrough.provision.model.plan import Options, Plan
+from pullthrough.provision.model.resources import Desired, ResourceKind
 from pullthrough.provision.observation.coverage import covered_notes, deletion_steps
 from pullthrough.provision.observation.logins import registry_host
+from pullthrough.provision.observation.observe import observe
 from pullthrough.provision.observation.repositories import read_repositories
-from pullthrough.provision.observe import observe
-from pullthrough.provision.plan import Options, Plan
-from pullthrough.provision.planner import plan_apply, questions_of
+from pullthrough.provision.planning.apply import plan_apply, questions_of
 from pullthrough.provision.planning.destroy import plan_destroy
 from pullthrough.provision.planning.draft import PlanBasis
-from pullthrough.provision.resources import Desired, ResourceKind
-from pullthrough.provision.status import Status, status
-from pullthrough.provision.verification import Report
-from pullthrough.provision.verify import verify
+from pullthrough.provision.planning.existing import existing_notes, existing_steps
+from pullthrough.provision.planning.status import Status, status
 
 _NO_OPTIONS = Options()
 

@@ -6,9 +6,9 @@ import asyncio
 
 from pullthrough.oci.digests import Digest
 from pullthrough.oci.names import ImageReference
+from pullthrough.provision.checks.pulls import FetchManifest
+from pullthrough.provision.model.target import DeploymentTarget
 from pullthrough.provision.observation.logins import RegistryLogin
-from pullthrough.provision.target import DeploymentTarget
-from pullthrough.provision.verify_pulls import FetchManifest
 
 
 def fetch_by_http(target: DeploymentTarget) -> FetchManifest:

@@ -14,7 +14,7 @@ from pullthrough.declaration import GITHUB, CredentialSource, Declaration, Rule
 from pullthrough.errors import InputMissing
 from pullthrough.oci.ecr_upstreams import kind_of
 from pullthrough.provision.model.accounts import INPUTS, WHERE_TOKENS_ARE, Account, secret_name_of, wants_account
-from pullthrough.provision.target import DeploymentTarget
+from pullthrough.provision.model.target import DeploymentTarget
 
 _DOCKER_USERNAME = re.compile(r"[a-z0-9]{4,30}", re.ASCII)
 _GITHUB_USERNAME = re.compile(r"[A-Za-z0-9](?:-?[A-Za-z0-9]){0,38}", re.ASCII)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import sys
 
-from pullthrough.engine.webhook import check_secret
+from pullthrough.engine.tell.webhook import check_secret
 from pullthrough.server.announcement import announce
 from pullthrough.server.opening import opened
 from pullthrough.server.parent import Parent

@@ -11,45 +11,45 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from pullthrough.engine.blobs import Blobs, Patience
 from pullthrough.engine.bodies import Bodies
 from pullthrough.engine.configuration import Configuration
-from pullthrough.engine.degraded import Degradation, Degraded
-from pullthrough.engine.events import Events
-from pullthrough.engine.eviction import Evictor
-from pullthrough.engine.fills import Fills
+from pullthrough.engine.keep.degraded import Degradation, Degraded
+from pullthrough.engine.keep.eviction import Evictor
+from pullthrough.engine.keep.lifecycle_runs import LifecycleRuns
 from pullthrough.engine.keep.limits import LimitKeeper
 from pullthrough.engine.keep.room import DiskRoom
 from pullthrough.engine.keep.secrets import SecretKeeper
-from pullthrough.engine.lifecycle_runs import LifecycleRuns
-from pullthrough.engine.listings import Listings
-from pullthrough.engine.manifests import Manifests
-from pullthrough.engine.memory import Memory
-from pullthrough.engine.own import OwnRepositories
+from pullthrough.engine.own_repositories import OwnRepositories
 from pullthrough.engine.owners import credential_accounts
-from pullthrough.engine.prefetch import Prefetches
-from pullthrough.engine.pull.ahead import RangesAhead
-from pullthrough.engine.pull.fill import Fill
-from pullthrough.engine.pull.landing import Landing
-from pullthrough.engine.pull.passing import Passing
-from pullthrough.engine.pull.presence import Presence
+from pullthrough.engine.pull.blobs.ahead import RangesAhead
+from pullthrough.engine.pull.blobs.blobs import Blobs, Patience
+from pullthrough.engine.pull.blobs.passing import Passing
+from pullthrough.engine.pull.blobs.prefetch import Prefetches
+from pullthrough.engine.pull.blobs.presence import Presence
+from pullthrough.engine.pull.blobs.records import BlobRecords
+from pullthrough.engine.pull.fills.fill import Fill
+from pullthrough.engine.pull.fills.fills import Fills
+from pullthrough.engine.pull.fills.landing import Landing
+from pullthrough.engine.pull.listings import Listings
+from pullthrough.engine.pull.manifests import Manifests
+from pullthrough.engine.pull.memory import Memory
+from pullthrough.engine.pull.pull_times import PullTimes
 from pullthrough.engine.pull.pulls import Pulls
-from pullthrough.engine.pull.records import BlobRecords
-from pullthrough.engine.pull_times import PullTimes
 from pullthrough.engine.push.admission import PushAdmission
 from pullthrough.engine.push.blobs import BlobPushes
 from pullthrough.engine.push.manifests import ManifestPushes
 from pullthrough.engine.push.tidying import Tidying
-from pullthrough.engine.reserve import Reserve
 from pullthrough.engine.tasks import Tasks
-from pullthrough.engine.webhook import Webhook
+from pullthrough.engine.tell.events import Events
+from pullthrough.engine.tell.webhook import Webhook
 from pullthrough.errors import PullthroughError
 from pullthrough.metrics import Metrics, UpstreamMetrics
 from pullthrough.oci.digests import Digest
 from pullthrough.server.storage import Storage, open_storage
 from pullthrough.settings import Settings
-from pullthrough.storage.events import EventLog
-from pullthrough.storage.folder import DataFolder
+from pullthrough.storage.files.folder import DataFolder
+from pullthrough.storage.files.reserve import Reserve
+from pullthrough.storage.registry.events import EventLog
 from pullthrough.threads import Threads
 from pullthrough.upstream.interfaces import Upstreams
 from pullthrough.upstream.upstreams import HttpUpstreams

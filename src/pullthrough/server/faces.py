@@ -12,18 +12,18 @@ from dataclasses import dataclass
 from pullthrough.access.assembly import make_authenticator
 from pullthrough.access.authentication import Authenticator
 from pullthrough.access.authorization import Authorizer
-from pullthrough.distribution.access_log import AccessLogger, Entry
-from pullthrough.distribution.face import SERVER_NAME, MirrorFace, RegistryFace
-from pullthrough.distribution.fast_path import FastPath
-from pullthrough.distribution.health import HealthFace
-from pullthrough.distribution.permissions import Permissions
-from pullthrough.distribution.pulls import PullFace
-from pullthrough.distribution.pushes import PushFace
-from pullthrough.distribution.request_log import RequestLog
-from pullthrough.ecr.calls import Handlers, registry_identity
-from pullthrough.ecr.face import LARGE_AT_ONCE, ApiRequest, EcrFace
 from pullthrough.engine import outcomes
+from pullthrough.faces.access_log import AccessLogger, Entry
 from pullthrough.faces.control.face import ControlFace
+from pullthrough.faces.distribution.face import SERVER_NAME, MirrorFace, RegistryFace
+from pullthrough.faces.distribution.fast_path import FastPath
+from pullthrough.faces.distribution.health import HealthFace
+from pullthrough.faces.distribution.permissions import Permissions
+from pullthrough.faces.distribution.pulls import PullFace
+from pullthrough.faces.distribution.pushes import PushFace
+from pullthrough.faces.distribution.request_log import RequestLog
+from pullthrough.faces.ecr.calls import Handlers, registry_identity
+from pullthrough.faces.ecr.face import LARGE_AT_ONCE, ApiRequest, EcrFace
 from pullthrough.faces.face import Faces
 from pullthrough.metrics import Metrics
 from pullthrough.server.compose import Worker
@@ -150,8 +150,8 @@ def _make_registry_face(
 
 def _make_handlers(worker: Worker, authenticator: Authenticator, authorizer: Authorizer) -> Handlers:
     # Here, not above: a start should not wait for what only the APIs need.
-    from pullthrough.ecr.operations import make_handlers
-    from pullthrough.ecr.rules import written_rules
+    from pullthrough.faces.ecr.handlers import make_handlers
+    from pullthrough.faces.ecr.registry.cache_rules import written_rules
 
     basis, pulling, storage = worker.basis, worker.pulling, worker.basis.storage
     return make_handlers(

@@ -12,7 +12,7 @@ from pullthrough.operations.operation import AnswerT, CacheOperation, GroupT, Re
 from pullthrough.operations.table import Operations
 from pullthrough.server.process import keep_private
 from pullthrough.settings import Loaded, Settings
-from pullthrough.storage.folder import DataFolder
+from pullthrough.storage.files.folder import DataFolder
 
 
 class Offline:
@@ -47,7 +47,7 @@ class Offline:
     @asynccontextmanager
     async def _checking(self) -> AsyncIterator[Operations]:
         """A check alone. It repairs, since nobody else uses the folder."""
-        from pullthrough.engine.check import StoreCheck
+        from pullthrough.engine.keep.check import StoreCheck
         from pullthrough.server.storage import Upkeep
         from pullthrough.storage.catalog.catalog import Catalog
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pullthrough.server.sockets import BoundAddress, bind, bind_control
 from pullthrough.settings import Settings, parse_listen
-from pullthrough.storage.folder import DataFolder
+from pullthrough.storage.files.folder import DataFolder
 from pullthrough.units import format_bytes
 
 _log = logging.getLogger("pullthrough")
@@ -60,8 +60,8 @@ def _look_after_crash(settings: Settings, folder: DataFolder) -> None:
     """Sweep up what the last run left, and see whose is what it had."""
     # Here, not above: the command line's start should not wait. Nothing of it may import the metrics: several workers share
     # theirs only where PROMETHEUS_MULTIPROC_DIR is set before that.
-    from pullthrough.engine.check import sweep
-    from pullthrough.engine.degraded import Degraded
+    from pullthrough.engine.keep.check import sweep
+    from pullthrough.engine.keep.degraded import Degraded
     from pullthrough.engine.owners import look_at_owners
     from pullthrough.server.storage import Upkeep, on_a_loop_of_its_own
     from pullthrough.storage.catalog.catalog import Catalog

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pullthrough.access.assembly import make_key_administration
-from pullthrough.engine.check import StoreCheck
+from pullthrough.engine.keep.check import StoreCheck
 from pullthrough.operations.check import CheckOperations
 from pullthrough.operations.events import EventOperations
 from pullthrough.operations.images import ImageOperations

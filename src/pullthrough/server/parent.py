@@ -19,8 +19,8 @@ from pullthrough.server.opening import Opened
 from pullthrough.server.process import loop_factory
 from pullthrough.server.worker import work
 from pullthrough.settings import Settings
-from pullthrough.storage.folder import DataFolder
-from pullthrough.storage.generation import Generation
+from pullthrough.storage.files.folder import DataFolder
+from pullthrough.storage.files.generation import Generation
 
 _log = logging.getLogger("pullthrough")
 

@@ -20,7 +20,7 @@ from pullthrough.server.process import import_aiohttp, max_connections
 from pullthrough.settings import Settings
 
 if TYPE_CHECKING:
-    from pullthrough.engine.blobs import Patience
+    from pullthrough.engine.pull.blobs.blobs import Patience
     from pullthrough.server.compose import Worker
     from pullthrough.server.faces import ServedFaces
 
@@ -82,9 +82,9 @@ async def _working(
 
 def _listen(faces: ServedFaces, shared: Opened, tls: ssl.SSLContext | None, stack: AsyncExitStack) -> None:
     """Begin to answer. `stack` ends it, with all listeners at once, and lets answers in flight finish."""
-    from pullthrough.distribution.acceptor import Notices
-    from pullthrough.distribution.admission import Admission
-    from pullthrough.distribution.listener import HttpServer
+    from pullthrough.faces.http.acceptor import Notices
+    from pullthrough.faces.http.admission import Admission
+    from pullthrough.faces.http.listener import HttpServer
 
     servers: list[HttpServer] = []
 
@@ -106,7 +106,7 @@ def _listen(faces: ServedFaces, shared: Opened, tls: ssl.SSLContext | None, stac
 async def work(settings: Settings, shared: Opened, *, slot: int, slots: int, ready: Callable[[], None]) -> None:
     """Serve until SIGTERM or SIGINT; a second one, later, ends at once."""
     import_aiohttp()
-    from pullthrough.distribution.acceptor import without_handshakes
+    from pullthrough.faces.http.acceptor import without_handshakes
 
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(without_handshakes)

@@ -13,9 +13,9 @@ from typing import Self, TypeVar
 from pullthrough.declaration import Credential
 from pullthrough.errors import UpstreamInvalid
 from pullthrough.oci.digests import Digest, digest_of
-from pullthrough.upstream.answers import refuse_html
-from pullthrough.upstream.exchanges import RegistryCall
-from pullthrough.upstream.responses import Response
+from pullthrough.upstream.http.responses import Response
+from pullthrough.upstream.login.answers import refuse_html
+from pullthrough.upstream.login.exchanges import RegistryCall
 
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", re.ASCII)
 _TOTAL = re.compile(r"bytes (?:[0-9]{1,18}-[0-9]{1,18}|\*)/([0-9]{1,18})", re.ASCII)

@@ -13,14 +13,14 @@ from typing import TypeVar
 
 from pullthrough.errors import UpstreamError, UpstreamInvalid, UpstreamRefused, UpstreamUnavailable
 from pullthrough.shared_state import SharedState
-from pullthrough.upstream.abort import Aborted, AbortHandle
-from pullthrough.upstream.answers import Busy
 from pullthrough.upstream.blobs import HttpBlobBody
 from pullthrough.upstream.breaker import Breaker, BreakerState, Permit
 from pullthrough.upstream.errands import Errand
-from pullthrough.upstream.exchanges import Exchanges, RegistryCall
-from pullthrough.upstream.observer import UpstreamObserver
-from pullthrough.upstream.urls import Url
+from pullthrough.upstream.http.abort import Aborted, AbortHandle
+from pullthrough.upstream.http.observer import UpstreamObserver
+from pullthrough.upstream.http.urls import Url
+from pullthrough.upstream.login.answers import Busy
+from pullthrough.upstream.login.exchanges import Exchanges, RegistryCall
 
 #: Before the first retry; doubled for each further one, and multiplied by 0.5 to 1.5 at random.
 BACKOFF_SECONDS = 0.25

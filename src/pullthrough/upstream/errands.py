@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pullthrough.upstream.urls import Url
+from pullthrough.upstream.http.urls import Url
 
 _CLOCK_SLACK_SECONDS = 0.1
 

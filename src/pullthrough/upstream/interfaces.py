@@ -13,9 +13,9 @@ from typing import Any, Protocol, Self
 
 from pullthrough.declaration import Credential
 from pullthrough.oci.digests import Digest
-from pullthrough.upstream.abort import AbortHandle
 from pullthrough.upstream.breaker import BreakerState
 from pullthrough.upstream.errands import Errand
+from pullthrough.upstream.http.abort import AbortHandle
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,10 +23,10 @@ from pullthrough.oci.documents import parse_object
 from pullthrough.oci.manifests import MAX_MEDIA_TYPE_LENGTH
 from pullthrough.oci.names import parse_tag
 from pullthrough.oci.texts import whole_text
-from pullthrough.upstream.answers import read_document
-from pullthrough.upstream.exchanges import RegistryCall
-from pullthrough.upstream.responses import Response
-from pullthrough.upstream.urls import MAX_URL_LENGTH
+from pullthrough.upstream.http.responses import Response
+from pullthrough.upstream.http.urls import MAX_URL_LENGTH
+from pullthrough.upstream.login.answers import read_document
+from pullthrough.upstream.login.exchanges import RegistryCall
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,10 @@ from pullthrough.errors import UpstreamInvalid
 from pullthrough.oci import media_types
 from pullthrough.oci.digests import Digest, digest_of, is_digest, parse_digest
 from pullthrough.oci.manifests import MAX_MANIFEST_BYTES
-from pullthrough.upstream.answers import read_document, refuse_html
-from pullthrough.upstream.exchanges import RegistryCall
+from pullthrough.upstream.http.responses import Response
 from pullthrough.upstream.interfaces import FetchedManifest, ManifestHead
-from pullthrough.upstream.responses import Response
+from pullthrough.upstream.login.answers import read_document, refuse_html
+from pullthrough.upstream.login.exchanges import RegistryCall
 
 _MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]*/[a-z0-9][a-z0-9!#$&^_.+-]*", re.ASCII)
 _MAX_MEDIA_TYPE_LENGTH = 255

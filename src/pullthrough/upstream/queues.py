@@ -6,14 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from pullthrough.asker import ASKER
 from pullthrough.errors import UpstreamThrottled, UpstreamUnavailable
+from pullthrough.fairness.asker import ASKER
 from pullthrough.fairness.gate import LINE, Gate
 from pullthrough.fairness.queue import FairQueue, QueueFull, thresholds
-from pullthrough.upstream.budget import Budget
 from pullthrough.upstream.endpoints import Endpoints
 from pullthrough.upstream.errands import Errand
 from pullthrough.upstream.interfaces import Turn
+from pullthrough.upstream.login.budget import Budget
 
 #: One client has at most so many times the slots that are free: seven of eight, while nobody else wants any. Of fewer
 #: slots than that it has all but one.

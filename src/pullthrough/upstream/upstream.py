@@ -24,17 +24,17 @@ from pullthrough.errors import (
 from pullthrough.oci.digests import Digest
 from pullthrough.settings import UpstreamSettings
 from pullthrough.upstream import blobs, manifests
-from pullthrough.upstream.abort import Aborted, AbortHandle
-from pullthrough.upstream.answers import read_document
 from pullthrough.upstream.breaker import BreakerState
-from pullthrough.upstream.budget import Budget
 from pullthrough.upstream.endpoints import Endpoints
 from pullthrough.upstream.errands import Errand
-from pullthrough.upstream.exchanges import Exchanges, RegistryCall
+from pullthrough.upstream.http.abort import Aborted, AbortHandle
+from pullthrough.upstream.http.responses import Response
 from pullthrough.upstream.interfaces import BlobBody, FetchedManifest, ManifestHead, Turn, UpstreamHealth
 from pullthrough.upstream.listings import ReferrerList, TagList, fallback_tag
+from pullthrough.upstream.login.answers import read_document
+from pullthrough.upstream.login.budget import Budget
+from pullthrough.upstream.login.exchanges import Exchanges, RegistryCall
 from pullthrough.upstream.queues import Queues
-from pullthrough.upstream.responses import Response
 
 #: Of the answer to `GET /v2/`, which is `{}` or nothing.
 MAX_ROOT_BYTES = 64 * 1024

@@ -18,22 +18,22 @@ from pullthrough.errors import ConfigurationError
 from pullthrough.oci.names import canonical_host
 from pullthrough.settings import UpstreamSettings
 from pullthrough.shared_state import MemoryState, SharedState
-from pullthrough.upstream.abort import AbortHandle
-from pullthrough.upstream.addresses import AddressClass, classify, public_only
-from pullthrough.upstream.budget import Budget
-from pullthrough.upstream.connections import Connections
-from pullthrough.upstream.dialing import Dialer
 from pullthrough.upstream.endpoints import Endpoints
-from pullthrough.upstream.exchanges import Exchanges
+from pullthrough.upstream.http.abort import AbortHandle
+from pullthrough.upstream.http.address_classes import AddressClass, classify, public_only
+from pullthrough.upstream.http.connections import Connections
+from pullthrough.upstream.http.dialing import Dialer
+from pullthrough.upstream.http.observer import UpstreamObserver
+from pullthrough.upstream.http.proxies import Proxies
+from pullthrough.upstream.http.resolver import Lookup, Resolver, system_lookup
+from pullthrough.upstream.http.tls import SystemTrust, TlsContexts
+from pullthrough.upstream.http.transport import Transport
+from pullthrough.upstream.http.urls import parse_url
 from pullthrough.upstream.interfaces import UpstreamHealth
-from pullthrough.upstream.observer import UpstreamObserver
-from pullthrough.upstream.proxies import Proxies
+from pullthrough.upstream.login.budget import Budget
+from pullthrough.upstream.login.exchanges import Exchanges
 from pullthrough.upstream.queues import Queues
-from pullthrough.upstream.resolver import Lookup, Resolver, system_lookup
-from pullthrough.upstream.tls import SystemTrust, TlsContexts
-from pullthrough.upstream.transport import Transport
 from pullthrough.upstream.upstream import HttpUpstream
-from pullthrough.upstream.urls import parse_url
 
 log = logging.getLogger(__name__)
 

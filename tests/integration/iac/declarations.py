@@ -10,9 +10,9 @@ from typing import Any
 from pullthrough.declaration import GITHUB, STANDARD_RULES, Declaration, Rule
 from pullthrough.fingerprints import Fingerprints
 from pullthrough.oci.names import DOCKER_HUB
-from pullthrough.provision.desired import build_desired
 from pullthrough.provision.model.accounts import Account, wants_account
-from pullthrough.provision.resources import Attributes, Key
+from pullthrough.provision.model.desired import build_desired
+from pullthrough.provision.model.resources import Attributes, Key
 from tests.unit.provision.export.support import CASES as EXPORTED
 from tests.unit.provision.export.support import HOST, TARGET
 

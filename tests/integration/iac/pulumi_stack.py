@@ -12,7 +12,7 @@ from google.protobuf.json_format import MessageToDict
 from pulumi.runtime import get_root_resource, set_all_config
 from pulumi.runtime.mocks import MockCallArgs, MockMonitor, MockResourceArgs, Mocks, set_mocks, test
 
-from pullthrough.provision.resources import Attributes, Key, ResourceKind, secret_reference
+from pullthrough.provision.model.resources import Attributes, Key, ResourceKind, secret_reference
 from tests.integration.iac.declarations import FINGERPRINTS
 from tests.unit.provision.export.support import TARGET
 

@@ -18,7 +18,7 @@ import pytest
 from pullthrough.declaration import STANDARD_RULES, Declaration, Rule
 from pullthrough.errors import InputMissing, PlanProblem, TargetUnusable
 from pullthrough.oci.names import DOCKER_HUB
-from pullthrough.provision.resources import Attributes, Key, ResourceKind
+from pullthrough.provision.model.resources import Attributes, Key, ResourceKind
 from tests.integration.iac.declarations import ADDRESSES, CASES, OTHER_ADDRESSES, Case, applied
 from tests.programs import ROOT, needs
 from tests.unit.provision.export.support import TARGET, evaluate_cloudformation, read_cloudformation

@@ -13,7 +13,7 @@ import pytest
 
 from pullthrough.errors import AwsRefused
 from pullthrough.provision.aws import Aws, Send, connect
-from pullthrough.provision.target import DeploymentTarget
+from pullthrough.provision.model.target import DeploymentTarget
 from tests.aws import REGION, Account
 from tests.deployments import NODE_ROLE, World
 from tests.fakes.aws import Call, FakeAws

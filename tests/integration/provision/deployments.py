@@ -14,7 +14,7 @@ from pullthrough.declaration import CredentialSource, Declaration, InlineToken, 
 from pullthrough.oci.names import DOCKER_HUB
 from pullthrough.provision.aws import connect
 from pullthrough.provision.deployment import Deployment
-from pullthrough.provision.plan import Options, Plan
+from pullthrough.provision.model.plan import Options, Plan
 from tests.aws import ACCOUNT_ID, REGION, Account
 from tests.e2e.processes import Process, environment, free_port
 from tests.integration.ecr import TOKEN, USER

@@ -9,12 +9,12 @@ from dataclasses import replace
 from typing import Any
 
 from pullthrough.errors import AwsRefused
-from pullthrough.provision.desired import build_desired
 from pullthrough.provision.model.accounts import placeholder_accounts
+from pullthrough.provision.model.desired import build_desired
 from pullthrough.provision.model.observed import Observed
+from pullthrough.provision.observation.observe import observe
 from pullthrough.provision.observation.roles import read_node_access, read_role
-from pullthrough.provision.observe import observe
-from pullthrough.provision.planner import questions_of
+from pullthrough.provision.planning.apply import questions_of
 from tests.deployments import (
     FULL,
     GITHUB_SECRET,

@@ -14,8 +14,8 @@ import pytest
 from pullthrough.declaration import STANDARD_RULES, CredentialSource, Declaration, InlineToken, Rule
 from pullthrough.demo.images import make_image
 from pullthrough.provision.deployment import Deployment
-from pullthrough.provision.plan import Options
-from pullthrough.provision.resources import ResourceKind
+from pullthrough.provision.model.plan import Options
+from pullthrough.provision.model.resources import ResourceKind
 from tests.aws import ACCOUNT_ID, REGION
 from tests.deployments import GITHUB, HUB
 from tests.integration.ecr import TOKEN, USER, Site, open_site

@@ -9,7 +9,7 @@ import pytest
 
 from pullthrough.declaration import ROOT, Declaration, Encryption, NodeAccess, Rule, ScanFrequency, Template
 from pullthrough.provision.deployment import Deployment
-from pullthrough.provision.importing import declaration_text
+from pullthrough.provision.imports.declaration import declaration_text
 from pullthrough.settings import load_settings
 from tests.integration.ecr import TOKEN, Site, open_site
 from tests.integration.provision.deployments import HUB, QUAY, applied, deployed

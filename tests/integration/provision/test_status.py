@@ -10,9 +10,9 @@ import pytest
 
 from pullthrough.declaration import Declaration, Rule, Template
 from pullthrough.provision.model.observed import ImageCount
+from pullthrough.provision.model.plan import Options
+from pullthrough.provision.model.resources import ResourceKind
 from pullthrough.provision.observation.repositories import count_images, read_repositories
-from pullthrough.provision.plan import Options
-from pullthrough.provision.resources import ResourceKind
 from tests.integration.ecr import TOKEN, Site, open_site
 from tests.integration.provision.deployments import HUB, QUAY, applied, deployed
 

@@ -11,10 +11,10 @@ import pytest
 
 from pullthrough.declaration import Declaration, NodeAccess, Rule, Template
 from pullthrough.demo.images import make_image
+from pullthrough.provision.checks.report import CheckKind, CheckOutcome, CheckRow, Report
 from pullthrough.provision.deployment import Deployment
-from pullthrough.provision.documents import template_role_name, template_trust
+from pullthrough.provision.model.documents import template_role_name, template_trust
 from pullthrough.provision.observation.logins import registry_host
-from pullthrough.provision.verification import CheckKind, CheckOutcome, CheckRow, Report
 from tests.aws import ACCOUNT_ID, Account, key_settings
 from tests.e2e.engine import Engine
 from tests.fakes.upstream import ScriptedUpstream, Status

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pullthrough.settings import UpstreamSettings
-from pullthrough.upstream.abort import AbortHandle
-from pullthrough.upstream.addresses import AddressClass, classify
+from pullthrough.upstream.http.abort import AbortHandle
+from pullthrough.upstream.http.address_classes import AddressClass, classify
 from pullthrough.upstream.interfaces import Upstream, Upstreams
 from pullthrough.upstream.upstreams import HttpUpstreams
 from tests.integration.upstream.servers import Server

@@ -15,7 +15,7 @@ from pullthrough.credentials import RENEWAL_PAUSE_SECONDS
 from pullthrough.declaration import CredentialSource
 from pullthrough.errors import UpstreamDenied, UpstreamInvalid, UpstreamNotFound, UpstreamUnavailable
 from pullthrough.oci.digests import digest_of
-from pullthrough.upstream.abort import AbortHandle
+from pullthrough.upstream.http.abort import AbortHandle
 from tests.integration.upstream.clients import Make, Recorder, Time, one
 from tests.integration.upstream.servers import Asked, Reply, Server, error_reply, json_reply
 

@@ -11,7 +11,7 @@ import pytest
 
 from pullthrough.errors import UpstreamError, UpstreamInvalid, UpstreamNotFound, UpstreamUnavailable
 from pullthrough.oci.digests import digest_of
-from pullthrough.upstream.abort import AbortHandle
+from pullthrough.upstream.http.abort import AbortHandle
 from pullthrough.upstream.interfaces import BlobBody, Upstream
 from tests.integration.upstream.clients import Make, Recorder, one, over_tls
 from tests.integration.upstream.conftest import Certificates

@@ -9,8 +9,8 @@ import pytest
 
 from pullthrough.errors import UpstreamDenied, UpstreamInvalid, UpstreamNotFound, UpstreamUnavailable
 from pullthrough.oci.digests import digest_of
-from pullthrough.upstream.abort import AbortHandle
 from pullthrough.upstream.breaker import BreakerState
+from pullthrough.upstream.http.abort import AbortHandle
 from pullthrough.upstream.interfaces import Upstream
 from tests.integration.upstream.clients import Make, Recorder, Time, one
 from tests.integration.upstream.servers import STUCK_SECONDS, Asked, Reply, Server, answering, error_reply, silent

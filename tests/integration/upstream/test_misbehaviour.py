@@ -13,7 +13,7 @@ import pytest
 
 from pullthrough.errors import UpstreamError, UpstreamInvalid, UpstreamUnavailable
 from pullthrough.oci.digests import digest_of
-from pullthrough.upstream.abort import AbortHandle
+from pullthrough.upstream.http.abort import AbortHandle
 from tests.integration.upstream.clients import Make, one
 from tests.integration.upstream.servers import STUCK_SECONDS, Asked, Reply, Server, silent
 

@@ -9,12 +9,12 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from pullthrough.asker import ASKER
 from pullthrough.errors import UpstreamThrottled, UpstreamUnavailable
+from pullthrough.fairness.asker import ASKER
 from pullthrough.oci.digests import digest_of
-from pullthrough.upstream.abort import AbortHandle
 from pullthrough.upstream.breaker import OPEN_AFTER, BreakerState
 from pullthrough.upstream.errands import Errand
+from pullthrough.upstream.http.abort import AbortHandle
 from pullthrough.upstream.interfaces import Upstream
 from tests.integration.upstream.clients import Make, Recorder, Time, one
 from tests.integration.upstream.servers import STUCK_SECONDS, Asked, Reply, Server, error_reply, silent

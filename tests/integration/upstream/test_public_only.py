@@ -10,8 +10,8 @@ import pytest
 
 from pullthrough.errors import UpstreamRefused, UpstreamUnavailable
 from pullthrough.oci.digests import digest_of
-from pullthrough.upstream.abort import AbortHandle
-from pullthrough.upstream.addresses import AddressClass
+from pullthrough.upstream.http.abort import AbortHandle
+from pullthrough.upstream.http.address_classes import AddressClass
 from pullthrough.upstream.interfaces import Upstream
 from tests.integration.upstream.clients import Make, Recorder, reached_at
 from tests.integration.upstream.servers import Asked, ConnectProxy, Reply, Server, answering, error_reply, json_reply

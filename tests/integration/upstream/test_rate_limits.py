@@ -9,7 +9,7 @@ import pytest
 
 from pullthrough.errors import UpstreamThrottled
 from pullthrough.oci.digests import digest_of
-from pullthrough.upstream.abort import AbortHandle
+from pullthrough.upstream.http.abort import AbortHandle
 from pullthrough.upstream.interfaces import Upstream
 from tests.integration.upstream.clients import Make, Recorder, Time, one
 from tests.integration.upstream.servers import Asked, Reply, Server, error_reply

@@ -10,8 +10,8 @@ import pytest
 from pullthrough.declaration import CredentialSource
 from pullthrough.errors import UpstreamError, UpstreamInvalid, UpstreamRefused
 from pullthrough.oci.digests import digest_of
-from pullthrough.upstream.abort import AbortHandle
-from pullthrough.upstream.addresses import AddressClass
+from pullthrough.upstream.http.abort import AbortHandle
+from pullthrough.upstream.http.address_classes import AddressClass
 from pullthrough.upstream.interfaces import Upstream
 from tests.integration.upstream.clients import Make, Recorder, one, over_tls
 from tests.integration.upstream.conftest import Certificates

@@ -13,7 +13,7 @@ import pytest
 from pullthrough.declaration import CredentialSource
 from pullthrough.errors import UpstreamDenied, UpstreamThrottled
 from pullthrough.oci.digests import digest_of
-from pullthrough.upstream.abort import AbortHandle
+from pullthrough.upstream.http.abort import AbortHandle
 from pullthrough.upstream.interfaces import Upstream
 from tests.integration.upstream.clients import Make, Recorder, over_tls
 from tests.integration.upstream.conftest import NAMES, Certificates

@@ -10,18 +10,18 @@ from typing import ParamSpec, TypeVar
 
 import pytest
 
-from pullthrough.access.administration import KeyAdministration
+from pullthrough.access.api_keys.administration import KeyAdministration
+from pullthrough.access.api_keys.keys import Keys
 from pullthrough.access.authentication import Authenticator
 from pullthrough.access.authorization import Authorizer
-from pullthrough.access.htpasswd import Htpasswd
-from pullthrough.access.keys import Keys
+from pullthrough.access.logins.htpasswd import Htpasswd
 from pullthrough.oci.names import RepositoryName
 from pullthrough.settings import Settings
-from pullthrough.storage.access_keys import AccessKeys
-from pullthrough.storage.database import Database
-from pullthrough.storage.generation import Generation
-from pullthrough.storage.master_keys import MasterKeys
-from pullthrough.storage.sealing import Sealer
+from pullthrough.storage.files.generation import Generation
+from pullthrough.storage.secrets.access_keys import AccessKeys
+from pullthrough.storage.secrets.master_keys import MasterKeys
+from pullthrough.storage.secrets.sealing import Sealer
+from pullthrough.storage.sql.database import Database
 from tests.unit.settings.support import load
 
 P = ParamSpec("P")

@@ -12,13 +12,14 @@ from typing import Any
 import bcrypt
 import pytest
 
-from pullthrough.access import principals, urls
-from pullthrough.access.context import NO_TAGS, RequestTags
-from pullthrough.access.key_records import NewKey
-from pullthrough.access.policies import PolicyKind, parse_policy
+from pullthrough.access import principals
+from pullthrough.access.api_keys.records import NewKey
+from pullthrough.access.logins import urls
+from pullthrough.access.logins.signatures import ApiDenied
+from pullthrough.access.logins.tokens import LIFETIME_SECONDS, make_token
+from pullthrough.access.policy.context import NO_TAGS, RequestTags
+from pullthrough.access.policy.documents import PolicyKind, parse_policy
 from pullthrough.access.principals import Principal
-from pullthrough.access.signatures import ApiDenied
-from pullthrough.access.tokens import LIFETIME_SECONDS, make_token
 from pullthrough.errors import AccessDenied, StorageError, Unauthorized
 from pullthrough.oci.digests import parse_digest
 from pullthrough.oci.names import parse_repository_name

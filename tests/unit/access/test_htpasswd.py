@@ -14,7 +14,7 @@ from typing import Any
 import bcrypt
 import pytest
 
-from pullthrough.access.htpasswd import (
+from pullthrough.access.logins.htpasswd import (
     CHECKS_AT_ONCE,
     CHECKS_WAITING,
     REMEMBERED_SECONDS,

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pullthrough.access.key_records import KeyEntry, KeyList, RemovedKey
-from pullthrough.access.policies import PolicyInvalid
-from pullthrough.access.statements import PolicyDecision
+from pullthrough.access.api_keys.records import KeyEntry, KeyList, RemovedKey
+from pullthrough.access.policy.documents import PolicyInvalid
+from pullthrough.access.policy.statements import PolicyDecision
 from pullthrough.errors import AlreadyExists, ConfigurationError, ContentUnknown, RequestError, SealingKeyMissing
 from tests.unit.access.conftest import House
 from tests.unit.access.test_policies import request

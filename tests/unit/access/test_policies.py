@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pullthrough.access.context import Context, RequestTags
-from pullthrough.access.globs import matches
-from pullthrough.access.policies import ROLE_POLICIES, PolicyInvalid, PolicyKind, parse_policy
-from pullthrough.access.statements import JudgedRequest, Policy, PolicyDecision, allows_always
+from pullthrough.access.policy.context import Context, RequestTags
+from pullthrough.access.policy.documents import ROLE_POLICIES, PolicyInvalid, PolicyKind, parse_policy
+from pullthrough.access.policy.globs import matches
+from pullthrough.access.policy.statements import JudgedRequest, Policy, PolicyDecision, allows_always
 from pullthrough.settings import Role
 from tests.effort import examples
 

@@ -16,8 +16,8 @@ from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pullthrough.access.canonical_requests import SignedRequest
-from pullthrough.access.signatures import ApiDenied, read_claim
+from pullthrough.access.logins.canonical_requests import SignedRequest
+from pullthrough.access.logins.signatures import ApiDenied, read_claim
 
 KEY_ID, SECRET, REGION = "AKIAEXAMPLE", b"hunter2hunter2", "us-east-1"
 BODY = b'{"repositoryNames": ["a"]}'

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pullthrough.access import urls
-from pullthrough.access.tokens import TokenMalformed, make_token, parse_token
+from pullthrough.access.logins import urls
+from pullthrough.access.logins.tokens import TokenMalformed, make_token, parse_token
 from pullthrough.errors import AccessDenied
 from pullthrough.oci.digests import Digest, parse_digest
 from pullthrough.oci.names import RepositoryName, parse_repository_name

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from pullthrough.cli.engine.session import image_in_cache
 from pullthrough.cli.exit_codes import ExitCode
-from pullthrough.cli.session import image_in_cache
 from pullthrough.errors import FolderLocked
 from tests.unit.cli.support import Command, ControlSocket, FakeOperations, Offline
 

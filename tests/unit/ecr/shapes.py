@@ -10,9 +10,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from pullthrough.ecr.calls import Handlers
-from pullthrough.ecr.models import SERVICES, Operation, Shape, ShapeType, service_model
-from pullthrough.ecr.operations import make_handlers
+from pullthrough.faces.ecr.calls import Handlers
+from pullthrough.faces.ecr.handlers import make_handlers
+from pullthrough.faces.ecr.wire.models import SERVICES, Operation, Shape, ShapeType, service_model
 
 #: Bigger values cost much and show nothing new.
 _MAX_LENGTH = 12

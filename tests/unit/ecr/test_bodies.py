@@ -11,9 +11,9 @@ from aiohttp.http_exceptions import ContentLengthError, TransferEncodingError
 from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
-from pullthrough.ecr.bodies import SMALL_BYTES, RequestBodies, is_left, waits
-from pullthrough.ecr.errors import ApiError
-from pullthrough.ecr.room import BodyOwner
+from pullthrough.faces.ecr.wire.bodies import SMALL_BYTES, RequestBodies, is_left, waits
+from pullthrough.faces.ecr.wire.errors import ApiError
+from pullthrough.faces.ecr.wire.room import BodyOwner
 
 
 def request(*chunks: bytes, **headers: str) -> web.Request:

@@ -7,9 +7,9 @@ import inspect
 import pytest
 
 from pullthrough import errors
-from pullthrough.ecr.errors import TABLE, Codes, api_error
-from pullthrough.ecr.models import service_model
 from pullthrough.errors import PullthroughError
+from pullthrough.faces.ecr.wire.errors import TABLE, Codes, api_error
+from pullthrough.faces.ecr.wire.models import service_model
 
 #: Those of the module are raised by commands and programs, and never reach a face.
 CLASSES = [

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pullthrough.ecr.errors import ApiError
-from pullthrough.ecr.inputs import parse_json, read_input
-from pullthrough.ecr.models import Operation, compile_pattern, service_model
+from pullthrough.faces.ecr.wire.errors import ApiError
+from pullthrough.faces.ecr.wire.inputs import parse_json, read_input
+from pullthrough.faces.ecr.wire.models import Operation, compile_pattern, service_model
 from tests.effort import examples
 from tests.unit.ecr.shapes import ANYTHING, documents, offered, places
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pullthrough.ecr.models import SERVICES, service_model
+from pullthrough.faces.ecr.wire.models import SERVICES, service_model
 from tests.unit.ecr.shapes import handlers
 
 

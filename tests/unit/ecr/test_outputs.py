@@ -14,8 +14,8 @@ from botocore.model import ServiceModel
 from botocore.parsers import create_parser
 from hypothesis import HealthCheck, given, settings
 
-from pullthrough.ecr.models import Operation, Shape, ShapeType, service_model
-from pullthrough.ecr.outputs import OutputMismatch, json_output, xml_output
+from pullthrough.faces.ecr.wire.models import Operation, Shape, ShapeType, service_model
+from pullthrough.faces.ecr.wire.outputs import OutputMismatch, json_output, xml_output
 from tests.effort import examples
 from tests.unit.ecr.shapes import offered, values
 

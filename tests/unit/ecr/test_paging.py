@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pullthrough.ecr.errors import ApiError
-from pullthrough.ecr.paging import page_request
+from pullthrough.faces.ecr.wire.errors import ApiError
+from pullthrough.faces.ecr.wire.paging import page_request
 
 
 @given(st.sets(st.text(st.characters(codec="utf-8"))), st.integers(1, 5))

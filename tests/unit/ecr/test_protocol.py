@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from pullthrough.ecr.errors import ApiError
-from pullthrough.ecr.models import SERVICES, service_model
-from pullthrough.ecr.protocol import (
+from pullthrough.faces.ecr.wire.errors import ApiError
+from pullthrough.faces.ecr.wire.models import SERVICES, service_model
+from pullthrough.faces.ecr.wire.protocol import (
     NO_OPERATION,
     Dialect,
     RequestedOperation,

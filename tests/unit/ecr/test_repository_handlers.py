@@ -10,13 +10,13 @@ import pytest
 
 from pullthrough.access import principals
 from pullthrough.access.authorization import Authorizer
-from pullthrough.ecr.calls import Call, RegistryIdentity
-from pullthrough.ecr.errors import ApiError
-from pullthrough.ecr.repositories import RepositoryHandlers
-from pullthrough.ecr.rights import Rights
 from pullthrough.errors import AccessDenied
-from pullthrough.storage.database import Database
-from pullthrough.storage.repositories import Repositories
+from pullthrough.faces.ecr.calls import Call, RegistryIdentity
+from pullthrough.faces.ecr.registry.repository_handlers import RepositoryHandlers
+from pullthrough.faces.ecr.rights import Rights
+from pullthrough.faces.ecr.wire.errors import ApiError
+from pullthrough.storage.registry.repositories import Repositories
+from pullthrough.storage.sql.database import Database
 from tests.unit.access.conftest import Texts
 from tests.unit.settings.support import load
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from pullthrough.access.context import RequestTags
-from pullthrough.ecr.calls import RegistryIdentity, check_registry, registry_identity
-from pullthrough.ecr.errors import ApiError
-from pullthrough.ecr.models import service_model
-from pullthrough.ecr.resources import request_tags_of, resources_of, secret_arn
+from pullthrough.access.policy.context import RequestTags
+from pullthrough.faces.ecr.calls import RegistryIdentity, check_registry, registry_identity
+from pullthrough.faces.ecr.resources import request_tags_of, resources_of, secret_arn
+from pullthrough.faces.ecr.wire.errors import ApiError
+from pullthrough.faces.ecr.wire.models import service_model
 from pullthrough.settings import EcrSettings, ListenAddress
 from tests.unit.ecr.shapes import offered
 

@@ -7,9 +7,9 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from pullthrough.ecr.bodies import MAX_HELD_BYTES
-from pullthrough.ecr.protocol import Dialect, RequestedOperation
-from pullthrough.ecr.room import BodyOwner, Room
+from pullthrough.faces.ecr.wire.bodies import MAX_HELD_BYTES
+from pullthrough.faces.ecr.wire.protocol import Dialect, RequestedOperation
+from pullthrough.faces.ecr.wire.room import BodyOwner, Room
 
 #: The largest body of all.
 LARGEST = RequestedOperation(Dialect.JSON, "ecr", "UploadLayerPart").max_body_bytes

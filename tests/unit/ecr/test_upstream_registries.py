@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pullthrough.ecr.errors import ApiError
-from pullthrough.ecr.upstream_registries import check_credential, read_upstream
+from pullthrough.faces.ecr.registry.upstream_registries import check_credential, read_upstream
+from pullthrough.faces.ecr.wire.errors import ApiError
 from pullthrough.oci.ecr_upstreams import kind_of, upstream_host
 from pullthrough.settings import is_upstream_host
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pullthrough.storage.folder import DataFolder
+from pullthrough.storage.files.folder import DataFolder
 from tests.unit.engine.house import FakeCatalog, House
 
 

@@ -14,24 +14,24 @@ from typing import Any, ParamSpec, TypeVar
 
 from pullthrough.declaration import Credential, Rule, SecretCredential
 from pullthrough.engine.bodies import Bodies
-from pullthrough.engine.fills import Fills
-from pullthrough.engine.pull.fill import Fill
-from pullthrough.engine.pull.landing import Landing
+from pullthrough.engine.pull.fills.fill import Fill
+from pullthrough.engine.pull.fills.fills import Fills
+from pullthrough.engine.pull.fills.landing import Landing
 from pullthrough.engine.rules import Target
 from pullthrough.engine.tasks import Tasks
 from pullthrough.errors import PullthroughError, UpstreamUnavailable
 from pullthrough.oci.digests import Digest, digest_of
 from pullthrough.oci.names import RepositoryName
 from pullthrough.oci.owners import Owner, upstream_owner
-from pullthrough.storage.blobs import BlobFiles
 from pullthrough.storage.bodies import InFile
+from pullthrough.storage.catalog.records import BlobRecord
+from pullthrough.storage.files.blobs import BlobFiles
 from pullthrough.storage.files.bodies import FileBodies
+from pullthrough.storage.files.folder import DataFolder
 from pullthrough.storage.files.growing import GrowingFiles
-from pullthrough.storage.folder import DataFolder
-from pullthrough.storage.locks import FileLocks
-from pullthrough.storage.records import BlobRecord
-from pullthrough.upstream.abort import AbortHandle
+from pullthrough.storage.files.locks import FileLocks
 from pullthrough.upstream.errands import Errand
+from pullthrough.upstream.http.abort import AbortHandle
 from pullthrough.upstream.interfaces import BlobBody
 from tests.fakes.upstreams import MemoryBody, MemoryUpstream, MemoryUpstreams
 from tests.owners import OWNER

@@ -10,25 +10,25 @@ from typing import Any
 
 import pytest
 
-from pullthrough.engine.blobs import Blobs, Patience
 from pullthrough.engine.bodies import Bodies
-from pullthrough.engine.memory import Memory
-from pullthrough.engine.own import OwnRepositories
-from pullthrough.engine.pull.records import BlobRecords
-from pullthrough.engine.pull_times import PullTimes
+from pullthrough.engine.own_repositories import OwnRepositories
+from pullthrough.engine.pull.blobs.blobs import Blobs, Patience
+from pullthrough.engine.pull.blobs.records import BlobRecords
+from pullthrough.engine.pull.memory import Memory
+from pullthrough.engine.pull.pull_times import PullTimes
 from pullthrough.engine.rules import OWN_RULE, RuleBook, Target
 from pullthrough.engine.tasks import Tasks
 from pullthrough.errors import BlobUnknown
 from pullthrough.oci.digests import Digest, digest_of
 from pullthrough.oci.names import parse_repository_name
-from pullthrough.storage.blobs import BlobFiles
 from pullthrough.storage.catalog.catalog import Catalog
+from pullthrough.storage.catalog.pushed import Pushed
+from pullthrough.storage.files.blobs import BlobFiles
 from pullthrough.storage.files.bodies import FileBodies
-from pullthrough.storage.folder import DataFolder
-from pullthrough.storage.generation import Generation
-from pullthrough.storage.locks import FileLocks
-from pullthrough.storage.pushed import Pushed
-from pullthrough.storage.repositories import Repositories
+from pullthrough.storage.files.folder import DataFolder
+from pullthrough.storage.files.generation import Generation
+from pullthrough.storage.files.locks import FileLocks
+from pullthrough.storage.registry.repositories import Repositories
 from tests.owners import OWNER
 
 TEAM = Target(OWN_RULE, parse_repository_name("team/app"), "")

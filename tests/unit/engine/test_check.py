@@ -10,18 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from pullthrough.engine.check import CheckReport, StoreCheck, SweepReport, no_pause, sweep
+from pullthrough.engine.keep.check import CheckReport, StoreCheck, SweepReport, no_pause, sweep
 from pullthrough.oci.digests import Digest, digest_of
 from pullthrough.oci.names import parse_repository_name, parse_tag
 from pullthrough.oci.owners import upstream_owner
 from pullthrough.operations.check import CheckAnswer
 from pullthrough.operations.json_form import to_json
 from pullthrough.server.storage import Upkeep
-from pullthrough.storage.blobs import BlobFiles
 from pullthrough.storage.catalog.catalog import Catalog
-from pullthrough.storage.folder import DataFolder
-from pullthrough.storage.inventory import LOOSE_SECONDS
-from pullthrough.storage.pushed import Pushed
+from pullthrough.storage.catalog.inventory import LOOSE_SECONDS
+from pullthrough.storage.catalog.pushed import Pushed
+from pullthrough.storage.files.blobs import BlobFiles
+from pullthrough.storage.files.folder import DataFolder
 from tests.contracts.images import image
 from tests.owners import OWNER
 

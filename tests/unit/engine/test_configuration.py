@@ -19,9 +19,9 @@ from pullthrough.settings import EcrSettings, ServeSettings, Settings
 from pullthrough.storage.catalog.catalog import Catalog
 from pullthrough.storage.catalog.claims import claim_repository
 from pullthrough.storage.catalog.templates import CreationTemplate
-from pullthrough.storage.generation import Generation
+from pullthrough.storage.files.generation import Generation
 from pullthrough.storage.registry.cache_rules import CacheRule
-from pullthrough.storage.repositories import Repositories, RepositorySettings
+from pullthrough.storage.registry.repositories import Repositories, RepositorySettings
 from tests.owners import OWNER
 from tests.unit.storage.parts import RegistryParts
 

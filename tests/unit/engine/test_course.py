@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pullthrough.engine.pull.course import HOLD_BACK_BYTES, Course, LookAgain, Next
+from pullthrough.engine.pull.fills.course import HOLD_BACK_BYTES, Course, LookAgain, Next
 from pullthrough.errors import BlobUnknown, UpstreamDenied, UpstreamUnavailable
 from pullthrough.oci.digests import digest_of
 from pullthrough.oci.spans import Spans

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pullthrough.engine.degraded import Degraded
+from pullthrough.engine.keep.degraded import Degraded
 
 
 def test_what_one_worker_tells_the_others_know(tmp_path: Path) -> None:

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from pullthrough.declaration import Rule
-from pullthrough.engine import events as events_module
-from pullthrough.engine.events import Events
 from pullthrough.engine.rules import Target
 from pullthrough.engine.tasks import Tasks
-from pullthrough.engine.webhook import Webhook
+from pullthrough.engine.tell import events as events_module
+from pullthrough.engine.tell.events import Events
+from pullthrough.engine.tell.webhook import Webhook
 from pullthrough.errors import (
     DigestMismatch,
     ManifestUnknown,
@@ -29,8 +29,8 @@ from pullthrough.errors import (
 from pullthrough.oci.digests import digest_of
 from pullthrough.oci.names import RepositoryName, Tag
 from pullthrough.storage.catalog.catalog import Catalog
-from pullthrough.storage.events import EventLog
-from pullthrough.storage.locks import FileLocks
+from pullthrough.storage.files.locks import FileLocks
+from pullthrough.storage.registry.events import EventLog
 from tests.waiting import until
 
 DIGEST = digest_of(b"manifest")

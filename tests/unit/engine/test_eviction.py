@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pullthrough.engine.bodies import Bodies
-from pullthrough.engine.eviction import EvictionReport, Evictor
+from pullthrough.engine.keep.eviction import EvictionReport, Evictor
 from pullthrough.engine.keep.planning import STEP_BYTES, STEP_IMAGES, Limits
 from pullthrough.oci.digests import Digest, digest_of
 from pullthrough.oci.names import RepositoryName, parse_repository_name, parse_tag
@@ -22,19 +22,19 @@ from pullthrough.operations.json_form import to_json
 from pullthrough.operations.room import EvictAnswer
 from pullthrough.server.storage import on_a_loop_of_its_own
 from pullthrough.settings import SizeLimit
-from pullthrough.storage.blobs import BlobFiles
 from pullthrough.storage.bodies import Space
 from pullthrough.storage.catalog.catalog import Catalog
 from pullthrough.storage.catalog.claims import NotKept
+from pullthrough.storage.catalog.pushed import Pushed
+from pullthrough.storage.catalog.records import Totals
 from pullthrough.storage.catalog.usage import Usage
+from pullthrough.storage.files.blobs import BlobFiles
 from pullthrough.storage.files.bodies import FileBodies
+from pullthrough.storage.files.folder import DataFolder
+from pullthrough.storage.files.generation import Generation
 from pullthrough.storage.files.growing import GrowingFiles
-from pullthrough.storage.folder import DataFolder
-from pullthrough.storage.generation import Generation
-from pullthrough.storage.locks import FileLocks
-from pullthrough.storage.pushed import Pushed
-from pullthrough.storage.records import Totals
-from pullthrough.storage.repositories import Repositories
+from pullthrough.storage.files.locks import FileLocks
+from pullthrough.storage.registry.repositories import Repositories
 from tests.contracts.images import Sample, image, index
 from tests.effort import examples
 from tests.owners import OWNER

@@ -10,10 +10,10 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from pullthrough.engine.pull.course import HOLD_BACK_BYTES, LookAgain
+from pullthrough.engine.pull.fills.course import HOLD_BACK_BYTES, LookAgain
 from pullthrough.errors import DigestMismatch, DiskFull, StorageError, UpstreamUnavailable
-from pullthrough.storage.blobs import BlobFiles
 from pullthrough.storage.bodies import State, Told
+from pullthrough.storage.files.blobs import BlobFiles
 from pullthrough.storage.files.partials import Partial, Sidecar, is_led, look_at
 from tests.owners import OWNER
 from tests.unit.engine.house import (

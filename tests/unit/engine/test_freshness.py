@@ -7,7 +7,7 @@ import math
 import pytest
 
 from pullthrough.declaration import Revalidate, Rule
-from pullthrough.engine.freshness import Verdict, judge, may_force
+from pullthrough.engine.pull.freshness import Verdict, judge, may_force
 
 HOUR = 3600.0
 

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pullthrough.engine.lifecycle import Decision, Fate, evaluate, together
-from pullthrough.engine.lifecycle_policy import (
+from pullthrough.engine.keep.lifecycle import Decision, Fate, evaluate, together
+from pullthrough.engine.keep.lifecycle_policy import (
     MAX_POLICY_CHARACTERS,
     SECONDS_PER_DAY,
     Action,
@@ -26,7 +26,7 @@ from pullthrough.engine.lifecycle_policy import (
     parse_lifecycle_policy,
 )
 from pullthrough.errors import LifecyclePolicyInvalid
-from pullthrough.storage.records import ImageState
+from pullthrough.storage.catalog.records import ImageState
 
 NOW = 1_000 * SECONDS_PER_DAY
 

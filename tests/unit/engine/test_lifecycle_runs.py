@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from pullthrough.engine.lifecycle_runs import LifecycleRuns
+from pullthrough.engine.keep.lifecycle_runs import LifecycleRuns
 from pullthrough.engine.tasks import Tasks
 from pullthrough.errors import DiskFull
 from pullthrough.oci.names import RepositoryName, parse_repository_name
 from pullthrough.storage.catalog.catalog import Catalog
-from pullthrough.storage.images import Filter, Group, Images
-from pullthrough.storage.lifecycles import Lifecycles
-from pullthrough.storage.locks import FileLocks
+from pullthrough.storage.files.locks import FileLocks
+from pullthrough.storage.registry.images import Filter, Group, Images
+from pullthrough.storage.registry.lifecycles import Lifecycles
 from tests.contracts.images import image
 from tests.owners import OWNER
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pullthrough.engine.memory import Memory
+from pullthrough.engine.pull.memory import Memory
 
 
 class Counter:

@@ -14,8 +14,8 @@ from pullthrough.errors import Denied, PushRefused, RepositoryUnknown
 from pullthrough.oci.names import DOCKER_HUB, RepositoryName, parse_repository_name, parse_tag
 from pullthrough.storage.catalog.catalog import Catalog
 from pullthrough.storage.catalog.claims import NotKept
-from pullthrough.storage.pushed import Pushed
-from pullthrough.storage.repositories import Repositories, RepositorySettings
+from pullthrough.storage.catalog.pushed import Pushed
+from pullthrough.storage.registry.repositories import Repositories, RepositorySettings
 from tests.contracts.images import Sample, image
 
 HOSTS = ("one.example", "two.example", DOCKER_HUB)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pullthrough.engine.pull.told import pack_error, unpack_error
+from pullthrough.engine.pull.fills.told import pack_error, unpack_error
 from pullthrough.errors import (
     BlobUnknown,
     DigestMismatch,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pullthrough.engine.pauses import FAILED_CHECK_PAUSE_SECONDS, Pauses
+from pullthrough.engine.pull.pauses import FAILED_CHECK_PAUSE_SECONDS, Pauses
 from pullthrough.errors import UpstreamThrottled, UpstreamUnavailable
 
 

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 import pytest
 
 from pullthrough.demo.images import OCI_LAYER
-from pullthrough.engine.prefetch import MAX_NAMES, Prefetches
+from pullthrough.engine.pull.blobs.prefetch import MAX_NAMES, Prefetches
 from pullthrough.engine.rules import Target
 from pullthrough.errors import StorageError, UpstreamDenied, UpstreamThrottled, UpstreamUnavailable
 from pullthrough.oci.digests import Digest, digest_of
 from pullthrough.oci.manifests import Descriptor
 from pullthrough.oci.owners import Owner, upstream_owner
-from pullthrough.storage.locks import FileLocks
-from pullthrough.storage.records import BlobRecord
+from pullthrough.storage.catalog.records import BlobRecord
+from pullthrough.storage.files.locks import FileLocks
 from pullthrough.upstream.errands import Errand
 from tests.unit.engine.house import (
     BODY,

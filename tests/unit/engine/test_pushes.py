@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-from pullthrough.engine.own import OwnRepositories
+from pullthrough.engine.own_repositories import OwnRepositories
 from pullthrough.engine.push.admission import PushAdmission
 from pullthrough.engine.push.blobs import BlobPushes
 from pullthrough.engine.rules import OWN_RULE, RuleBook, Target
@@ -18,9 +18,9 @@ from pullthrough.oci.names import RepositoryName, parse_repository_name
 from pullthrough.oci.owners import OWN
 from pullthrough.server.storage import Upkeep
 from pullthrough.storage.catalog.catalog import Catalog
-from pullthrough.storage.folder import DataFolder
-from pullthrough.storage.pushed import Pushed
-from pullthrough.storage.repositories import Repositories
+from pullthrough.storage.catalog.pushed import Pushed
+from pullthrough.storage.files.folder import DataFolder
+from pullthrough.storage.registry.repositories import Repositories
 
 BODY = b"layer"
 DIGEST = digest_of(BODY)

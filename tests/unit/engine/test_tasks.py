@@ -8,9 +8,9 @@ import threading
 
 import pytest
 
-from pullthrough.asker import ASKER
 from pullthrough.engine.tasks import Tasks
 from pullthrough.errors import UpstreamUnavailable
+from pullthrough.fairness.asker import ASKER
 from pullthrough.fairness.gate import LINE, Gate
 from pullthrough.fairness.queue import FairQueue, thresholds
 from pullthrough.threads import wait_out

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pullthrough.engine.pull.receiving import MAX_ATTEMPTS, MAX_BARREN_ATTEMPTS, Receiving
-from pullthrough.engine.transfer import Transfer
+from pullthrough.engine.pull.fills.receiving import MAX_ATTEMPTS, MAX_BARREN_ATTEMPTS, Receiving
+from pullthrough.engine.pull.fills.transfer import Transfer
 from pullthrough.errors import DigestMismatch, SizeMismatch, UpstreamInvalid, UpstreamUnavailable
 from pullthrough.oci.digests import Digest, digest_of
 from pullthrough.oci.spans import Spans
-from pullthrough.storage.blobs import writing
 from pullthrough.storage.bodies import Told
+from pullthrough.storage.files.blobs import writing
 from tests.effort import examples
 
 BODY = bytes(range(256)) * 40

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pullthrough.engine.webhook import MAX_PAUSE_SECONDS, Delivery, Webhook, check_secret, pause_seconds
+from pullthrough.engine.tell.webhook import MAX_PAUSE_SECONDS, Delivery, Webhook, check_secret, pause_seconds
 from pullthrough.errors import ConfigurationError
 
 

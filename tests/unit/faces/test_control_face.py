@@ -13,7 +13,7 @@ from pullthrough.errors import ContentUnknown, PullthroughError, RequestError, U
 from pullthrough.faces.control.face import ControlFace
 from pullthrough.operations.events import EventOperations
 from pullthrough.operations.table import Operations
-from tests.unit.distribution.wires import Connected, settle
+from tests.unit.faces.http.wires import Connected, settle
 
 
 @dataclass

@@ -7,17 +7,17 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from pullthrough.engine.check import CheckReport, Problem
-from pullthrough.engine.eviction import Evicted, EvictionReport
-from pullthrough.engine.lifecycle import Decision, Fate
-from pullthrough.engine.lifecycle_policy import parse_lifecycle_policy
-from pullthrough.engine.lifecycle_runs import LifecycleOutcome
+from pullthrough.engine.keep.check import CheckReport, Problem
+from pullthrough.engine.keep.eviction import Evicted, EvictionReport
+from pullthrough.engine.keep.lifecycle import Decision, Fate
+from pullthrough.engine.keep.lifecycle_policy import parse_lifecycle_policy
+from pullthrough.engine.keep.lifecycle_runs import LifecycleOutcome
 from pullthrough.oci.digests import digest_of
 from pullthrough.oci.names import RepositoryName
 from pullthrough.operations.check import CheckAnswer, CheckOperations, ProblemEntry
 from pullthrough.operations.operation import NoInput
 from pullthrough.operations.room import EvictAnswer, EvictedEntry, ImageUnderRule, RepositoryEntry
-from pullthrough.storage.records import ImageState
+from pullthrough.storage.catalog.records import ImageState
 
 DIGEST = digest_of(b"body")
 POLICY = """{"rules": [{"rulePriority": 7, "selection": {"tagStatus": "any", "countType": "imageCountMoreThan",

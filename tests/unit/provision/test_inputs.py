@@ -12,7 +12,7 @@ from pullthrough.declaration import STANDARD_RULES, CredentialSource, Declaratio
 from pullthrough.errors import InputMissing
 from pullthrough.provision.inputs import read_accounts, warnings_of
 from pullthrough.provision.model.accounts import Account, placeholder_accounts, secret_name_of, wants_account
-from pullthrough.provision.target import DeploymentTarget
+from pullthrough.provision.model.target import DeploymentTarget
 from tests.deployments import GITHUB, GITLAB, HUB
 
 AWS = DeploymentTarget("123456789012", "eu-central-1")

@@ -15,9 +15,9 @@ import pytest
 import pullthrough
 from pullthrough.errors import PullthroughError
 from pullthrough.provision.aws import Refused
-from pullthrough.provision.journal import Journal
+from pullthrough.provision.execution.journal import Journal
 from pullthrough.provision.model.accounts import Account
-from pullthrough.provision.plan import Plan
+from pullthrough.provision.model.plan import Plan
 from tests.deployments import FULL, HUB, HUB_SECRET, TOKENS, World, fake_with_roles
 from tests.fakes.aws import Mode
 

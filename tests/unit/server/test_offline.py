@@ -15,7 +15,7 @@ from pullthrough.operations.images import PIN, UNPIN, ImageRequest, PinAnswer
 from pullthrough.operations.operation import NoInput
 from pullthrough.operations.room import EVICT, EvictRequest
 from pullthrough.server.offline import Offline
-from pullthrough.storage.folder import DataFolder
+from pullthrough.storage.files.folder import DataFolder
 from tests.unit.settings.support import load
 
 IMAGE = ImageRequest("docker-hub/nginx:1")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pullthrough.storage.blobs import BlobFiles
 from pullthrough.storage.catalog.catalog import Catalog
-from pullthrough.storage.folder import DataFolder
-from pullthrough.storage.generation import Generation
+from pullthrough.storage.files.blobs import BlobFiles
+from pullthrough.storage.files.folder import DataFolder
+from pullthrough.storage.files.generation import Generation
 from tests.unit.storage.parts import RegistryParts
 
 

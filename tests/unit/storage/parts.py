@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pullthrough.storage.catalog.templates import CreationTemplates
-from pullthrough.storage.database import Database
 from pullthrough.storage.registry.cache_rules import CacheRules
 from pullthrough.storage.registry.documents import DocumentRows
 from pullthrough.storage.registry.exclusions import PullTimeExclusions
+from pullthrough.storage.sql.database import Database
 
 
 class RegistryParts:

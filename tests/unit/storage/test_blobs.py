@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pullthrough.errors import DiskFull, FolderLocked
 from pullthrough.oci.digests import Digest, digest_of
 from pullthrough.oci.owners import Owner, upstream_owner
-from pullthrough.storage.blobs import BlobFiles, partial_digest, writing
-from pullthrough.storage.folder import DataFolder
+from pullthrough.storage.files.blobs import BlobFiles, partial_digest, writing
+from pullthrough.storage.files.folder import DataFolder
 from tests.owners import OWNER
 from tests.waiting import no_sleep
 

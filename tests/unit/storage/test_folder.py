@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pullthrough.errors import FolderLocked, FolderNotWritable
-from pullthrough.storage.folder import DataFolder, read_boot_id
+from pullthrough.storage.files.folder import DataFolder, read_boot_id
 from tests.unit.storage.processes import child
 from tests.waiting import no_sleep
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pullthrough.storage.generation import Generation
+from pullthrough.storage.files.generation import Generation
 from tests.unit.storage.processes import child
 
 

@@ -17,12 +17,12 @@ from pullthrough.oci import media_types
 from pullthrough.oci.digests import Digest, digest_of
 from pullthrough.oci.names import Tag, parse_repository_name
 from pullthrough.storage.catalog.catalog import Catalog
+from pullthrough.storage.catalog.pushed import Pushed
+from pullthrough.storage.catalog.records import Failure, ImageDetail, ImageId, ImageState
 from pullthrough.storage.catalog.referrers import Referrers
-from pullthrough.storage.images import Deletion, Filter, Group, Images
-from pullthrough.storage.lifecycles import COMPLETE, IN_PROGRESS, Lifecycles, Preview, PreviewResult
-from pullthrough.storage.pushed import Pushed
-from pullthrough.storage.records import Failure, ImageDetail, ImageId, ImageState
-from pullthrough.storage.repositories import Repositories
+from pullthrough.storage.registry.images import Deletion, Filter, Group, Images
+from pullthrough.storage.registry.lifecycles import COMPLETE, IN_PROGRESS, Lifecycles, Preview, PreviewResult
+from pullthrough.storage.registry.repositories import Repositories
 from tests.contracts.images import Sample, image, index, sample
 from tests.effort import examples
 from tests.owners import OWNER

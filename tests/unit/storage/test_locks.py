@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pullthrough.storage.locks import POLL_SECONDS, FileLocks
+from pullthrough.storage.files.locks import POLL_SECONDS, FileLocks
 
 
 @pytest.fixture

@@ -22,8 +22,8 @@ from pullthrough.oci.digests import digest_of
 from pullthrough.oci.names import parse_repository_name
 from pullthrough.oci.owners import source_at
 from pullthrough.storage.catalog.catalog import Catalog
-from pullthrough.storage.migrations import migration_config, upgrade
-from pullthrough.storage.schema import REVISIONS, metadata
+from pullthrough.storage.sql.migrations import migration_config, upgrade
+from pullthrough.storage.sql.schema import REVISIONS, metadata
 from tests.owners import OWNER
 from tests.unit.storage.processes import child
 

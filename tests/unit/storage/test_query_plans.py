@@ -14,7 +14,7 @@ from pullthrough.oci.digests import digest_of
 from pullthrough.oci.names import parse_repository_name, parse_tag
 from pullthrough.oci.owners import source_at
 from pullthrough.storage.catalog.catalog import Catalog
-from pullthrough.storage.repositories import Repositories
+from pullthrough.storage.registry.repositories import Repositories
 from tests.contracts.images import image, index
 from tests.owners import OWNER
 

@@ -14,7 +14,7 @@ from pullthrough.oci.digests import digest_of
 from pullthrough.oci.names import parse_repository_name
 from pullthrough.storage.catalog.catalog import Catalog
 from pullthrough.storage.catalog.templates import CreationTemplate, find_template
-from pullthrough.storage.generation import Generation
+from pullthrough.storage.files.generation import Generation
 from pullthrough.storage.registry.cache_rules import MAX_CACHE_RULES, CacheRule
 from tests.effort import examples
 from tests.owners import OWNER

@@ -19,11 +19,11 @@ from pullthrough.storage.catalog.catalog import Catalog
 from pullthrough.storage.catalog.claims import claim_repository
 from pullthrough.storage.catalog.image_rows import is_immutable
 from pullthrough.storage.catalog.templates import CreationTemplate
-from pullthrough.storage.generation import Generation
-from pullthrough.storage.repositories import Repositories, RepositorySettings
-from pullthrough.storage.schema import manifests, repository_manifests, resource_tags
-from pullthrough.storage.schema import repositories as repository_table
+from pullthrough.storage.files.generation import Generation
+from pullthrough.storage.registry.repositories import Repositories, RepositorySettings
 from pullthrough.storage.sql.resource_tags import MAX_RESOURCE_TAGS
+from pullthrough.storage.sql.schema import manifests, repository_manifests, resource_tags
+from pullthrough.storage.sql.schema import repositories as repository_table
 from tests.contracts.images import image, index
 from tests.owners import OWNER
 from tests.unit.storage.parts import RegistryParts

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from pullthrough.errors import CatalogBroken, SealingKeyMissing
-from pullthrough.storage.access_keys import AccessKeys
-from pullthrough.storage.database import Database
-from pullthrough.storage.master_keys import KEY_VARIABLE, MasterKey, MasterKeys
-from pullthrough.storage.schema import secret_versions
-from pullthrough.storage.sealing import Sealer
-from pullthrough.storage.secret_rows import Value
-from pullthrough.storage.secrets import Secrets
+from pullthrough.storage.secrets.access_keys import AccessKeys
+from pullthrough.storage.secrets.master_keys import KEY_VARIABLE, MasterKey, MasterKeys
+from pullthrough.storage.secrets.sealing import Sealer
+from pullthrough.storage.secrets.secret_rows import Value
+from pullthrough.storage.secrets.secrets import Secrets
+from pullthrough.storage.sql.database import Database
+from pullthrough.storage.sql.schema import secret_versions
 from tests.unit.storage.processes import child
 
 TEXT = Value(b"a secret value", is_binary=False)

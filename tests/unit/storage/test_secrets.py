@@ -10,13 +10,13 @@ import pytest
 from sqlalchemy import func, select
 
 from pullthrough.errors import AlreadyExists, LimitReached, RequestError, SecretNotUsable, SecretUnknown
-from pullthrough.storage.database import Database
-from pullthrough.storage.master_keys import MasterKeys
-from pullthrough.storage.schema import resource_tags, secret_stages, secret_versions
-from pullthrough.storage.schema import secrets as secrets_table
-from pullthrough.storage.sealing import Sealer
-from pullthrough.storage.secret_rows import MAX_STAGES, MAX_TAGS, MAX_VERSIONS, Value
-from pullthrough.storage.secrets import Secrets
+from pullthrough.storage.secrets.master_keys import MasterKeys
+from pullthrough.storage.secrets.sealing import Sealer
+from pullthrough.storage.secrets.secret_rows import MAX_STAGES, MAX_TAGS, MAX_VERSIONS, Value
+from pullthrough.storage.secrets.secrets import Secrets
+from pullthrough.storage.sql.database import Database
+from pullthrough.storage.sql.schema import resource_tags, secret_stages, secret_versions
+from pullthrough.storage.sql.schema import secrets as secrets_table
 
 DAY = 86400.0
 START = 20_000 * DAY + 3600.0

@@ -12,10 +12,10 @@ from pullthrough.oci.digests import digest_of
 from pullthrough.oci.names import parse_repository_name, parse_tag
 from pullthrough.oci.owners import OWN, UNKNOWN
 from pullthrough.storage.catalog.catalog import Catalog
-from pullthrough.storage.images import Filter, Images
-from pullthrough.storage.migrations import migration_config
-from pullthrough.storage.pushed import Pushed
-from pullthrough.storage.repositories import Repositories
+from pullthrough.storage.catalog.pushed import Pushed
+from pullthrough.storage.registry.images import Filter, Images
+from pullthrough.storage.registry.repositories import Repositories
+from pullthrough.storage.sql.migrations import migration_config
 from tests.contracts.images import Sample, image, index, sample
 from tests.owners import OWNER
 

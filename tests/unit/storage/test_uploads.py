@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pullthrough.errors import UploadUnknown
 from pullthrough.oci.digests import digest_of
 from pullthrough.oci.names import parse_repository_name
-from pullthrough.storage.uploads import Upload, Uploads
+from pullthrough.storage.files.uploads import Upload, Uploads
 
 TEAM = parse_repository_name("team/app")
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pullthrough.upstream.addresses import AddressClass, classify, classify_name
+from pullthrough.upstream.http.address_classes import AddressClass, classify, classify_name
 
 
 @pytest.mark.parametrize(

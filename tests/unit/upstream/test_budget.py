@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pullthrough.shared_state import MemoryState
-from pullthrough.upstream.budget import MAX_PAUSE_SECONDS, Budget, parse_count, parse_wait
+from pullthrough.upstream.login.budget import MAX_PAUSE_SECONDS, Budget, parse_count, parse_wait
 
 NOW = 1_800_000_000.0
 

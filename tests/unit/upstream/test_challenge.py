@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pullthrough.upstream.challenge import MAX_CHALLENGES, MAX_HEADER_LENGTH, Challenge, parse_challenges
+from pullthrough.upstream.login.challenges import MAX_CHALLENGES, MAX_HEADER_LENGTH, Challenge, parse_challenges
 
 
 @pytest.mark.parametrize(

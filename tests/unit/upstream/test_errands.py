@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pullthrough.upstream.errands import Errand
-from pullthrough.upstream.urls import parse_url
+from pullthrough.upstream.http.urls import parse_url
 
 
 def test_patience_is_spent_once_whoever_spends_it() -> None:

@@ -4,8 +4,8 @@ import base64
 
 import pytest
 
-from pullthrough.upstream.proxies import Proxies, parse_proxy
-from pullthrough.upstream.urls import parse_url
+from pullthrough.upstream.http.proxies import Proxies, parse_proxy
+from pullthrough.upstream.http.urls import parse_url
 
 PROXY = "http://proxy.corp:3128"
 

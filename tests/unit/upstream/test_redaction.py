@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pullthrough.upstream.redaction import clean_text, redact_url
+from pullthrough.upstream.http.redaction import clean_text, redact_url
 
 
 def test_only_known_query_keys_keep_their_values() -> None:

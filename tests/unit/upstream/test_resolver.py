@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from pullthrough.errors import UpstreamUnavailable
-from pullthrough.upstream.abort import AbortHandle
-from pullthrough.upstream.resolver import MAX_LOOKUPS, Resolver, SocketAddress
+from pullthrough.upstream.http.abort import AbortHandle
+from pullthrough.upstream.http.resolver import MAX_LOOKUPS, Resolver, SocketAddress
 
 STUCK_SECONDS = 20
 #: Longer than any test runs.

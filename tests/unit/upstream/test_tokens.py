@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from pullthrough.credentials import Secret
 from pullthrough.shared_state import MemoryState
-from pullthrough.upstream.abort import Aborted, AbortHandle
-from pullthrough.upstream.tokens import (
+from pullthrough.upstream.http.abort import Aborted, AbortHandle
+from pullthrough.upstream.login.bearer_tokens import (
     DEFAULT_SECONDS,
     MAX_SECONDS,
     MAX_TOKENS,

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from pullthrough.errors import UpstreamInvalid, UpstreamRefused
-from pullthrough.upstream.trust import redirect_target, trusted_realm
-from pullthrough.upstream.urls import parse_url
+from pullthrough.upstream.http.urls import parse_url
+from pullthrough.upstream.login.trust import redirect_target, trusted_realm
 
 HUB = "https://registry-1.docker.io"
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pullthrough.upstream.urls import MAX_URL_LENGTH, Url, parse_url
+from pullthrough.upstream.http.urls import MAX_URL_LENGTH, Url, parse_url
 
 
 @pytest.mark.parametrize(

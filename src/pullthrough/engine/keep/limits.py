@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from pullthrough.engine.degraded import Degradation
-from pullthrough.engine.eviction import EvictionReport
+from pullthrough.engine.keep.degraded import Degradation
+from pullthrough.engine.keep.eviction import EvictionReport
 from pullthrough.engine.keep.room import DiskRoom
-from pullthrough.engine.pull.fill import Fill
+from pullthrough.engine.pull.fills.fill import Fill
 from pullthrough.errors import DiskFull, PullthroughError, StorageError
 from pullthrough.metrics import Metrics
 from pullthrough.storage.bodies import BodyStore

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pullthrough.oci.digests import Digest
 from pullthrough.settings import SizeLimit
 from pullthrough.storage.bodies import AbandonedBody, Space
-from pullthrough.storage.records import ImageUse, NamedBlob, StoredBlob
+from pullthrough.storage.catalog.records import ImageUse, NamedBlob, StoredBlob
 from pullthrough.units import format_bytes
 
 #: Pull times reach the catalog up to 10 s late, and a client takes a moment from the manifest to the layers.

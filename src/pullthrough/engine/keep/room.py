@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 
-from pullthrough.engine.eviction import EvictionReport, Evictor
-from pullthrough.engine.pull_times import PullTimes
-from pullthrough.engine.reserve import Reserve
+from pullthrough.engine.keep.eviction import EvictionReport, Evictor
+from pullthrough.engine.pull.pull_times import PullTimes
 from pullthrough.errors import StorageError
 from pullthrough.metrics import Metrics
 from pullthrough.storage.bodies import BodyStore
+from pullthrough.storage.files.reserve import Reserve
 from pullthrough.storage.interfaces import Locks
 from pullthrough.threads import Threads
 

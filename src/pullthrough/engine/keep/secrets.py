@@ -6,9 +6,9 @@ import asyncio
 import logging
 
 from pullthrough.errors import StorageError
-from pullthrough.storage.database import Database
-from pullthrough.storage.sealing import Sealer
-from pullthrough.storage.secrets import Secrets
+from pullthrough.storage.secrets.sealing import Sealer
+from pullthrough.storage.secrets.secrets import Secrets
+from pullthrough.storage.sql.database import Database
 from pullthrough.threads import Runner
 
 _log = logging.getLogger(__name__)

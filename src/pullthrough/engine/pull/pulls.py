@@ -6,16 +6,16 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from pullthrough.engine.blobs import BlobFacts, Blobs
-from pullthrough.engine.listings import Listing, Listings
-from pullthrough.engine.manifests import ManifestAnswer, Manifests
-from pullthrough.engine.pull.content import BlobAnswer
+from pullthrough.engine.pull.blobs.blobs import BlobFacts, Blobs
+from pullthrough.engine.pull.blobs.content import BlobAnswer
+from pullthrough.engine.pull.listings import Listing, Listings
+from pullthrough.engine.pull.manifests import ManifestAnswer, Manifests
 from pullthrough.engine.rules import Target, Targets
 from pullthrough.errors import ContentUnknown, RepositoryUnknown, UpstreamDenied, UpstreamError, UpstreamNotFound
 from pullthrough.oci.digests import Digest
 from pullthrough.oci.names import Reference
 from pullthrough.storage.catalog.upstream_answers import UpstreamAnswers
-from pullthrough.storage.repositories import Repositories
+from pullthrough.storage.registry.repositories import Repositories
 from pullthrough.threads import Runner
 
 T = TypeVar("T")

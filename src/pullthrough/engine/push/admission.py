@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable
 from typing import ParamSpec, TypeVar
 
 from pullthrough.engine.bodies import ROW_BYTES
-from pullthrough.engine.own import OwnRepositories
+from pullthrough.engine.own_repositories import OwnRepositories
 from pullthrough.engine.rules import Target
 from pullthrough.errors import DiskFull, PushRefused
-from pullthrough.storage.pushed import Pushed
+from pullthrough.storage.catalog.pushed import Pushed
 from pullthrough.threads import Runner
 
 P = ParamSpec("P")

@@ -18,7 +18,7 @@ from pullthrough.oci.digests import Digest
 from pullthrough.oci.names import RepositoryName
 from pullthrough.oci.ranges import ByteRange
 from pullthrough.storage.bodies import UploadBody, UploadStore
-from pullthrough.storage.pushed import Pushed
+from pullthrough.storage.catalog.pushed import Pushed
 from pullthrough.threads import Runner, wait_out
 
 #: The largest blob. ECR takes 52,000 MiB; models have passed that.

@@ -11,7 +11,7 @@ from pullthrough.errors import DigestInvalid, ManifestInvalid, ManifestRefused
 from pullthrough.oci.digests import Digest, digest_of
 from pullthrough.oci.manifests import Manifest, parse_manifest
 from pullthrough.oci.names import Reference, RepositoryName, Tag
-from pullthrough.storage.pushed import DeletedImage, Pushed, PushedManifest
+from pullthrough.storage.catalog.pushed import DeletedImage, Pushed, PushedManifest
 from pullthrough.threads import Runner
 
 #: Bodies above this are parsed in a thread: 4 MiB of JSON would hold up the loop.

@@ -10,10 +10,10 @@ from pullthrough.engine.bodies import Bodies
 from pullthrough.errors import StorageError
 from pullthrough.oci.digests import Digest
 from pullthrough.storage.bodies import UploadStore
+from pullthrough.storage.catalog.inventory import LOOSE_SECONDS
+from pullthrough.storage.catalog.pushed import Pushed
+from pullthrough.storage.files.uploads import STALE_SECONDS
 from pullthrough.storage.interfaces import Locks
-from pullthrough.storage.inventory import LOOSE_SECONDS
-from pullthrough.storage.pushed import Pushed
-from pullthrough.storage.uploads import STALE_SECONDS
 from pullthrough.threads import Runner
 
 _log = logging.getLogger(__name__)

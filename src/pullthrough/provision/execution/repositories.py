@@ -7,9 +7,9 @@ from typing import Any, cast
 
 from pullthrough.errors import AwsRefused
 from pullthrough.provision.aws import Aws
-from pullthrough.provision.plan import Step
-from pullthrough.provision.resources import Attributes, Json, tags_in
-from pullthrough.provision.target import DeploymentTarget
+from pullthrough.provision.model.plan import Step
+from pullthrough.provision.model.resources import Attributes, Json, tags_in
+from pullthrough.provision.model.target import DeploymentTarget
 
 
 def apply_repository(aws: Aws, target: DeploymentTarget, step: Step) -> None:

@@ -12,9 +12,9 @@ from pullthrough.fingerprints import Fingerprints
 from pullthrough.provision.aws import Aws
 from pullthrough.provision.execution.tags import tag_changes, tag_list
 from pullthrough.provision.model.accounts import Account
+from pullthrough.provision.model.plan import Step, StepAction
+from pullthrough.provision.model.resources import MARKER_TAG, Attributes, secret_reference
 from pullthrough.provision.observation.secrets import DEFAULT_SECRETS_KEY, account_attributes
-from pullthrough.provision.plan import Step, StepAction
-from pullthrough.provision.resources import MARKER_TAG, Attributes, secret_reference
 
 
 class SecretSteps:

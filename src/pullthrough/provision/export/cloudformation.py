@@ -15,7 +15,6 @@ from typing import Any
 from pullthrough.addressing.labels import cloudformation_style, labels
 from pullthrough.declaration import ROOT, Declaration
 from pullthrough.errors import PlanProblem
-from pullthrough.provision.desired import problem_of
 from pullthrough.provision.export.common import (
     Writer,
     addresses,
@@ -28,7 +27,8 @@ from pullthrough.provision.export.common import (
     unmark,
     variables_of,
 )
-from pullthrough.provision.resources import Json, Resource, ResourceKind
+from pullthrough.provision.model.desired import problem_of
+from pullthrough.provision.model.resources import Json, Resource, ResourceKind
 
 _FORMAT = "2010-09-09"
 _WORDS = {

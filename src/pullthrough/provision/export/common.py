@@ -16,10 +16,10 @@ from pullthrough.addressing.labels import Style, labels
 from pullthrough.declaration import CredentialSource, Declaration, Rule
 from pullthrough.fingerprints import Fingerprints
 from pullthrough.oci.ecr_upstreams import kind_of
-from pullthrough.provision.desired import build_desired
 from pullthrough.provision.model.accounts import INPUTS, WHERE_TOKENS_ARE, Account, wants_account
-from pullthrough.provision.resources import Desired, Json, Resource, ResourceKind
-from pullthrough.provision.target import DeploymentTarget
+from pullthrough.provision.model.desired import build_desired
+from pullthrough.provision.model.resources import Desired, Json, Resource, ResourceKind
+from pullthrough.provision.model.target import DeploymentTarget
 
 #: Characters that no text has: https://www.unicode.org/faq/private_use.html#noncharacters
 _BEGIN, _END = "\ufdd0", "\ufdd1"

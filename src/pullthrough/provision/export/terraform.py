@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from pullthrough.addressing.labels import labels, terraform_style
 from pullthrough.declaration import ROOT, Declaration
-from pullthrough.provision.desired import problem_of
-from pullthrough.provision.documents import is_our_sid
 from pullthrough.provision.export.common import (
     Writer,
     addresses,
@@ -24,8 +22,10 @@ from pullthrough.provision.export.common import (
     unmark,
     variables_of,
 )
-from pullthrough.provision.merging import merge_filters, merge_statements
-from pullthrough.provision.resources import Existing, Json, Key, Resource, ResourceKind
+from pullthrough.provision.model.desired import problem_of
+from pullthrough.provision.model.documents import is_our_sid
+from pullthrough.provision.model.resources import Existing, Json, Key, Resource, ResourceKind
+from pullthrough.provision.planning.merging import merge_filters, merge_statements
 
 if TYPE_CHECKING:
     # For types only: it imports what makes AWS's calls.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pullthrough.declaration import GITHUB, Declaration, Rule, SecretCredential
 from pullthrough.oci.ecr_upstreams import WANT_SECRET, kind_of
 from pullthrough.oci.names import DOCKER_HUB
-from pullthrough.provision.target import DeploymentTarget
+from pullthrough.provision.model.target import DeploymentTarget
 
 #: Every secret of a pull-through cache rule is called so:
 #: https://docs.aws.amazon.com/AmazonECR/latest/userguide/pull-through-cache-creating-secret.html

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pullthrough.provision.resources import Attributes, Existing, Key, ResourceKind
-from pullthrough.provision.target import DeploymentTarget
+from pullthrough.provision.model.resources import Attributes, Existing, Key, ResourceKind
+from pullthrough.provision.model.target import DeploymentTarget
 
 #: The value of a secret that is there and is no account; no fingerprint looks so.
 NOT_AN_ACCOUNT = "(not a user name and a token)"

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import cast
 
-from pullthrough.provision.resources import Attributes, Json
+from pullthrough.provision.model.resources import Attributes, Json
 
 
 def parse_document(text: object) -> Json:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from pullthrough.declaration import ROOT, Rule
 from pullthrough.oci.ecr_upstreams import ECR, WANT_SECRET, kind_of
-from pullthrough.provision.target import DeploymentTarget
+from pullthrough.provision.model.target import DeploymentTarget
 
 #: https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_CreatePullThroughCacheRule.html
 _PREFIX = re.compile(

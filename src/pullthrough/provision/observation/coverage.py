@@ -6,11 +6,11 @@ from collections.abc import Collection
 
 from pullthrough.declaration import ROOT
 from pullthrough.provision.aws import Aws, ReadingPool
-from pullthrough.provision.existing import left_notes, named
 from pullthrough.provision.model.observed import ImageCount
+from pullthrough.provision.model.plan import Step, StepAction
+from pullthrough.provision.model.resources import Key, ResourceKind
 from pullthrough.provision.observation.repositories import count_images, is_own, list_under
-from pullthrough.provision.plan import Step, StepAction
-from pullthrough.provision.resources import Key, ResourceKind
+from pullthrough.provision.planning.existing import left_notes, named
 
 
 def covered_notes(aws: Aws, prefixes: Collection[str], others: Collection[str], *, is_engine: bool) -> list[str]:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pullthrough.errors import TargetUnusable
 from pullthrough.provision.aws import Aws
-from pullthrough.provision.target import DeploymentTarget
+from pullthrough.provision.model.target import DeploymentTarget
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pullthrough.errors import AwsRefused
 from pullthrough.provision.aws import Aws
 from pullthrough.provision.model.policies import parse_document
+from pullthrough.provision.model.resources import MARKER_TAG, Attributes, Existing, Key, ResourceKind
 from pullthrough.provision.observation.shapes import seconds_of, tags_of
-from pullthrough.provision.resources import MARKER_TAG, Attributes, Existing, Key, ResourceKind
 
 #: Stands for a role that is not there.
 ABSENT_ROLE = Existing(Key(ResourceKind.ROLE, ""), {})

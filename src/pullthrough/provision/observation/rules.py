@@ -8,10 +8,10 @@ from typing import Any
 from pullthrough.declaration import ROOT
 from pullthrough.oci.ecr_upstreams import upstream_host
 from pullthrough.provision.aws import Aws
-from pullthrough.provision.desired import marked_by
+from pullthrough.provision.model.desired import marked_by
 from pullthrough.provision.model.policies import parse_document
+from pullthrough.provision.model.resources import Existing, Key, ResourceKind
 from pullthrough.provision.observation.shapes import seconds_of, tags_of
-from pullthrough.provision.resources import Existing, Key, ResourceKind
 
 _PAGE = 100
 

@@ -10,8 +10,8 @@ from pullthrough.errors import AwsRefused
 from pullthrough.fingerprints import Fingerprints
 from pullthrough.provision.aws import Aws
 from pullthrough.provision.model.observed import NOT_AN_ACCOUNT, UNREADABLE
+from pullthrough.provision.model.resources import MARKER_TAG, Existing, Json, Key, ResourceKind
 from pullthrough.provision.observation.shapes import seconds_of, tags_of
-from pullthrough.provision.resources import MARKER_TAG, Existing, Json, Key, ResourceKind
 
 _PAGE = 100
 #: What AWS's own key for secrets is called.

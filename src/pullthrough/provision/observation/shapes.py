@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from pullthrough.provision.resources import Json
+from pullthrough.provision.model.resources import Json
 
 
 def tags_of(tags: Iterable[Mapping[str, str]] | None) -> dict[str, Json]:

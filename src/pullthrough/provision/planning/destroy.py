@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pullthrough.provision.plan import LeftAlone, Plan, Purpose
-from pullthrough.provision.planning.draft import Draft, PlanBasis, upstream_of
-from pullthrough.provision.resources import (
+from pullthrough.provision.model.plan import LeftAlone, Plan, Purpose
+from pullthrough.provision.model.resources import (
     ResourceKind,
 )
+from pullthrough.provision.planning.draft import Draft, PlanBasis, upstream_of
 
 
 def plan_destroy(basis: PlanBasis) -> Plan:

@@ -8,9 +8,8 @@ from typing import cast
 
 from pullthrough.errors import PlanProblem
 from pullthrough.provision.model.observed import Observed, Owned
-from pullthrough.provision.plan import LeftAlone, Options, Plan, Purpose, Step, StepAction, in_order
-from pullthrough.provision.registry import filters_step, statements_step
-from pullthrough.provision.resources import (
+from pullthrough.provision.model.plan import LeftAlone, Options, Plan, Purpose, Step, StepAction, in_order
+from pullthrough.provision.model.resources import (
     REGISTRY,
     Attributes,
     Desired,
@@ -21,6 +20,7 @@ from pullthrough.provision.resources import (
     ResourceKind,
     secret_reference,
 )
+from pullthrough.provision.planning.registry import filters_step, statements_step
 
 #: Days in which a deleted secret can be restored: Secrets Manager's own default.
 RECOVERY_DAYS = 30

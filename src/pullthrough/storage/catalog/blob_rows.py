@@ -14,10 +14,10 @@ from pullthrough.oci.manifests import Descriptor
 from pullthrough.oci.names import RepositoryName
 from pullthrough.oci.owners import OWN, Owner, Source, is_anonymous, source_of
 from pullthrough.storage.catalog.claims import FIND_REPOSITORY, PULL_THROUGH, claim_repository, find_repository_id
-from pullthrough.storage.database import Database, Topic, note_change, upsert
-from pullthrough.storage.records import BlobKind, BlobRecord, StoredBlob
-from pullthrough.storage.schema import blob_sources, blobs, manifest_blobs, repository_blobs, repository_manifests
+from pullthrough.storage.catalog.records import BlobKind, BlobRecord, StoredBlob
+from pullthrough.storage.sql.database import Database, Topic, note_change, upsert
 from pullthrough.storage.sql.parts import PART, in_parts
+from pullthrough.storage.sql.schema import blob_sources, blobs, manifest_blobs, repository_blobs, repository_manifests
 
 _images = repository_manifests
 last_used = func.coalesce(blobs.c.pulled_at, blobs.c.stored_at)

@@ -11,13 +11,13 @@ from pullthrough.oci.digests import Digest
 from pullthrough.oci.names import RepositoryName
 from pullthrough.oci.owners import OWN
 from pullthrough.storage.catalog.blob_rows import BlobRows
+from pullthrough.storage.catalog.inventory import Inventory
 from pullthrough.storage.catalog.manifest_rows import ManifestRows
 from pullthrough.storage.catalog.pins import Pins
 from pullthrough.storage.catalog.upstream_answers import UpstreamAnswers
 from pullthrough.storage.catalog.usage import Usage
-from pullthrough.storage.database import Database
 from pullthrough.storage.interfaces import Changes
-from pullthrough.storage.inventory import Inventory
+from pullthrough.storage.sql.database import Database
 
 
 class Catalog:

@@ -11,8 +11,9 @@ from pullthrough.oci.names import RepositoryName
 from pullthrough.oci.owners import OWN, Owner
 from pullthrough.storage.catalog.image_rows import delete_images
 from pullthrough.storage.catalog.templates import find_template
-from pullthrough.storage.database import Topic, note_change
-from pullthrough.storage.schema import (
+from pullthrough.storage.sql.database import Topic, note_change
+from pullthrough.storage.sql.resource_tags import repository_resource, write_tags
+from pullthrough.storage.sql.schema import (
     lifecycle_previews,
     listings,
     negatives,
@@ -20,7 +21,6 @@ from pullthrough.storage.schema import (
     repository_blobs,
     repository_manifests,
 )
-from pullthrough.storage.sql.resource_tags import repository_resource, write_tags
 
 #: Why a repository is made: the scenarios of creation templates.
 PULL_THROUGH = "PULL_THROUGH_CACHE"

@@ -11,8 +11,9 @@ from sqlalchemy import Connection, delete, exists, insert, select, tuple_, updat
 from pullthrough.oci.digests import Digest
 from pullthrough.oci.manifests import Manifest
 from pullthrough.oci.names import Tag
-from pullthrough.storage.database import upsert
-from pullthrough.storage.schema import (
+from pullthrough.storage.sql.database import upsert
+from pullthrough.storage.sql.parts import in_parts
+from pullthrough.storage.sql.schema import (
     listings,
     manifest_blobs,
     manifest_children,
@@ -22,7 +23,6 @@ from pullthrough.storage.schema import (
     repository_manifests,
     tags,
 )
-from pullthrough.storage.sql.parts import in_parts
 
 #: As the API spells them: {"filterType": "WILDCARD", "filter": "latest*"}.
 MutabilityFilters = Sequence[Mapping[str, str]]

@@ -22,10 +22,10 @@ from pullthrough.storage.catalog.image_rows import (
     save_image,
     save_tag,
 )
+from pullthrough.storage.catalog.records import ManifestRecord, TagRecord
 from pullthrough.storage.catalog.usage import Usage
-from pullthrough.storage.database import Database, Topic, note_change, upsert
-from pullthrough.storage.records import ManifestRecord, TagRecord
-from pullthrough.storage.schema import manifests, negatives, repositories, repository_manifests, tags
+from pullthrough.storage.sql.database import Database, Topic, note_change, upsert
+from pullthrough.storage.sql.schema import manifests, negatives, repositories, repository_manifests, tags
 
 _BODIES_PER_PAGE = 50
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from sqlalchemy import Connection, delete, select
 
 from pullthrough.oci.names import RepositoryName
-from pullthrough.storage.database import Database, upsert
-from pullthrough.storage.schema import pins
+from pullthrough.storage.sql.database import Database, upsert
+from pullthrough.storage.sql.schema import pins
 
 
 class Pins:

@@ -12,9 +12,9 @@ from pullthrough.oci.digests import Digest
 from pullthrough.oci.manifests import parse_manifest
 from pullthrough.oci.names import RepositoryName
 from pullthrough.oci.owners import Owner
-from pullthrough.storage.database import Database
-from pullthrough.storage.schema import manifests, repositories, repository_manifests
+from pullthrough.storage.sql.database import Database
 from pullthrough.storage.sql.parts import in_parts
+from pullthrough.storage.sql.schema import manifests, repositories, repository_manifests
 
 #: What one page of referrers costs to read, at most.
 MAX_REFERRERS_A_PAGE = 1000

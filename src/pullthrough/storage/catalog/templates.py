@@ -10,9 +10,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, delete, insert, select, true, update
 
 from pullthrough.declaration import ROOT
-from pullthrough.storage.database import Database
-from pullthrough.storage.schema import creation_templates
+from pullthrough.storage.sql.database import Database
 from pullthrough.storage.sql.limits import refuse_another
+from pullthrough.storage.sql.schema import creation_templates
 
 #: Not documented by AWS.
 MAX_TEMPLATES = 1_000

@@ -9,10 +9,10 @@ from sqlalchemy import Connection, Table, and_, bindparam, delete, insert, selec
 
 from pullthrough.oci.names import RepositoryName
 from pullthrough.oci.owners import Owner, Source
+from pullthrough.storage.catalog.records import ListingRecord
 from pullthrough.storage.catalog.usage import Usage
-from pullthrough.storage.database import Database
-from pullthrough.storage.records import ListingRecord
-from pullthrough.storage.schema import absent_names, listings, negatives
+from pullthrough.storage.sql.database import Database
+from pullthrough.storage.sql.schema import absent_names, listings, negatives
 
 #: Clients choose what is asked for, so that what is remembered of it has an end; the oldest goes first.
 MAX_NEGATIVES = 100_000

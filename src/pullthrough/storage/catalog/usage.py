@@ -5,9 +5,9 @@ from __future__ import annotations
 from sqlalchemy import Connection, func, select
 
 from pullthrough.storage.catalog.claims import NotKept
-from pullthrough.storage.database import Database
-from pullthrough.storage.records import Totals
-from pullthrough.storage.schema import blobs, manifests, repositories, tags
+from pullthrough.storage.catalog.records import Totals
+from pullthrough.storage.sql.database import Database
+from pullthrough.storage.sql.schema import blobs, manifests, repositories, tags
 from pullthrough.units import format_bytes
 
 

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 from itertools import islice
 
 from pullthrough.oci.digests import Digest
-from pullthrough.storage.blobs import BlobFiles
 from pullthrough.storage.bodies import BodyFacts, Space
+from pullthrough.storage.files.blobs import BlobFiles
 from pullthrough.storage.files.reading import StoredFile
 from pullthrough.threads import Runner
 

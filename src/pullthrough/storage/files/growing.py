@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pullthrough.oci.digests import Digest
 from pullthrough.oci.spans import Spans
-from pullthrough.storage.blobs import BlobFiles, partial_digest, writing
 from pullthrough.storage.bodies import AbandonedBody, GrowingKey, RemovedThing, Sight, Told
+from pullthrough.storage.files.blobs import BlobFiles, partial_digest, writing
 from pullthrough.storage.files.partials import Partial, Sidecar, is_led, look_at
 from pullthrough.storage.files.reading import OpenFile
 from pullthrough.threads import Runner, wait_out

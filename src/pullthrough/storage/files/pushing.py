@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pullthrough.oci.digests import Digest
 from pullthrough.oci.names import RepositoryName
-from pullthrough.storage.blobs import BlobFiles
 from pullthrough.storage.bodies import RemovedThing
-from pullthrough.storage.uploads import Upload, Uploads
+from pullthrough.storage.files.blobs import BlobFiles
+from pullthrough.storage.files.uploads import Upload, Uploads
 from pullthrough.threads import Runner
 
 

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, replace
 from sqlalchemy import Connection, delete, insert, select, update
 
 from pullthrough.storage.catalog.templates import is_under
-from pullthrough.storage.database import Database, Topic, note_change
-from pullthrough.storage.schema import absent_names, cache_rules, listings, negatives
+from pullthrough.storage.sql.database import Database, Topic, note_change
 from pullthrough.storage.sql.limits import refuse_another
+from pullthrough.storage.sql.schema import absent_names, cache_rules, listings, negatives
 
 #: A registry has at most so many.
 #: https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html

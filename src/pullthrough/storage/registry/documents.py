@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, delete, select
 
-from pullthrough.storage.database import Database, Topic, note_change, upsert
-from pullthrough.storage.schema import registry_documents
+from pullthrough.storage.sql.database import Database, Topic, note_change, upsert
+from pullthrough.storage.sql.schema import registry_documents
 
 
 class DocumentRows:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, delete, insert, select
 
-from pullthrough.storage.database import Database, Topic, note_change
-from pullthrough.storage.schema import pull_time_exclusions
+from pullthrough.storage.sql.database import Database, Topic, note_change
 from pullthrough.storage.sql.limits import refuse_another
+from pullthrough.storage.sql.schema import pull_time_exclusions
 
 #: The ECR API's PullTimeUpdateExclusionList.
 MAX_EXCLUSIONS = 100

@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping
 
 from sqlalchemy import ColumnElement, Connection, delete, select
 
-from pullthrough.storage.database import upsert
-from pullthrough.storage.schema import resource_tags
+from pullthrough.storage.sql.database import upsert
 from pullthrough.storage.sql.parts import in_parts
+from pullthrough.storage.sql.schema import resource_tags
 
 #: Of one repository. https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html
 MAX_RESOURCE_TAGS = 50

@@ -27,10 +27,10 @@ from pullthrough.declaration import (
 )
 from pullthrough.fingerprints import Fingerprints
 from pullthrough.oci.names import DOCKER_HUB
-from pullthrough.provision.desired import build_desired
 from pullthrough.provision.model.accounts import Account, wants_account
-from pullthrough.provision.resources import Json, Key, ResourceKind, secret_reference
-from pullthrough.provision.target import DeploymentTarget
+from pullthrough.provision.model.desired import build_desired
+from pullthrough.provision.model.resources import Json, Key, ResourceKind, secret_reference
+from pullthrough.provision.model.target import DeploymentTarget
 
 HERE = Path(__file__).parent
 TARGET = DeploymentTarget("123456789012", "eu-west-1")

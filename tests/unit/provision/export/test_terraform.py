@@ -12,7 +12,7 @@ from pullthrough.errors import PlanProblem
 from pullthrough.oci.names import DOCKER_HUB
 from pullthrough.provision.export.terraform import terraform_document
 from pullthrough.provision.model.observed import Observed, Scanning
-from pullthrough.provision.resources import Existing, Key, ResourceKind
+from pullthrough.provision.model.resources import Existing, Key, ResourceKind
 from tests.effort import examples
 from tests.unit.provision.export.support import (
     CASES,

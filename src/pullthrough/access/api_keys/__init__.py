@@ -1,0 +1,1 @@
+"""API keys: found, made, renewed and removed."""

@@ -1,0 +1,1 @@
+"""What proves who somebody is: signatures, tokens, download URLs, passwords."""

@@ -1,0 +1,1 @@
+"""IAM policy documents: what they say, and what they may ask of a request."""

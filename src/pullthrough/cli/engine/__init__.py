@@ -1,0 +1,1 @@
+"""Commands of the engine: serve, and what is asked of a cache."""

@@ -1,0 +1,1 @@
+"""Commands of the module: plan, apply, verify and what belongs to them."""

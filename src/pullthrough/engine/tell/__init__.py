@@ -1,0 +1,1 @@
+"""What happened, told: events kept, and sent to a webhook."""

@@ -1,0 +1,1 @@
+"""The registry face: the OCI distribution specification's API."""

@@ -1,0 +1,1 @@
+"""Handlers for images, their layers and manifests."""

@@ -1,0 +1,1 @@
+"""Handlers for what is set up for the registry and its repositories."""

@@ -1,0 +1,1 @@
+"""HTTP on a connection, whatever the face: accepting, framing, limits, and sending bodies."""
