@@ -15,7 +15,7 @@ from pullthrough.units import format_time
 
 if TYPE_CHECKING:
     from pullthrough.engine.configuration import Configuration
-    from pullthrough.engine.pull.manifests import Manifests
+    from pullthrough.engine.pull.manifests.manifests import Manifests
     from pullthrough.engine.rules import RuleBook, Target
     from pullthrough.storage.catalog.manifest_rows import ManifestRows
     from pullthrough.storage.catalog.pins import Pins

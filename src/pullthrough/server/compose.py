@@ -30,11 +30,17 @@ from pullthrough.engine.pull.blobs.records import BlobRecords
 from pullthrough.engine.pull.fills.fill import Fill
 from pullthrough.engine.pull.fills.fills import Fills
 from pullthrough.engine.pull.fills.landing import Landing
-from pullthrough.engine.pull.listings import Listings
-from pullthrough.engine.pull.manifests import Manifests
+from pullthrough.engine.pull.listings import ListingRecords, Listings
+from pullthrough.engine.pull.manifests.by_digest import ManifestsByDigest
+from pullthrough.engine.pull.manifests.by_tag import ManifestsByTag
+from pullthrough.engine.pull.manifests.fetching import ManifestFetching
+from pullthrough.engine.pull.manifests.manifests import Manifests
+from pullthrough.engine.pull.manifests.records import ManifestRecords
 from pullthrough.engine.pull.memory import Memory
+from pullthrough.engine.pull.negatives import Negatives
 from pullthrough.engine.pull.pull_times import PullTimes
 from pullthrough.engine.pull.pulls import Pulls
+from pullthrough.engine.pull.revalidation import Revalidation
 from pullthrough.engine.push.admission import PushAdmission
 from pullthrough.engine.push.blobs import BlobPushes
 from pullthrough.engine.push.manifests import ManifestPushes
@@ -258,19 +264,45 @@ def _make_pulling(
         is_shared=serve.workers > 1,
         ended=fill_ended,
     )
-    manifests = Manifests(
-        manifest_rows=catalog.manifests,
-        answers=catalog.answers,
-        call=call,
-        memory=memory,
+    negatives = Negatives(catalog.answers, call, clock)
+    revalidation = Revalidation(
+        negatives=negatives,
         locks=storage.locks,
         upstreams=upstreams,
         tasks=tasks,
         clock=clock,
         stale_check_timeout_seconds=serve.stale_check_timeout_seconds,
+    )
+    manifest_records = ManifestRecords(catalog.manifests, call, memory)
+    manifest_fetching = ManifestFetching(
+        manifest_rows=catalog.manifests,
+        call=call,
+        upstreams=upstreams,
+        clock=clock,
         room=make_room,
         fetched=basis.events.pulled_through,
+    )
+    manifests = Manifests(
+        records=manifest_records,
+        by_digest=ManifestsByDigest(
+            records=manifest_records,
+            fetching=manifest_fetching,
+            negatives=negatives,
+            locks=storage.locks,
+            upstreams=upstreams,
+            tasks=tasks,
+        ),
+        by_tag=ManifestsByTag(
+            revalidation=revalidation,
+            records=manifest_records,
+            fetching=manifest_fetching,
+            manifest_rows=catalog.manifests,
+            call=call,
+            upstreams=upstreams,
+            clock=clock,
+        ),
         own=basis.missing,
+        clock=clock,
     )
     blobs = Blobs(
         records=BlobRecords(catalog.blobs, catalog.answers, storage.pushed, call, memory, bodies),
@@ -286,14 +318,12 @@ def _make_pulling(
         patience=patience,
     )
     listings = Listings(
+        revalidation=revalidation,
+        records=ListingRecords(catalog.answers, call, tasks),
         manifest_rows=catalog.manifests,
-        answers=catalog.answers,
         call=call,
-        locks=storage.locks,
         upstreams=upstreams,
-        tasks=tasks,
         clock=clock,
-        stale_check_timeout_seconds=serve.stale_check_timeout_seconds,
         own=basis.missing,
         referrers=storage.referrers,
     )

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -14,10 +12,3 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
     """Run a command line in an empty folder."""
     monkeypatch.chdir(tmp_path)
     return Command(tmp_path, capsys)
-
-
-@pytest.fixture
-def short_path() -> Iterator[Path]:
-    """A folder whose name leaves room for a socket's in the 107 bytes that a socket's address has."""
-    with TemporaryDirectory(prefix="pt-") as folder:
-        yield Path(folder)

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from pullthrough.declaration import Revalidate, Rule
-from pullthrough.engine.pull.freshness import Verdict, judge, may_force
+from pullthrough.engine.pull.freshness import Validation, Verdict, decide, judge, may_force
 
 HOUR = 3600.0
 
@@ -39,3 +39,28 @@ def test_patterns_override_the_rules_freshness_in_their_order() -> None:
 )
 def test_a_forced_check_is_made_once_in_ten_seconds(forced_at: float, now: float, allowed: bool) -> None:
     assert may_force(forced_at, now) is allowed
+
+
+def decided(age: float, *, forced_at: float | None = 0.0, **asked: bool) -> Verdict:
+    """Of an answer that is fresh for 100 s and then stale for 100 s, at 1000."""
+    rule = Rule("p", "r.example", freshness_seconds=100, stale_while_revalidate_seconds=100)
+    return decide(rule, "", Validation(1000.0 - age, forced_at), 1000.0, **{"paused": False, **asked})
+
+
+def test_a_pause_holds_off_the_checks_of_what_is_not_fresh() -> None:
+    assert [decided(age) for age in (99, 100, 200)] == [Verdict.FRESH, Verdict.STALE, Verdict.CHECK]
+    assert [decided(age, paused=True) for age in (99, 100, 200)] == [Verdict.FRESH, Verdict.PAUSED, Verdict.PAUSED]
+
+
+def test_a_forced_check_stands_above_pauses_only_where_those_in_vain_are_noted() -> None:
+    assert decided(50, force=True, paused=True) is Verdict.FORCED
+    assert decided(50, force=True, forced_at=991.0, paused=True) is Verdict.FRESH
+    assert decided(50, force=True, forced_at=None) is Verdict.FORCED
+    assert decided(5, force=True, forced_at=None) is Verdict.FRESH
+    assert decided(50, force=True, forced_at=None, paused=True) is Verdict.PAUSED
+
+
+def test_a_strict_client_gets_no_answer_after_a_check_in_vain() -> None:
+    assert decided(50, force=True, strict=True, forced_at=995.0) is Verdict.REFUSED
+    assert decided(5, force=True, strict=True, forced_at=995.0) is Verdict.FRESH
+    assert decided(50, force=True, strict=True, forced_at=985.0) is Verdict.FORCED

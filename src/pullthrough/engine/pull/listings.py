@@ -6,7 +6,6 @@ repositories are listed from the catalog. Lists are kept as they are sent (oci/l
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
@@ -15,11 +14,12 @@ from dataclasses import dataclass
 from pullthrough.declaration import GoneUpstream
 from pullthrough.engine.outcomes import CacheResult, Outcome
 from pullthrough.engine.own_repositories import OwnRepositories
-from pullthrough.engine.pull.freshness import Verdict, judge, may_force
-from pullthrough.engine.pull.pauses import Pauses
+from pullthrough.engine.pull.freshness import Validation
+from pullthrough.engine.pull.negatives import WantedThing
+from pullthrough.engine.pull.revalidation import Checked, Revalidation, Served
 from pullthrough.engine.rules import Target
 from pullthrough.engine.tasks import Tasks
-from pullthrough.errors import DiskFull, RepositoryUnknown, UpstreamError, UpstreamNotFound
+from pullthrough.errors import DiskFull, PullthroughError, RepositoryUnknown, UpstreamError, UpstreamNotFound
 from pullthrough.oci import lists
 from pullthrough.oci.digests import Digest
 from pullthrough.oci.lists import Page
@@ -30,7 +30,6 @@ from pullthrough.storage.catalog.manifest_rows import ManifestRows
 from pullthrough.storage.catalog.records import ListingRecord
 from pullthrough.storage.catalog.referrers import Referrers
 from pullthrough.storage.catalog.upstream_answers import UpstreamAnswers
-from pullthrough.storage.interfaces import Locks
 from pullthrough.threads import Runner
 from pullthrough.upstream.interfaces import Turn, Upstreams
 
@@ -54,43 +53,29 @@ class Listing:
     outcome: Outcome
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """All of a list."""
-
-    body: bytes
-    outcome: Outcome
-
-
 class Listings:
     """The lists of all repositories."""
 
     def __init__(
         self,
         *,
+        revalidation: Revalidation,
+        records: ListingRecords,
         manifest_rows: ManifestRows,
-        answers: UpstreamAnswers,
         call: Runner,
-        locks: Locks,
         upstreams: Upstreams,
-        tasks: Tasks,
         clock: Callable[[], float],
-        stale_check_timeout_seconds: float,
         own: OwnRepositories,
         referrers: Referrers,
     ) -> None:
+        self._revalidation = revalidation
+        self._records = records
         self._manifest_rows = manifest_rows
-        self._answers = answers
         self._call = call
-        self._locks = locks
         self._upstreams = upstreams
-        self._tasks = tasks
         self._clock = clock
-        self._stale_check_timeout_seconds = stale_check_timeout_seconds
         self._own = own
         self._referrers = referrers
-        self._pauses = Pauses(clock)
-        self._bodies = _Bodies()
 
     async def tags(self, target: Target, *, after: str = "", most: int | None = None, force: bool = False) -> Listing:
         """The tags that the upstream has, sorted: the first `most` above `after`; `force` asks it though the cached list
@@ -109,7 +94,7 @@ class Listings:
             return await self._call(lists.dump_tags, tags)
 
         try:
-            found = await self._get(target, _TAGS, fetch, force=force)
+            served = await self._get(target, _TAGS, fetch, force=force)
         except UpstreamError as error:
             # `skopeo inspect`, for one, lists tags of an image that it could otherwise show.
             pulled = await self._call(self._stored_tags, target, after, most)
@@ -117,7 +102,7 @@ class Listings:
                 raise
             reason = f"only the tags that were pulled: {error.message}"
             return Listing(target, pulled, Outcome(CacheResult.STALE, target.rule.prefix, None, reason))
-        return Listing(target, lists.page_of_tags(found.body, after=after, most=most), found.outcome)
+        return Listing(target, lists.page_of_tags(served.record.body, after=after, most=most), served.outcome)
 
     def _stored_tags(self, target: Target, after: str, most: int | None) -> Page:
         """Those that were pulled or pushed."""
@@ -139,11 +124,12 @@ class Listings:
             found = await self._call(self._referrers.page, target.repository, digest, types=types, after=after)
             body = lists.dump_referrers(referrer.descriptor for referrer in found.referrers)
             return Listing(target, lists.whole(body, last=found.last), Outcome(CacheResult.OWN))
-        kept = await self.all_referrers(target, digest, force=force)
-        page = lists.referrers_of_type(kept.body, artifact_type) if artifact_type else lists.whole(kept.body)
-        return Listing(target, page, kept.outcome)
+        served = await self.all_referrers(target, digest, force=force)
+        body = served.record.body
+        page = lists.referrers_of_type(body, artifact_type) if artifact_type else lists.whole(body)
+        return Listing(target, page, served.outcome)
 
-    async def all_referrers(self, target: Target, digest: Digest, *, force: bool = False) -> Found:
+    async def all_referrers(self, target: Target, digest: Digest, *, force: bool = False) -> Served[ListingRecord]:
         """What an upstream has, as it is kept."""
 
         async def fetch(turn: Turn) -> bytes:
@@ -155,99 +141,73 @@ class Listings:
 
         return await self._get(target, f"referrers:{digest}", fetch, force=force)
 
-    async def _get(self, target: Target, kind: str, fetch: Fetch, *, force: bool) -> Found:
-        record = await self._find(target, kind)
-        if record is None:
-            return await self._miss(target, kind, fetch)
-        age = self._clock() - record.validated_at
-        verdict = judge(target.rule, "", age)
-        if force and may_force(record.validated_at, self._clock()):
-            verdict = Verdict.CHECK
-        if verdict is Verdict.FRESH:
-            return self._found(target, record, CacheResult.HIT)
-        if reason := self._pauses.reason(_key(target, kind)):
-            return self._found(target, record, CacheResult.STALE, reason)
-        if verdict is Verdict.STALE:
-            if not self._tasks.is_flying(_key(target, kind)):
-                self._tasks.spawn(
-                    self._refresh(target, kind, record, fetch), name=f"list {kind} of {target.repository}"
-                )
-            return self._found(target, record, CacheResult.STALE, "checked behind this answer")
-        return await self._check_first(target, kind, record, fetch)
+    async def _get(self, target: Target, kind: str, fetch: Fetch, *, force: bool) -> Served[ListingRecord]:
+        # A 404 for a list is remembered beside those for tags (no colon) and digests (another algorithm).
+        wanted = WantedThing(target, f"list:{kind}", target.upstream_repository, RepositoryUnknown)
+        upstream_list = _UpstreamList(wanted, kind, fetch, records=self._records, clock=self._clock)
+        return await self._revalidation.get(upstream_list, force=force)
 
-    async def _miss(self, target: Target, kind: str, fetch: Fetch) -> Found:
-        until = await self._call(self._answers.find_negative, target.repository, target.upstream_owner, _negative(kind))
-        if until is not None:
-            raise RepositoryUnknown(
-                f"{target.upstream} does not have {target.upstream_repository} "
-                f"(it said so less than {target.rule.negative_seconds:.0f} s ago)",
-                remembered=True,
-            )
-        try:
-            (fetched, asked), joined = await self._refresh(target, kind, None, fetch)
-        except UpstreamNotFound as error:
-            if target.rule.negative_seconds > 0:
-                until = self._clock() + target.rule.negative_seconds
-                await self._call(
-                    self._answers.save_negative, target.repository, target.upstream_owner, _negative(kind), until
-                )
-            raise RepositoryUnknown(f"{target.upstream} does not have {target.upstream_repository}") from error
-        return self._found(target, fetched, CacheResult.JOINED if joined or not asked else CacheResult.MISS)
 
-    async def _check_first(self, target: Target, kind: str, record: ListingRecord, fetch: Fetch) -> Found:
-        """A client waits for a short while only, then the upstream is read on behind the cached list."""
-        try:
-            async with asyncio.timeout(self._stale_check_timeout_seconds):
-                (fetched, asked), joined = await self._refresh(target, kind, record, fetch)
-        except TimeoutError:
-            reason = f"{target.upstream} did not answer within {self._stale_check_timeout_seconds:g} s"
-            self._pauses.begin(_key(target, kind), reason)
-            return self._found(target, record, CacheResult.STALE, reason)
-        except UpstreamNotFound as error:
-            if target.rule.gone_upstream is GoneUpstream.KEEP:
-                return self._found(target, record, CacheResult.STALE, "gone upstream")
-            raise RepositoryUnknown(f"{target.upstream} no longer has {target.upstream_repository}") from error
-        except UpstreamError as error:
-            return self._found(target, record, CacheResult.STALE, error.message)
-        return self._found(target, fetched, CacheResult.JOINED if joined or not asked else CacheResult.REVALIDATED)
+class _UpstreamList:
+    """A `Perishable`: all of a list."""
 
-    async def _refresh(
-        self, target: Target, kind: str, seen: ListingRecord | None, fetch: Fetch
-    ) -> tuple[tuple[ListingRecord, bool], bool]:
-        return await self._tasks.once(
-            _key(target, kind),
-            lambda: self._fetch(target, kind, seen, fetch),
-            name=f"list {kind} of {target.repository}",
-        )
+    tag = ""
+    #: It may have many pages.
+    check_seconds = None
 
-    async def _fetch(
-        self, target: Target, kind: str, seen: ListingRecord | None, fetch: Fetch
-    ) -> tuple[ListingRecord, bool]:
-        upstream = self._upstreams.get(target.upstream)
-        async with upstream.turn() as turn, self._locks.hold(f"{kind}:{target.repository}:{target.owner}"):
-            record = await self._find(target, kind)
-            if record is not None and (seen is None or record.validated_at > seen.validated_at):
-                return record, False  # another worker has just asked
-            try:
-                body = await fetch(turn)
-            except UpstreamError as error:
-                if record is not None:
-                    self._pauses.begin_after(_key(target, kind), error)
-                    _log.warning(
-                        "%s of %s could not be listed, the cached list is served: %s", kind, target.repository, error
-                    )
-                raise
-            self._pauses.end(_key(target, kind))
-            now = self._clock()
-            try:
-                await self._call(
-                    self._answers.save_listing, target.repository, target.upstream_owner, kind, body, now=now
-                )
-            except (NotKept, DiskFull) as error:
-                _log.info("%s of %s are served but not kept: %s", kind, target.repository, error)
-            return ListingRecord(body, now), True
+    def __init__(
+        self, wanted: WantedThing, kind: str, fetch: Fetch, *, records: ListingRecords, clock: Callable[[], float]
+    ) -> None:
+        self.wanted = wanted
+        self.target = wanted.target
+        self.key = f"{kind}:{self.target.repository}:{self.target.owner}"
+        self.title = f"{kind} of {self.target.repository}"
+        self._kind = kind
+        self._fetch = fetch
+        self._records = records
+        self._clock = clock
 
-    async def _find(self, target: Target, kind: str) -> ListingRecord | None:
+    def validation(self, record: ListingRecord) -> Validation:
+        return Validation(record.validated_at, forced_at=None)
+
+    def note(self, record: ListingRecord) -> str:
+        return ""
+
+    def excuse(self, error: PullthroughError) -> str:
+        if isinstance(error, UpstreamNotFound):
+            if self.target.rule.gone_upstream is GoneUpstream.KEEP:
+                return "gone upstream"
+            raise RepositoryUnknown(f"{self.target.upstream} no longer has {self.wanted.name}") from error
+        if isinstance(error, UpstreamError):
+            return error.message
+        raise error
+
+    async def find(self) -> ListingRecord | None:
+        return await self._records.find(self.target, self._kind)
+
+    async def fill(self, turn: Turn) -> ListingRecord:
+        body = await self._fetch(turn)
+        record = ListingRecord(body, self._clock())
+        await self._records.save(self.target, self._kind, record)
+        return record
+
+    async def check(
+        self, record: ListingRecord, turn: Turn, *, forced: bool, limit: float | None
+    ) -> Checked[ListingRecord]:
+        """A list is fetched again as a whole."""
+        return Checked(await self.fill(turn))
+
+
+class ListingRecords:
+    """The lists that are cached: from the catalog; those that were asked for last are in memory too."""
+
+    def __init__(self, answers: UpstreamAnswers, call: Runner, tasks: Tasks) -> None:
+        self._answers = answers
+        self._call = call
+        self._tasks = tasks
+        self._bodies = _Bodies()
+
+    async def find(self, target: Target, kind: str) -> ListingRecord | None:
         name = (target.repository, target.upstream_owner, kind)
         validated_at: float | None = await self._call(self._answers.find_listing_time, *name)
         if validated_at is None:
@@ -265,9 +225,13 @@ class Listings:
             self._bodies.put((*name, record.validated_at), record.body)
         return record
 
-    def _found(self, target: Target, record: ListingRecord, kind: CacheResult, reason: str = "") -> Found:
-        age = self._clock() - record.validated_at
-        return Found(record.body, Outcome(kind, target.rule.prefix, age, reason))
+    async def save(self, target: Target, kind: str, record: ListingRecord) -> None:
+        """One that cannot be kept is served all the same."""
+        name = (target.repository, target.upstream_owner, kind)
+        try:
+            await self._call(self._answers.save_listing, *name, record.body, now=record.validated_at)
+        except (NotKept, DiskFull) as error:
+            _log.info("%s of %s are served but not kept: %s", kind, target.repository, error)
 
 
 class _Bodies:
@@ -288,12 +252,3 @@ class _Bodies:
         self._kept[key] = body
         while self._bytes > _MEMORY_BYTES:
             self._bytes -= len(self._kept.popitem(last=False)[1])
-
-
-def _key(target: Target, kind: str) -> Hashable:
-    return kind, target.repository, target.owner
-
-
-def _negative(kind: str) -> str:
-    """What a 404 for the list is remembered as, beside those for tags (no colon) and digests (another algorithm)."""
-    return f"list:{kind}"

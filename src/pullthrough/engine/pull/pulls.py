@@ -9,7 +9,7 @@ from typing import TypeVar
 from pullthrough.engine.pull.blobs.blobs import BlobFacts, Blobs
 from pullthrough.engine.pull.blobs.content import BlobAnswer
 from pullthrough.engine.pull.listings import Listing, Listings
-from pullthrough.engine.pull.manifests import ManifestAnswer, Manifests
+from pullthrough.engine.pull.manifests.manifests import ManifestAnswer, Manifests
 from pullthrough.engine.rules import Target, Targets
 from pullthrough.errors import ContentUnknown, RepositoryUnknown, UpstreamDenied, UpstreamError, UpstreamNotFound
 from pullthrough.oci.digests import Digest

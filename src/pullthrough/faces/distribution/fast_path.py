@@ -17,7 +17,7 @@ from functools import lru_cache
 from pullthrough.access.authorization import Authorizer
 from pullthrough.engine.configuration import Configuration
 from pullthrough.engine.outcomes import Outcome, clean
-from pullthrough.engine.pull.manifests import Manifests
+from pullthrough.engine.pull.manifests.manifests import Manifests
 from pullthrough.engine.pull.pull_times import PullTimes
 from pullthrough.errors import PullthroughError
 from pullthrough.faces.access_log import Entry

@@ -17,7 +17,7 @@ from pullthrough.engine.outcomes import Outcome
 from pullthrough.engine.pull.blobs.blobs import Blobs
 from pullthrough.engine.pull.blobs.content import BlobPieces
 from pullthrough.engine.pull.listings import Listing
-from pullthrough.engine.pull.manifests import ManifestAnswer, Manifests
+from pullthrough.engine.pull.manifests.manifests import ManifestAnswer, Manifests
 from pullthrough.engine.pull.pull_times import PullTimes
 from pullthrough.engine.pull.pulls import Pulls
 from pullthrough.engine.rules import Targets

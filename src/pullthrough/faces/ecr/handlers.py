@@ -14,7 +14,7 @@ from pullthrough.declaration import Rule
 from pullthrough.engine.configuration import Configuration
 from pullthrough.engine.keep.lifecycle_runs import LifecycleRuns
 from pullthrough.engine.pull.listings import Listings
-from pullthrough.engine.pull.manifests import Manifests
+from pullthrough.engine.pull.manifests.manifests import Manifests
 from pullthrough.engine.pull.pull_times import PullTimes
 from pullthrough.engine.push.admission import PushAdmission
 from pullthrough.engine.push.blobs import BlobPushes

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pullthrough.access.authorization import Authorizer
 from pullthrough.engine.configuration import Configuration
-from pullthrough.engine.pull.manifests import Manifests
+from pullthrough.engine.pull.manifests.manifests import Manifests
 from pullthrough.engine.pull.pull_times import PullTimes
 from pullthrough.errors import RepositoryUnknown
 from pullthrough.faces.distribution.fast_path import FastPath, parse_plain

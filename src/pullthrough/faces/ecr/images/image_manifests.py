@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pullthrough.engine.configuration import Configuration
 from pullthrough.engine.own_repositories import NOT_FOUND
-from pullthrough.engine.pull.manifests import ManifestAnswer, Manifests
+from pullthrough.engine.pull.manifests.manifests import ManifestAnswer, Manifests
 from pullthrough.engine.pull.pull_times import PullTimes
 from pullthrough.engine.push.manifests import ManifestPushes
 from pullthrough.engine.rules import Target

@@ -58,7 +58,7 @@ class ReferrerHandlers:
             found, last = [referrer for referrer in referrers if status in ("ANY", referrer.status)], own.last
         else:
             try:
-                kept = await self.listings.all_referrers(target, subject)
+                served = await self.listings.all_referrers(target, subject)
             except UpstreamError as error:
                 raise ApiError(
                     "UnableToListUpstreamImageReferrersException",
@@ -67,7 +67,7 @@ class ReferrerHandlers:
             archived = await self.run(stored, archived=True)
             found = await self.run(
                 _merge,
-                kept.body,
+                served.record.body,
                 archived,
                 lambda referrer: (
                     referrer.digest > after

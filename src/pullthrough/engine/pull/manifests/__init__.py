@@ -1,0 +1,1 @@
+"""Manifests that clients pull: by digest, which never changes, and by tag."""
