@@ -32,7 +32,7 @@ from pullthrough.engine.pull.fills.fills import Fills
 from pullthrough.engine.pull.fills.landing import Landing
 from pullthrough.engine.pull.listings import ListingRecords, Listings
 from pullthrough.engine.pull.manifests.by_digest import ManifestsByDigest
-from pullthrough.engine.pull.manifests.by_tag import ManifestsByTag
+from pullthrough.engine.pull.manifests.by_tag import ManifestsByTag, UpstreamTag
 from pullthrough.engine.pull.manifests.fetching import ManifestFetching
 from pullthrough.engine.pull.manifests.manifests import Manifests
 from pullthrough.engine.pull.manifests.records import ManifestRecords
@@ -293,13 +293,16 @@ def _make_pulling(
             tasks=tasks,
         ),
         by_tag=ManifestsByTag(
-            revalidation=revalidation,
-            records=manifest_records,
-            fetching=manifest_fetching,
-            manifest_rows=catalog.manifests,
-            call=call,
-            upstreams=upstreams,
-            clock=clock,
+            revalidation,
+            functools.partial(
+                UpstreamTag,
+                records=manifest_records,
+                fetching=manifest_fetching,
+                manifest_rows=catalog.manifests,
+                call=call,
+                upstreams=upstreams,
+                clock=clock,
+            ),
         ),
         own=basis.missing,
         clock=clock,

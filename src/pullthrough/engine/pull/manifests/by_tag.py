@@ -39,39 +39,17 @@ _NO_HEAD = frozenset({405, 501})
 
 
 class ManifestsByTag:
-    def __init__(
-        self,
-        *,
-        revalidation: Revalidation,
-        records: ManifestRecords,
-        fetching: ManifestFetching,
-        manifest_rows: ManifestRows,
-        call: Runner,
-        upstreams: Upstreams,
-        clock: Callable[[], float],
-    ) -> None:
+    """`upstream_tag` makes what is revalidated: `UpstreamTag`, with its parts."""
+
+    def __init__(self, revalidation: Revalidation, upstream_tag: Callable[[WantedThing, Tag], UpstreamTag]) -> None:
         self._revalidation = revalidation
-        self._records = records
-        self._fetching = fetching
-        self._manifest_rows = manifest_rows
-        self._call = call
-        self._upstreams = upstreams
-        self._clock = clock
+        self._upstream_tag = upstream_tag
 
     async def get(self, target: Target, tag: Tag, *, force: bool, strict: bool) -> Served[TagRecord]:
         """See `Revalidation.get`."""
         trusted_seconds = 0.0 if strict else FORCED_INTERVAL_SECONDS if force else math.inf
-        upstream_tag = _UpstreamTag(
-            wanted_manifest(target, tag, trusted_seconds),
-            tag,
-            records=self._records,
-            fetching=self._fetching,
-            manifest_rows=self._manifest_rows,
-            call=self._call,
-            upstreams=self._upstreams,
-            clock=self._clock,
-        )
-        return await self._revalidation.get(upstream_tag, force=force, strict=strict)
+        wanted = wanted_manifest(target, tag, trusted_seconds)
+        return await self._revalidation.get(self._upstream_tag(wanted, tag), force=force, strict=strict)
 
 
 def note_of(record: TagRecord) -> str:
@@ -79,8 +57,8 @@ def note_of(record: TagRecord) -> str:
     return "gone upstream" if record.gone_at is not None else ""
 
 
-class _UpstreamTag:
-    """A `Perishable`."""
+class UpstreamTag:
+    """A tag as it is upstream, a `Perishable`."""
 
     check_seconds = _CHECK_SECONDS
 
