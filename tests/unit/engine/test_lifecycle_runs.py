@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
 import json
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from pullthrough.engine.tasks import Tasks
 from pullthrough.errors import DiskFull
 from pullthrough.oci.names import RepositoryName, parse_repository_name
 from pullthrough.storage.catalog.catalog import Catalog
-from pullthrough.storage.files.locks import FileLocks
+from pullthrough.storage.files.locks import FileLock, FileLocks
 from pullthrough.storage.registry.images import Filter, Group, Images
 from pullthrough.storage.registry.lifecycles import Lifecycles
 from tests.contracts.images import image
@@ -83,4 +84,47 @@ async def test_what_was_deleted_is_told_though_the_run_fails(tmp_path: Path) -> 
     assert 0 < len(told) < 119
     assert sorted(told) == sorted(("DELETE", digest) for digest in saved if digest not in left)
     assert lifecycles.policy(APP).evaluated_at is None, "it is tried again"
+    catalog.close()
+
+
+class BriefLocks(FileLocks):
+    """Finds no descriptor left, the first time."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.asked = 0
+        self.asked_again = asyncio.Event()
+
+    def try_lock(self, key: str) -> FileLock | None:
+        self.asked += 1
+        if self.asked == 1:
+            raise OSError(errno.EMFILE, "Too many open files")
+        self.asked_again.set()
+        return super().try_lock(key)
+
+
+async def test_policies_are_evaluated_again_after_the_system_had_nothing_left(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    catalog = Catalog.open(tmp_path / "catalog.sqlite")
+    tasks, locks = Tasks(), BriefLocks(tmp_path / "locks")
+    runs = LifecycleRuns(
+        images=Images(catalog.database),
+        lifecycles=Lifecycles(catalog.database),
+        inventory=catalog.inventory,
+        locks=locks,
+        tasks=tasks,
+        call=call,
+        call_slow=call,
+        flush=lambda: None,
+        happened=lambda *_, **__: None,
+        clock=lambda: 1000.0,
+        interval_seconds=0.001,
+        pause=lambda: None,
+    )
+    tasks.spawn(runs.keep(), name="lifecycle policies")
+    async with asyncio.timeout(60):
+        await locks.asked_again.wait()
+    await tasks.close()
+    assert "could not be evaluated: [Errno 24]" in caplog.text
     catalog.close()

@@ -71,6 +71,14 @@ def test_retry_after_pauses_for_as_long_as_it_says(setting: Setting) -> None:
     assert setting.budget.paused_until is None
 
 
+def test_a_pause_of_whole_seconds_is_one(setting: Setting) -> None:
+    """Who is told them rounded up would hear of 601."""
+    setting.now = 3885.619
+    assert (setting.now + 600) - setting.now > 600
+    setting.budget.throttled({"retry-after": "600"})
+    assert setting.budget.paused_seconds == 600
+
+
 def test_429_without_retry_after_pauses_longer_each_time_until_an_answer(setting: Setting) -> None:
     waits = []
     for _ in range(7):

@@ -98,7 +98,7 @@ class LifecycleRuns:
                         due = await self._call(self._lifecycles.due, self._clock() - self._interval_seconds)
                         for repository, policy in due:
                             await self._evaluate(repository, policy, dry_run=False)
-            except StorageError as error:
+            except (StorageError, OSError) as error:
                 _log.error("lifecycle policies could not be evaluated: %s", error)
             await asyncio.sleep(min(_LOOK_SECONDS, self._interval_seconds))
 

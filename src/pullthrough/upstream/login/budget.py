@@ -61,7 +61,8 @@ class Quota:
     in_a_row: int = 0
 
     def paused_seconds(self, now: float) -> float:
-        return max(0.0, self.paused_until - now)
+        # Without what floats add: clients are told whole seconds, rounded up, and 600 are not 601.
+        return max(0.0, round(self.paused_until - now, 6))
 
     def answered(self, headers: Mapping[str, str], *, now: float, unix_now: float) -> Quota:
         """An answer other than 429 came."""
