@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -29,7 +30,7 @@ from pullthrough.storage.files.blobs import BlobFiles
 from pullthrough.storage.files.bodies import FileBodies
 from pullthrough.storage.files.folder import DataFolder
 from pullthrough.storage.files.growing import GrowingFiles
-from pullthrough.storage.files.locks import FileLocks
+from pullthrough.storage.files.locks import FileLock, FileLocks
 from pullthrough.upstream.errands import Errand
 from pullthrough.upstream.http.abort import AbortHandle
 from pullthrough.upstream.interfaces import BlobBody
@@ -266,3 +267,19 @@ async def end_of(fill: Fill) -> None:
 def fileno(fill: Fill) -> int:
     """That of the growing file; -1 where it is closed, or there is none yet."""
     return fill.body.fileno() if isinstance(fill.body, InFile) else -1
+
+
+class BriefLocks(FileLocks):
+    """Finds no descriptor left, the first time."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.asked = 0
+        self.asked_again = asyncio.Event()
+
+    def try_lock(self, key: str) -> FileLock | None:
+        self.asked += 1
+        if self.asked == 1:
+            raise OSError(errno.EMFILE, "Too many open files")
+        self.asked_again.set()
+        return super().try_lock(key)

@@ -30,7 +30,9 @@ from pullthrough.oci.digests import digest_of
 from pullthrough.oci.names import RepositoryName, Tag
 from pullthrough.storage.catalog.catalog import Catalog
 from pullthrough.storage.files.locks import FileLocks
+from pullthrough.storage.interfaces import Locks
 from pullthrough.storage.registry.events import EventLog
+from tests.unit.engine.house import BriefLocks
 from tests.waiting import until
 
 DIGEST = digest_of(b"manifest")
@@ -61,7 +63,9 @@ class House:
         self.log = EventLog(self.catalog.database)
 
     @asynccontextmanager
-    async def worker(self, *, keep: int = 100, webhook: Webhook | None = None) -> AsyncIterator[Events]:
+    async def worker(
+        self, *, keep: int = 100, webhook: Webhook | None = None, locks: Locks | None = None
+    ) -> AsyncIterator[Events]:
         tasks = Tasks()
 
         def call(function: Callable[..., Any], /, *arguments: Any, **keywords: Any) -> Any:
@@ -73,7 +77,7 @@ class House:
             call=call,
             call_slow=call,
             tasks=tasks,
-            locks=FileLocks(self.folder / "locks"),
+            locks=locks or FileLocks(self.folder / "locks"),
             clock=lambda: self.now,
             account="123456789012",
             region="eu-west-1",
@@ -180,6 +184,17 @@ async def test_an_event_that_is_refused_does_not_hold_up_the_next(house: House) 
         events.image("PUSH", "good", DIGEST)
         await events.newest(1)
         await until(lambda: receiver.taken == ["good"])
+
+
+async def test_events_are_told_after_the_system_had_nothing_left(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    receiver, locks = Receiver(), BriefLocks(house.folder / "locks")
+    async with house.worker(webhook=Webhook("http://r.example/", None, send=receiver), locks=locks) as events:
+        events.image("PUSH", "r", DIGEST)
+        await events.newest(1)
+        await until(lambda: receiver.taken == ["r"])
+    assert "cannot be seen now: [Errno 24]" in caplog.text
 
 
 async def test_one_worker_delivers_for_all_and_what_was_left_is_delivered_later(house: House) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import functools
 import json
 from collections.abc import Callable, Sequence
@@ -17,11 +16,12 @@ from pullthrough.engine.tasks import Tasks
 from pullthrough.errors import DiskFull
 from pullthrough.oci.names import RepositoryName, parse_repository_name
 from pullthrough.storage.catalog.catalog import Catalog
-from pullthrough.storage.files.locks import FileLock, FileLocks
+from pullthrough.storage.files.locks import FileLocks
 from pullthrough.storage.registry.images import Filter, Group, Images
 from pullthrough.storage.registry.lifecycles import Lifecycles
 from tests.contracts.images import image
 from tests.owners import OWNER
+from tests.unit.engine.house import BriefLocks
 
 APP = parse_repository_name("acme/app")
 POLICY = json.dumps(
@@ -85,22 +85,6 @@ async def test_what_was_deleted_is_told_though_the_run_fails(tmp_path: Path) -> 
     assert sorted(told) == sorted(("DELETE", digest) for digest in saved if digest not in left)
     assert lifecycles.policy(APP).evaluated_at is None, "it is tried again"
     catalog.close()
-
-
-class BriefLocks(FileLocks):
-    """Finds no descriptor left, the first time."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self.asked = 0
-        self.asked_again = asyncio.Event()
-
-    def try_lock(self, key: str) -> FileLock | None:
-        self.asked += 1
-        if self.asked == 1:
-            raise OSError(errno.EMFILE, "Too many open files")
-        self.asked_again.set()
-        return super().try_lock(key)
 
 
 async def test_policies_are_evaluated_again_after_the_system_had_nothing_left(

@@ -29,7 +29,7 @@ from pullthrough.errors import (
 )
 from pullthrough.oci.digests import Digest
 from pullthrough.oci.names import Reference
-from pullthrough.storage.interfaces import Locks
+from pullthrough.storage.interfaces import Lock, Locks
 from pullthrough.storage.registry.events import EventLog
 from pullthrough.threads import Runner
 from pullthrough.units import format_time
@@ -207,7 +207,7 @@ class Events:
 
     async def _deliver(self, webhook: Webhook) -> None:
         """One worker delivers for all; when it dies, another one finds the lock free."""
-        while (lock := self._locks.try_lock("webhook")) is None:  # noqa: ASYNC110 - held by another process
+        while (lock := self._try_to_lead()) is None:  # noqa: ASYNC110 - held by another process
             await asyncio.sleep(_LOOK_SECONDS)
         with lock:
             while True:
@@ -218,6 +218,13 @@ class Events:
                     pause = _LOOK_SECONDS
                 if pause:
                     await self._wait_for_news(pause)
+
+    def _try_to_lead(self) -> Lock | None:
+        try:
+            return self._locks.try_lock("webhook")
+        except OSError as error:  # no descriptor left, for one
+            _log.error("whether another worker tells the webhook cannot be seen now: %s", error)
+            return None
 
     async def _deliver_next(self, webhook: Webhook) -> float:
         """Tell of the oldest event; how long to wait before the next look, 0 for not at all."""
