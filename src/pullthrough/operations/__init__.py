@@ -3,7 +3,6 @@
     operation    an entry of the table, and who performs one
     json_form    requests and answers as JSON objects, and back
     table        all entries; who can do them in one process
-    assembly     who does them for an engine that serves
     images       refresh, pin, unpin
     room         evict, lifecycle
     events       events
@@ -12,6 +11,5 @@
     status       status
 
 The control socket, its client and the way without an engine follow the table, whatever stands in it. A new operation is a
-request, an answer, a method and an entry in one of these modules. All of them but `assembly` load nothing that takes time
-when they are imported: the command line imports them before it knows what it is asked for.
+request, an answer, a method and an entry in one of these modules, and its parts in `server.operations`.
 """

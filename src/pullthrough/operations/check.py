@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -55,8 +56,6 @@ class CheckOperations:
 
     async def check(self, request: NoInput) -> CheckAnswer:
         """Read everything. Ends soon after whoever waits for it has gone."""
-        import asyncio  # here, since the command line reads the table at its start
-
         return CheckAnswer.of(await self._check(lambda: asyncio.sleep(self._pause_seconds)))
 
 

@@ -8,7 +8,6 @@ from pullthrough.cli.engine.session import session
 from pullthrough.cli.exit_codes import ExitCode
 from pullthrough.cli.options import ConfigOption, DataOption, JsonOption
 from pullthrough.cli.output import write, write_json, write_table
-from pullthrough.operations.check import CHECK
 from pullthrough.operations.json_form import to_json
 from pullthrough.operations.operation import NoInput
 from pullthrough.units import counted, format_bytes
@@ -22,6 +21,8 @@ def check(
     Holds every body against its digest, and the catalog against the files. Without an engine it repairs what it safely
     can, and says what it did; beside a running engine it only reports.
     """
+    from pullthrough.operations.check import CHECK
+
     with session(context, config, data) as cache:
         answer = cache.perform(CHECK, NoInput())
     problems = answer.problems

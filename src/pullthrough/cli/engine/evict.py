@@ -10,7 +10,6 @@ from pullthrough.cli.engine.session import session
 from pullthrough.cli.options import ConfigOption, DataOption, JsonOption
 from pullthrough.cli.output import write, write_json, write_table
 from pullthrough.operations.json_form import to_json
-from pullthrough.operations.room import EVICT, EvictRequest
 from pullthrough.units import format_bytes
 
 
@@ -26,6 +25,8 @@ def evict(
     Brings the cache down to max_size and min_free. Least recently pulled images go first; never what is pinned, being
     served or being filled. What went is filled again on the next pull.
     """
+    from pullthrough.operations.room import EVICT, EvictRequest
+
     with session(context, config, data) as cache:
         answer = cache.perform(EVICT, EvictRequest(dry_run))
     if as_json:

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pullthrough.access.api_keys.records import NewKey
 from pullthrough.cli.engine.session import session
 from pullthrough.cli.options import ConfigOption, DataOption, JsonOption
 from pullthrough.cli.output import note, write, write_json, write_table
 from pullthrough.errors import ConfigurationError
 from pullthrough.operations.json_form import to_json
-from pullthrough.operations.keys import (
-    CREATE_KEY,
-    LIST_KEYS,
-    REMOVE_KEY,
-    RENEW_KEY,
-    ROTATE_KEYS,
-    SHOW_KEY,
-    KeyRequest,
-    NewKeyRequest,
-)
-from pullthrough.operations.operation import AnswerT, CacheOperation, GroupT, NoInput, RequestT
+from pullthrough.operations.operation import NoInput
 from pullthrough.units import counted
+
+if TYPE_CHECKING:
+    from pullthrough.access.api_keys.records import NewKey
+    from pullthrough.operations.operation import AnswerT, CacheOperation, GroupT, RequestT
 
 #: As IAM limits what is attached to a user.
 _MAX_POLICY_BYTES = 10_240
@@ -40,6 +33,8 @@ def list_keys(
     context: typer.Context, config: ConfigOption = None, data: DataOption = None, as_json: JsonOption = False
 ) -> None:
     """List the keys, those of the settings included; never their secret halves."""
+    from pullthrough.operations.keys import LIST_KEYS
+
     answer = _perform(context, config, data, LIST_KEYS, NoInput())
     if as_json:
         write_json(to_json(answer))
@@ -61,6 +56,8 @@ def show(
     It is made for that where there is no key at all. The output is what a shell can take:
     eval "$(pullthrough keys show)"
     """
+    from pullthrough.operations.keys import SHOW_KEY
+
     _show_key(_perform(context, config, data, SHOW_KEY, NoInput()), as_json=as_json)
 
 
@@ -77,6 +74,8 @@ def create(
     as_json: JsonOption = False,
 ) -> None:
     """Make a key, and show its secret half, which is not shown again."""
+    from pullthrough.operations.keys import CREATE_KEY, NewKeyRequest
+
     if policy is None and role not in ("admin", "pull"):
         raise ConfigurationError(
             f"there is no role {role[:80]!r}", hint="the roles are admin and pull; see --policy too"
@@ -94,6 +93,8 @@ def renew(
     as_json: JsonOption = False,
 ) -> None:
     """Give a key another secret half, and show it. The old one, and logins made with it, end at once."""
+    from pullthrough.operations.keys import RENEW_KEY, KeyRequest
+
     _show_key(_perform(context, config, data, RENEW_KEY, KeyRequest(name)), as_json=as_json)
 
 
@@ -106,6 +107,8 @@ def remove(
     as_json: JsonOption = False,
 ) -> None:
     """Remove a key. Logins made with it end at once."""
+    from pullthrough.operations.keys import REMOVE_KEY, KeyRequest
+
     answer = _perform(context, config, data, REMOVE_KEY, KeyRequest(name))
     if as_json:
         write_json(to_json(answer))
@@ -123,6 +126,8 @@ def rotate(
     key with it. Where the key is in the environment, nothing is made: start the engine with
     PULLTHROUGH_ECR_ENCRYPTION_KEY="NEW OLD", rotate, and leave OLD out from then on.
     """
+    from pullthrough.operations.keys import ROTATE_KEYS
+
     answer = _perform(context, config, data, ROTATE_KEYS, NoInput())
     if as_json:
         write_json(to_json(answer))

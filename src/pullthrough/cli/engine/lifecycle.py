@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,8 +10,10 @@ from pullthrough.cli.engine.session import session
 from pullthrough.cli.options import ConfigOption, DataOption, JsonOption
 from pullthrough.cli.output import write, write_json, write_table
 from pullthrough.operations.json_form import to_json
-from pullthrough.operations.room import LIFECYCLE, ImageUnderRule, LifecycleRequest
 from pullthrough.units import counted
+
+if TYPE_CHECKING:
+    from pullthrough.operations.room import ImageUnderRule
 
 _HELP = "As in `docker-hub/library/nginx`. All repositories with a policy if left out."
 
@@ -29,6 +31,8 @@ def lifecycle(
     An index goes with its platforms and a subject with its referrers; what is pinned stays. Policies are set with
     `aws ecr put-lifecycle-policy` or a repository creation template.
     """
+    from pullthrough.operations.room import LIFECYCLE, LifecycleRequest
+
     with session(context, config, data) as cache:
         answer = cache.perform(LIFECYCLE, LifecycleRequest(repository, dry_run))
     if as_json:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from pullthrough.cli.engine.session import session
 from pullthrough.cli.options import ConfigOption, DataOption, ImageArgument, JsonOption
 from pullthrough.cli.output import write, write_json
-from pullthrough.operations.images import PIN, UNPIN, ImageRequest, PinAnswer
 from pullthrough.operations.json_form import to_json
+
+if TYPE_CHECKING:
+    from pullthrough.operations.images import PinAnswer
 
 
 def pin(
@@ -22,6 +26,8 @@ def pin(
 
     An index keeps the platforms that are cached. Pinning fetches nothing.
     """
+    from pullthrough.operations.images import PIN, ImageRequest
+
     with session(context, config, data) as cache:
         _show(cache.perform(PIN, ImageRequest(cache.image(image))), as_json=as_json)
 
@@ -34,6 +40,8 @@ def unpin(
     as_json: JsonOption = False,
 ) -> None:
     """Let eviction take an image again."""
+    from pullthrough.operations.images import UNPIN, ImageRequest
+
     with session(context, config, data) as cache:
         _show(cache.perform(UNPIN, ImageRequest(cache.image(image))), as_json=as_json)
 

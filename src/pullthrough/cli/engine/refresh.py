@@ -7,7 +7,6 @@ import typer
 from pullthrough.cli.engine.session import session
 from pullthrough.cli.options import ConfigOption, DataOption, ImageArgument, JsonOption
 from pullthrough.cli.output import write, write_json
-from pullthrough.operations.images import REFRESH, ImageRequest
 from pullthrough.operations.json_form import to_json
 
 
@@ -22,6 +21,8 @@ def refresh(
 
     At most one check of a tag runs at a time, and one in 10 seconds; an unchanged tag costs one HEAD.
     """
+    from pullthrough.operations.images import REFRESH, ImageRequest
+
     with session(context, config, data) as cache:
         answer = cache.perform(REFRESH, ImageRequest(cache.image(image)))
     if as_json:
