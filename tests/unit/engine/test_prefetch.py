@@ -139,6 +139,18 @@ async def test_two_workers_share_what_may_be_at_once(house: House) -> None:
     assert second.upstream.starts == [0]
 
 
+async def test_what_another_worker_fetches_takes_no_place_of_what_is_at_once(house: House) -> None:
+    may_go_on, image = threading.Event(), layers(AT_ONCE)
+    fault = UpstreamDenied("no", upstream="r.example")
+    first, second = (house.worker(FakeUpstream(open=may_go_on, fault=fault)) for _ in range(2))
+    prefetches(house, first).want(target(), image[:1])
+    await until(lambda: len(first.upstream.starts) == 1)
+    prefetches(house, second).want(target(), image)
+    await until(lambda: len(second.upstream.starts) == AT_ONCE - 1)
+    assert files(house) == AT_ONCE
+    may_go_on.set()
+
+
 @pytest.mark.parametrize("calls", [1, 9])
 async def test_no_more_names_are_kept_of_an_upstream_than_may_be(house: House, calls: int) -> None:
     """However many images they are of."""

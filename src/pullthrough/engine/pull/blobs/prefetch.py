@@ -82,10 +82,11 @@ class Prefetches:
     async def _run(self, upstream: str, lane: _Lane) -> None:
         try:
             while lane.names:
-                async with self._slot(upstream):
+                async with AsyncExitStack() as taken:
+                    await taken.enter_async_context(self._slot(upstream))
                     if lane.names:
                         try:
-                            await self._fetch(*lane.names.popleft())
+                            await self._fetch(*lane.names.popleft(), taken)
                         except PullthroughError:
                             pass  # nobody waits for it, and the next one may be had
         finally:
@@ -99,22 +100,26 @@ class Prefetches:
         with lock:
             yield
 
-    async def _fetch(self, target: Target, blob: Descriptor) -> None:
+    async def _fetch(self, target: Target, blob: Descriptor, taken: AsyncExitStack) -> None:
         """Unless it is here, or comes in already, for whichever repository of that upstream: then its word will do.
+
+        `taken` holds the slot. The fill gives it back, with its turn, as soon as it finds that another worker has begun the
+        same transfer: else two workers that fetch one image ahead would hold the slots for half as many blobs.
 
         Raises PullthroughError where it is not to be had now.
         """
         if await self._is_here(target, blob.digest):
             return
         upstream = self._upstreams.get(target.upstream)
-        async with AsyncExitStack() as taken:
-            await taken.enter_async_context(upstream.admit(target.upstream_repository, behind=True))
-            await taken.enter_async_context(self._fills.turns.hold(target.upstream, behind=True))
-            # A client may have begun it, or another worker have ended it, while this waited.
-            if await self._is_here(target, blob.digest):
-                return
-            fill, _ = self._fills.join(target, blob.digest, size_bytes=blob.size_bytes, admitted=taken.pop_all())
-            await asyncio.wait((fill.done,))
+        given_back = asyncio.Event()
+        taken.callback(given_back.set)
+        await taken.enter_async_context(upstream.admit(target.upstream_repository, behind=True))
+        await taken.enter_async_context(self._fills.turns.hold(target.upstream, behind=True))
+        # A client may have begun it, or another worker have ended it, while this waited.
+        if await self._is_here(target, blob.digest):
+            return
+        self._fills.join(target, blob.digest, size_bytes=blob.size_bytes, admitted=taken.pop_all())
+        await given_back.wait()
 
     async def _is_here(self, target: Target, digest: Digest) -> bool:
         record = await self._call(self._blob_rows.find_blob, target.repository, target.owner, digest)
