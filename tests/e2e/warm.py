@@ -112,6 +112,7 @@ class _Parent:
             pid, code = json.loads(message)
             with self._changed:
                 if code is None:
+                    self._codes.pop(pid, None)  # of one that had the number before
                     self._pids.append(pid)
                 else:
                     self._codes[pid] = code
@@ -150,6 +151,10 @@ def _next_command(connection: socket.socket) -> Sequence[str] | None:
                 return None
             pid = os.fork()
             if pid == 0:
+                # Whoever collected them later would close files of the command that have their numbers by then.
+                selector.close()
+                for ended in (connection, waker, wakened):
+                    ended.detach()
                 return _become(json.loads(message), *fds)
             for fd in fds:
                 os.close(fd)

@@ -69,6 +69,11 @@ def test_a_blob_that_finds_no_room_is_passed_through_to_everybody_who_waits(
         kept, large = corner.blob(256 * KIB), corner.blob(12 * MIB)
         assert corner.get(kept).body == kept.read()
         corner.wait_published(kept)
+        # The look at the limits that follows would find room again once the half of a body is gone.
+        wait_for(
+            lambda: sample(site.engine.metrics(), "pullthrough_disk_bytes", what="stored") >= 256 * KIB,
+            "the limits to be looked at",
+        )
         corner.script(Throttle(valve), reference=large.digest, nth=1)
         # What is being read is not evicted, so that only passing through is left.
         downloads = [corner.open(large, connection=connection) for connection in site.two_connections()]

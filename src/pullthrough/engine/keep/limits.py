@@ -71,12 +71,13 @@ class LimitKeeper:
                 pass
 
     async def _look(self) -> None:
+        was_full = DISK_FULL in self._degradation.reasons  # before the look: what begins behind it is news
         disk = await self._store.space()
         stored_bytes = await self._threads.catalog(self._usage.stored_bytes)
         self._metrics.disk(stored_bytes=stored_bytes, free_bytes=disk.free_bytes, total_bytes=disk.total_bytes)
         self._judge(await self._room.evict())
         await self._room.restore_reserve()
-        if disk.free_bytes > _ROOM_AGAIN * disk.total_bytes:
+        if was_full and disk.free_bytes > _ROOM_AGAIN * disk.total_bytes:
             self._degradation.end(DISK_FULL)
 
     def _judge(self, report: EvictionReport) -> None:
