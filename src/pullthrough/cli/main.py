@@ -5,6 +5,7 @@ Imports nothing that takes time. Each command loads what it needs when it runs, 
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import sys
@@ -42,6 +43,9 @@ from pullthrough.cli.module.verify import verify
 from pullthrough.cli.version import version
 from pullthrough.errors import PullthroughError
 from pullthrough.version import __version__
+
+#: The interpreter's own is 700.
+_OBJECTS_PER_COLLECTION = 50_000
 
 # Plain help pages: rich, which would draw frames around them, takes longer to import than all the rest.
 app = typer.Typer(
@@ -100,6 +104,9 @@ app.command("version")(version)
 
 def run(arguments: Sequence[str] | None = None, dependencies: Dependencies | None = None) -> NoReturn:
     """Run the command line and end the process. The only place that does."""
+    # What a command imports is a hundred thousand objects that stay. Looking through them now and then, as the interpreter
+    # does by default, is an eighth of the engine's start.
+    gc.set_threshold(_OBJECTS_PER_COLLECTION)
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Where the locale cannot show a character, another one is better than a traceback.
         sys.stdout.reconfigure(errors="replace")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -30,6 +31,8 @@ _log = logging.getLogger("pullthrough")
 _GRACE_SECONDS = 25.0
 #: Ctrl-C, and systemd, signal every process of the group, and the parent tells its workers as well: one wish, twice.
 _SAME_SIGNAL_SECONDS = 1.0
+#: The interpreter's default.
+_OBJECTS_PER_COLLECTION = 700
 #: Of the control socket: commands that somebody runs on this machine.
 _MAX_CONTROL_CONNECTIONS = 64
 
@@ -126,5 +129,8 @@ async def work(settings: Settings, shared: Opened, *, slot: int, slots: int, rea
         loop.add_signal_handler(signal.SIGTERM, asked_to_stop)
         loop.add_signal_handler(signal.SIGINT, asked_to_stop)
         loop.add_signal_handler(signal.SIGHUP, engine.reload)
+        # All that is here by now stays: collections look at what comes from here on, and soon, so that each is short.
+        gc.freeze()
+        gc.set_threshold(_OBJECTS_PER_COLLECTION)
         ready()
         await stop.wait()
